@@ -1,0 +1,326 @@
+//! What to do about one cgroup now.
+//!
+//! # Problem
+//! Sink what is cold, never below the floor, at the rate the policy states; keep under the ceiling even if that costs
+//! warm memory; give way where the host is short of DRAM; and stop when the pod pays for it.
+//!
+//! # Approach
+//! Three wishes to demote, the greatest counts: the ceiling (any age), the arbiter's grant for headroom (any age), and
+//! cold memory (at least the effective age). The floor, the target's room and the rate cap bound it. The guards
+//! (stalls, slow touches) hold only the wish that is voluntary: a ceiling is a promise to others. Touches on slow nodes
+//! don't hold what makes room for the promotion that ends them, else a cgroup whose fast nodes are full of cold
+//! memory and whose slow nodes are hot would stay so.
+//!
+//! Demotion takes from fast nodes and promotion from slow nodes, so no page is in both in one round.
+//!
+//! # Properties
+//! - `floor_is_never_crossed`: after the decision, DRAM is at least the floor, or it was below before.
+//! - `ceiling_is_asked_for`: what is above the ceiling is demoted as far as cap and room allow.
+//! - `older_ages_demote_less`: for a voluntary demotion, a greater `after` never demotes more.
+//! - `observe_decides_the_same`: the mode changes what is done, not what is decided.
+
+use core::fmt;
+use core::time::Duration;
+
+use crate::model::Model;
+use crate::policy::Policy;
+use crate::units::{Bytes, Ratio};
+
+/// Why memory should sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DemoteReason {
+    /// It is cold.
+    Cold,
+    /// The cgroup is over its ceiling.
+    Ceiling,
+    /// A fast node is short of headroom.
+    Headroom,
+}
+
+impl DemoteReason {
+    /// The reason as a label value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Ceiling => "ceiling",
+            Self::Headroom => "headroom",
+        }
+    }
+}
+
+/// What kept a decision from asking for more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Nothing was cold.
+    NothingCold,
+    /// The floor.
+    Floor,
+    /// The policy's rate cap.
+    RateCap,
+    /// No room on the slow nodes above their watermarks.
+    TargetFull,
+    /// There is no slow node this cgroup may use.
+    NoTarget,
+    /// It may swap, and the engine would swap out what lies on slow nodes.
+    MaySwap,
+    /// Stalled on memory for this share of the time.
+    MemoryPressure(Ratio),
+    /// Stalled on I/O for this share of the time.
+    IoPressure(Ratio),
+    /// Touched this much on slow nodes per minute, against what the policy allows.
+    SlowTouch {
+        /// Seen.
+        touched: Bytes,
+        /// Allowed.
+        allowed: Bytes,
+    },
+    /// No room on the fast nodes, or the ceiling.
+    FastFull,
+    /// Promotion is off.
+    PromotionOff,
+}
+
+impl Limit {
+    /// The limit as a label value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NothingCold => "nothing_cold",
+            Self::Floor => "floor",
+            Self::RateCap => "rate_cap",
+            Self::TargetFull => "target_full",
+            Self::NoTarget => "no_target",
+            Self::MaySwap => "may_swap",
+            Self::MemoryPressure(_) => "memory_pressure",
+            Self::IoPressure(_) => "io_pressure",
+            Self::SlowTouch { .. } => "slow_touch",
+            Self::FastFull => "fast_full",
+            Self::PromotionOff => "promotion_off",
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NothingCold => write!(f, "nothing is cold"),
+            Self::Floor => write!(f, "the floor is reached"),
+            Self::RateCap => write!(f, "the rate cap is reached"),
+            Self::TargetFull => write!(f, "the slow nodes have no room above their watermarks"),
+            Self::NoTarget => write!(f, "no slow node is allowed to it"),
+            Self::MaySwap => write!(
+                f,
+                "it may swap, and engine reclaim would swap out what lies on slow nodes: set its memory.swap.max \
+                 to 0, or use engine pages"
+            ),
+            Self::MemoryPressure(ratio) => write!(f, "it stalls on memory {ratio} of the time"),
+            Self::IoPressure(ratio) => write!(f, "it stalls on I/O {ratio} of the time"),
+            Self::SlowTouch { touched, allowed } => {
+                write!(f, "it touches {touched} a minute on slow nodes, {allowed} are allowed")
+            }
+            Self::FastFull => write!(f, "the fast nodes have no room for it"),
+            Self::PromotionOff => write!(f, "its policy has promotion off"),
+        }
+    }
+}
+
+/// Where demoted memory may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To slow nodes that have this much room above their watermarks.
+    Room(Bytes),
+    /// Nowhere: no slow node is allowed to the cgroup.
+    None,
+    /// Nowhere: the engine can't tell demotion from swapping out, and the cgroup may swap.
+    MaySwap,
+}
+
+/// What bounds a decision from outside the cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Where demoted memory may go.
+    pub target: Target,
+    /// Room on allowed fast nodes above headroom.
+    pub fast_room: Bytes,
+    /// What the arbiter asks this cgroup to give up.
+    pub give_up: Bytes,
+    /// What the last walk found touched on slow nodes and still is there.
+    pub hot_slow: Bytes,
+    /// What the demotion rate cap lets pass now.
+    pub demote_cap: Bytes,
+    /// What the promotion rate cap lets pass now.
+    pub promote_cap: Bytes,
+}
+
+/// What to do about one cgroup, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The age that counts as cold.
+    pub effective_age: Duration,
+    /// Anonymous bytes on fast nodes at least that old.
+    pub cold: Bytes,
+    /// Bytes to demote now.
+    pub demote: Bytes,
+    /// Only memory at least this old; zero takes the coldest first, whatever its age.
+    pub demote_age: Duration,
+    /// Why.
+    pub reason: DemoteReason,
+    /// What kept it from more.
+    pub limit: Option<Limit>,
+    /// Bytes to promote now.
+    pub promote: Bytes,
+    /// What kept it from more, where something on slow nodes is hot.
+    pub promote_limit: Option<Limit>,
+    /// The floor and ceiling that were applied.
+    pub floor: Bytes,
+    /// See `floor`.
+    pub ceiling: Bytes,
+}
+
+impl Decision {
+    /// Whether nothing is to be moved.
+    #[must_use]
+    pub fn is_hold(&self) -> bool {
+        self.demote.is_zero() && self.promote.is_zero()
+    }
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.demote.is_zero(), self.reason) {
+            (true, _) => match self.limit {
+                Some(limit) => write!(f, "hold: {limit}")?,
+                None => write!(f, "hold")?,
+            },
+            (false, DemoteReason::Cold) => {
+                write!(f, "demote {}: {} not accessed for {:?}", self.demote, self.cold, self.effective_age)?;
+            }
+            (false, DemoteReason::Ceiling) => {
+                write!(f, "demote {}: over the ceiling of {}", self.demote, self.ceiling)?;
+            }
+            (false, DemoteReason::Headroom) => {
+                write!(f, "demote {}: the host is short of DRAM", self.demote)?;
+            }
+        }
+        if let (false, Some(limit)) = (self.demote.is_zero(), self.limit) {
+            write!(f, " ({limit})")?;
+        }
+        if !self.promote.is_zero() {
+            write!(f, "; promote {}: touched on a slow node", self.promote)?;
+        }
+        match self.promote_limit {
+            Some(Limit::PromotionOff) | None => Ok(()),
+            Some(limit) => write!(f, " (promotion: {limit})"),
+        }
+    }
+}
+
+/// Slow touches a minute that the policy allows this cgroup. Below a huge page they are noise.
+#[must_use]
+pub fn allowed_slow_touch(model: &Model, policy: &Policy) -> Bytes {
+    policy.demote.slow_touch_rate.of(model.working_set(Duration::from_mins(1))).max(Bytes::mib(2))
+}
+
+/// What to do about one cgroup now. `touched_per_minute` is smoothed by the caller's track.
+#[must_use]
+pub fn decide(
+    model: &Model,
+    policy: &Policy,
+    effective_age: Duration,
+    touched_per_minute: Bytes,
+    bounds: Bounds,
+) -> Decision {
+    let footprint = model.footprint();
+    let (floor, ceiling) = (policy.floor(footprint), policy.ceiling(footprint));
+    let movable = model.fast_anon - model.fast_unmovable;
+    let cold = model.ages.at_least(effective_age).min(movable);
+    let over_ceiling = (model.fast_anon - ceiling).min(movable);
+
+    let hot_slow = bounds.hot_slow.min(model.slow_anon);
+    let promotion_room = bounds.fast_room.min(ceiling - model.fast_anon);
+    let guard = guard(model, policy, touched_per_minute);
+    let voluntary = match guard {
+        None => cold,
+        Some(Limit::SlowTouch { .. }) if policy.promote.enabled => {
+            cold.min(hot_slow.min(bounds.promote_cap) - promotion_room)
+        }
+        Some(_) => Bytes::ZERO,
+    };
+    let voluntary = if voluntary < worthwhile(model) { Bytes::ZERO } else { voluntary };
+    let (wish, reason) = [
+        (bounds.give_up, DemoteReason::Headroom),
+        (over_ceiling, DemoteReason::Ceiling),
+        (voluntary, DemoteReason::Cold),
+    ]
+    .into_iter()
+    .max_by_key(|(bytes, _)| *bytes)
+    .unwrap_or((Bytes::ZERO, DemoteReason::Cold));
+
+    let mut demote = wish;
+    let mut limit = match guard {
+        Some(limit) if cold > wish => Some(limit),
+        _ if wish.is_zero() => Some(Limit::NothingCold),
+        _ => None,
+    };
+    let mut bound_by = |bound: Bytes, by: Limit| {
+        if demote > bound {
+            (demote, limit) = (bound, Some(by));
+        }
+    };
+    bound_by(model.fast_anon - floor, Limit::Floor);
+    match bounds.target {
+        Target::Room(room) => bound_by(room, Limit::TargetFull),
+        Target::None => bound_by(Bytes::ZERO, Limit::NoTarget),
+        Target::MaySwap => bound_by(Bytes::ZERO, Limit::MaySwap),
+    }
+    bound_by(bounds.demote_cap, Limit::RateCap);
+
+    let mut promote = hot_slow;
+    let mut promote_limit = None;
+    let mut bound_by = |bound: Bytes, by: Limit| {
+        if promote > bound {
+            (promote, promote_limit) = (bound, Some(by));
+        }
+    };
+    if policy.promote.enabled {
+        bound_by(promotion_room, Limit::FastFull);
+        bound_by(bounds.promote_cap, Limit::RateCap);
+    } else {
+        bound_by(Bytes::ZERO, Limit::PromotionOff);
+    }
+
+    let demote_age = if reason == DemoteReason::Cold { effective_age } else { Duration::ZERO };
+    Decision {
+        effective_age,
+        cold,
+        demote,
+        demote_age,
+        reason,
+        limit,
+        promote,
+        promote_limit,
+        floor,
+        ceiling,
+    }
+}
+
+/// Less cold memory than this waits for more: moving a handful of pages costs as many system calls as moving many.
+fn worthwhile(model: &Model) -> Bytes {
+    Bytes::mib(1).min(Bytes(model.fast_anon.0 / 128))
+}
+
+/// What holds voluntary demotion, if anything does.
+fn guard(model: &Model, policy: &Policy, touched_per_minute: Bytes) -> Option<Limit> {
+    if let Some(stall) = model.memory_stall.filter(|stall| *stall > policy.pressure.memory) {
+        return Some(Limit::MemoryPressure(stall));
+    }
+    if let Some(stall) = model.io_stall.filter(|stall| *stall > policy.pressure.io) {
+        return Some(Limit::IoPressure(stall));
+    }
+    let allowed = allowed_slow_touch(model, policy);
+    (touched_per_minute > allowed).then_some(Limit::SlowTouch { touched: touched_per_minute, allowed })
+}
+
+#[cfg(test)]
+mod tests;
