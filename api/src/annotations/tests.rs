@@ -1,0 +1,196 @@
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+
+use super::*;
+
+fn parse(annotations: &[(&str, &str)]) -> Requests {
+    Requests::parse(annotations.iter().copied())
+}
+
+fn problems(problems: &[Problem]) -> String {
+    problems.iter().flat_map(|problem| [problem.to_string(), "\n".to_owned()]).collect()
+}
+
+#[test]
+fn a_policy_is_named_or_opted_out_of() {
+    let check = |value: &str, choice: PolicyChoice| {
+        assert_eq!(parse(&[(Key::Policy.as_str(), value)]).policy, Some(choice.clone()), "{value}");
+        let of_container = parse(&[("container.thermocline.io/db", value)]).containers;
+        assert_eq!(of_container, BTreeMap::from([("db".to_owned(), choice)]), "{value}");
+    };
+    check("batch", PolicyChoice::Named("batch".to_owned()));
+    check(" batch ", PolicyChoice::Named("batch".to_owned()));
+    check("none", PolicyChoice::OptOut);
+    check("", PolicyChoice::OptOut);
+    assert_eq!(parse(&[]), Requests::default());
+}
+
+#[test]
+fn annotations_of_others_are_passed_over() {
+    assert_eq!(parse(&[("kubernetes.io/policy", "x"), ("thermocline.iox/policy", "x")]), Requests::default());
+}
+
+#[test]
+fn what_has_no_meaning_says_what_has() {
+    let check = |key: &str, value: &str, expected: Expect| {
+        expected.assert_eq(&problems(&parse(&[(key, value)]).problems));
+    };
+    check(
+        "thermocline.io/polcy",
+        "batch",
+        expect![[r"
+            annotation thermocline.io/polcy: there is no such key; did you mean thermocline.io/policy?
+        "]],
+    );
+    check(
+        "thermocline.io/colour",
+        "blue",
+        expect![[r"
+            annotation thermocline.io/colour: there is no such key
+        "]],
+    );
+    check(
+        "thermocline.io/mode",
+        "observe",
+        expect![[r"
+            annotation thermocline.io/mode: `observe` is not a mode (modes are capitalised): write Observe or Enforce
+        "]],
+    );
+    check(
+        "thermocline.io/tiers",
+        "dram,fast",
+        expect![[r"
+            annotation thermocline.io/tiers: `fast` is not a tier: write a name (dram, pmem, cxl, hbm, slow) or a rank (0 is the fastest), for example dram
+        "]],
+    );
+    check(
+        "thermocline.io/demote-after",
+        "2",
+        expect![[r"
+            annotation thermocline.io/demote-after: `2` is not a duration (it has no unit): write numbers with h, m, s, ms, us or ns, for example 90s, 2m or 1h30m
+        "]],
+    );
+    check(
+        "thermocline.io/dram-floor",
+        "256MB",
+        expect![[r"
+            annotation thermocline.io/dram-floor: `256MB` is not an amount of memory or a percentage (leave out the B): write an amount, for example 256Mi or 1.5Gi, or a share of the cgroup's anonymous memory, for example 60%
+        "]],
+    );
+}
+
+#[test]
+fn overrides_hold_where_the_policy_allows_them_and_they_fit() {
+    let check = |annotations: &[(&str, &str)], policy: &str, applied: &str, expected: Expect| {
+        let policy: PolicySpec = serde_json::from_str(policy).unwrap();
+        let (spec, left) = parse(annotations).overrides.apply("batch", &policy, None);
+        let applied: PolicySpec = serde_json::from_str(applied).unwrap();
+        assert_eq!(PolicySpec { allow_overrides: None, ..spec }, applied);
+        expected.assert_eq(&problems(&left));
+    };
+    check(
+        &[("thermocline.io/dram-floor", "1Gi"), ("thermocline.io/mode", "Observe")],
+        r#"{ "allowOverrides": ["floor"] }"#,
+        r#"{ "dram": { "floor": "1Gi" } }"#,
+        expect![[r"
+            annotation thermocline.io/mode: policy batch does not allow this override; its allowOverrides would have to list mode
+        "]],
+    );
+    // Either alone would not fit, together they do.
+    check(
+        &[("thermocline.io/dram-floor", "1Gi"), ("thermocline.io/dram-ceiling", "2Gi")],
+        r#"{ "allowOverrides": ["floor", "ceiling"], "dram": { "floor": "256Mi", "ceiling": "512Mi" } }"#,
+        r#"{ "dram": { "floor": "1Gi", "ceiling": "2Gi" } }"#,
+        expect![""],
+    );
+    check(
+        &[("thermocline.io/dram-floor", "1Gi"), ("thermocline.io/demote-after", "5m")],
+        r#"{ "allowOverrides": ["floor", "after"], "dram": { "ceiling": "512Mi" } }"#,
+        r#"{ "dram": { "ceiling": "512Mi" }, "demote": { "after": "5m" } }"#,
+        expect![[r"
+            annotation thermocline.io/dram-floor: it does not fit policy batch: dram.floor is above dram.ceiling: no amount of DRAM satisfies both
+        "]],
+    );
+    check(
+        &[("thermocline.io/memory-high", "1Gi"), ("thermocline.io/tiers", "dram, 1")],
+        r#"{ "allowOverrides": ["memoryHigh", "tiers"], "memoryHigh": { "mode": "Formula", "factor": "0.8" } }"#,
+        r#"{ "memoryHigh": { "mode": "Fixed", "value": "1Gi" }, "tiers": ["dram", 1] }"#,
+        expect![""],
+    );
+}
+
+#[test]
+fn memory_high_is_an_amount_a_factor_or_none() {
+    let check = |value: &str, spec: &str| {
+        let expected: MemoryHighSpec = serde_json::from_str(spec).unwrap();
+        assert_eq!(memory_high(value), Ok(expected), "{value}");
+    };
+    check("none", r#"{ "mode": "None" }"#);
+    check("512Mi", r#"{ "mode": "Fixed", "value": "512Mi" }"#);
+    check("80%", r#"{ "mode": "Formula", "factor": "80%" }"#);
+    assert!(memory_high("lots").is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+    /// Whatever an owner writes, there is an answer, and what applies is a policy that makes sense.
+    #[test]
+    fn any_annotation_leaves_a_policy_that_makes_sense(
+        annotations in prop::collection::vec((key(), value()), 0..6),
+        allow in prop::sample::subsequence(
+            vec!["mode", "tiers", "floor", "ceiling", "after", "memoryHigh"], 0..=6),
+    ) {
+        let requests = Requests::parse(annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+        let policy = serde_json::json!({ "allowOverrides": allow, "dram": { "floor": "64Mi", "ceiling": "90%" } });
+        let policy: PolicySpec = serde_json::from_value(policy).unwrap();
+        let (spec, _) = requests.overrides.apply("any", &policy, None);
+        prop_assert!(spec.to_policy(None).is_ok());
+        prop_assert_eq!(&spec.priority, &policy.priority);
+    }
+}
+
+fn key() -> impl Strategy<Value = String> {
+    let known = prop::sample::select(Key::ALL.to_vec()).prop_map(|key| key.as_str().to_owned());
+    prop_oneof![8 => known, 1 => "thermocline.io/[a-z-]{0,12}", 1 => "container.thermocline.io/[a-z-]{0,12}", 1 => ".{0,20}"]
+}
+
+fn value() -> impl Strategy<Value = String> {
+    let likely = [
+        "none",
+        "Observe",
+        "Enforce",
+        "observe",
+        "dram",
+        "dram,slow",
+        "0",
+        "slow,slow",
+        "256Mi",
+        "60%",
+        "101%",
+        "2m",
+        "1ns",
+        "9999h",
+        "1e30",
+    ];
+    prop_oneof![4 => prop::sample::select(likely.to_vec()).prop_map(str::to_owned), 1 => "[0-9.]{0,6}[a-zA-Z%]{0,3}", 1 => ".{0,40}"]
+}
+
+#[test]
+fn a_namespace_says_the_policy_of_its_pods_and_nothing_else() {
+    let annotations = [
+        ("thermocline.io/policy", "batch"),
+        ("thermocline.io/mode", "Observe"),
+        ("thermocline.io/polcy", "batch"),
+        ("container.thermocline.io/db", "latency"),
+        ("kubernetes.io/metadata", "x"),
+    ];
+    let (policy, found) = Requests::parse_namespace(annotations);
+    assert_eq!(policy, Some(PolicyChoice::Named("batch".to_owned())));
+    expect![[r"
+        annotation thermocline.io/polcy: there is no such key; did you mean thermocline.io/policy?
+        annotation thermocline.io/mode: it has no meaning on a namespace: only thermocline.io/policy has; annotate the pods
+        annotation container.thermocline.io/db: it has no meaning on a namespace: only thermocline.io/policy has; annotate the pods
+    "]]
+    .assert_eq(&problems(&found));
+}
