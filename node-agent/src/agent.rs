@@ -1,0 +1,435 @@
+//! The loop: one closed set of events, one match.
+//!
+//! A round is Sample, Model, Decision, apply, publish ([`round`]). It runs on a thread of its own, since kernel writes may
+//! block: each is a bounded step, and a round stops beginning steps after a while and goes on in the next.
+
+mod events;
+mod membership;
+mod pods;
+mod round;
+mod settings;
+mod writers;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use host::cgroup::{CgroupId, CgroupPath, CgroupRoot};
+use host::probe::{ProbeReport, Tries};
+use host::roots::Roots;
+use tiering::{DemotionSupport, EngineChoice, Instant, Mode};
+
+use crate::config::Config;
+use crate::engine::{Engine, Ground, PagesEngine};
+use crate::exit::{ExitCode, Failure};
+use crate::kubernetes::assignment::Assignment;
+use crate::kubernetes::mailbox;
+use crate::managed::Managed;
+use crate::node::NodeMemory;
+use crate::promoter::Promoter;
+use crate::restore::{Outcome, Restored, restore_all};
+use crate::snapshot::{Condition, ConfigView, FeatureView, Published, TierView, Totals};
+use crate::state::{State, Tunable};
+use crate::systemd::ServiceManager;
+use crate::tier_map::tier_map;
+use events::{Event, Sources};
+
+/// Which cgroups become managed ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grain {
+    /// The uppermost that match a policy: a pod with all that is below it.
+    Uppermost,
+    /// Every one that has processes.
+    Processes,
+}
+
+/// What an agent is started with.
+pub struct Start {
+    /// Mount points.
+    pub roots: Roots,
+    /// The cgroup2 mount.
+    pub root: CgroupRoot,
+    /// A valid configuration.
+    pub config: Config,
+    /// Where it came from, to be watched; `None` for one that never changes.
+    pub config_path: Option<PathBuf>,
+    /// Where a cluster's assignments come from, in place of the policies of the configuration.
+    pub cluster: Option<Cluster>,
+    /// `run` or `observe`.
+    pub command: &'static str,
+    /// Which cgroups become managed ones.
+    pub grain: Grain,
+    /// The state file; `None` where nothing is ever written.
+    pub state: Option<State>,
+    /// Where the picture is published.
+    pub published: Published,
+    /// Called after each round, with the time until the next; whether to go on.
+    pub after_round: Box<dyn FnMut(&Published) -> bool>,
+}
+
+/// What an agent that is one of a cluster's nodes' is told.
+pub struct Cluster {
+    /// What was last known, to begin with.
+    pub last_known: Arc<Assignment>,
+    /// What comes.
+    pub assignments: mailbox::Receiver,
+}
+
+/// The running agent.
+pub struct Agent {
+    ground: Ground,
+    root: CgroupRoot,
+    config: Config,
+    config_path: Option<PathBuf>,
+    grain: Grain,
+    /// `None` where nothing may be written: then no engine moves anything.
+    state: Option<State>,
+    engine: Option<Engine>,
+    /// Page moves for changes of tiers, where they are permitted and the engine is another.
+    mover: Option<PagesEngine>,
+    promoter: Promoter,
+    node: NodeMemory,
+    /// In a cluster, which pods get which policies; `None` where the configuration says it.
+    assignment: Option<Arc<Assignment>>,
+    /// In a cluster, the cgroups of all pods by uid.
+    pod_cgroups: BTreeMap<String, CgroupPath>,
+    managed: BTreeMap<CgroupId, Managed>,
+    by_path: BTreeMap<CgroupPath, CgroupId>,
+    totals: Totals,
+    conditions: BTreeMap<&'static str, Condition>,
+    config_view: ConfigView,
+    /// Settings of the whole host that another writer wants otherwise.
+    lost: BTreeSet<Tunable>,
+    sources: Sources,
+    clock: std::time::Instant,
+    next_round: Instant,
+    /// When the tree was listed.
+    discovered: Instant,
+    rounds: u64,
+    published: Published,
+    after_round: Box<dyn FnMut(&Published) -> bool>,
+    own_cgroup: Option<host::cgroup::CgroupPath>,
+    service: ServiceManager,
+}
+
+impl Agent {
+    /// Finds out what this host can do, adopts what an agent before left, and finds the cgroups.
+    pub fn start(start: Start) -> Result<Self, Failure> {
+        let Start {
+            roots,
+            root,
+            config,
+            config_path,
+            cluster,
+            command,
+            grain,
+            state,
+            published,
+            after_round,
+        } = start;
+        let (assignment, assignments) =
+            cluster.map(|cluster| (cluster.last_known, cluster.assignments)).unzip();
+        // A cluster may assign a policy that acts at any time.
+        let acts = state.is_some()
+            && (assignment.is_some()
+                || config.policies.iter().any(|entry| entry.policy.mode == Mode::Enforce));
+        let tries = if acts { Tries::All } else { Tries::NoCgroupWrite };
+        let probe = host::probe::run(&roots, root.mount(), tries);
+        let facts = host::tiers::read_tier_facts(&roots.sys)
+            .map_err(|error| Failure::new(ExitCode::Unexpected, error.to_string()))?;
+        let tiers = tier_map(&facts, &config.tiers)
+            .map_err(|error| Failure::new(ExitCode::NoLowerTier, error.to_string()))?;
+        // A cluster has nodes of all kinds; such a one is told of in its status.
+        if state.is_some() && assignment.is_none() && !tiers.has_lower_tier() {
+            let nodes = tiers.nodes().len();
+            return Err(Failure::new(
+                ExitCode::NoLowerTier,
+                format!("this host has {nodes} memory node(s), and none is slower than the others"),
+            ));
+        }
+        // Each watched file and each cgroup costs a descriptor.
+        host::cgroup::raise_open_files(65_536)
+            .map_err(|error| Failure::new(ExitCode::NotPermitted, error.to_string()))?;
+        let ground =
+            Ground { fast: tiers.fast_nodes().clone(), slow: tiers.slow_nodes().clone(), roots, tiers };
+        let choice = config.policies.iter().map(|entry| entry.policy.demote.engine);
+        let choice =
+            choice.into_iter().find(|choice| *choice != EngineChoice::Auto).unwrap_or(EngineChoice::Auto);
+        let engine = Engine::choose(choice, &probe, &ground);
+        let mover = match engine {
+            Ok(Engine::Pages(_)) => None,
+            _ if state.is_some() => PagesEngine::new(&probe, &ground).ok(),
+            _ => None,
+        };
+        let sources =
+            Sources::new(&ground.roots, &root, config_path.as_deref(), assignments, state.is_some());
+        let sources = sources.map_err(|error| Failure::new(ExitCode::Unexpected, error.to_string()))?;
+        let own_cgroup = host::cgroup::own_cgroup(&root, &ground.roots.proc).ok().flatten();
+        let mut agent = Self {
+            promoter: Promoter::choose(engine.as_ref().ok(), &probe, &ground.tiers, state.is_some()),
+            ground,
+            root,
+            config_view: ConfigView {
+                path: config_path
+                    .as_deref()
+                    .map(Path::display)
+                    .map(|path| path.to_string())
+                    .unwrap_or_default(),
+                loads: 1,
+                ..ConfigView::default()
+            },
+            config,
+            config_path,
+            grain,
+            state,
+            engine: None,
+            mover,
+            node: NodeMemory::default(),
+            assignment,
+            pod_cgroups: BTreeMap::new(),
+            managed: BTreeMap::new(),
+            by_path: BTreeMap::new(),
+            totals: Totals::default(),
+            conditions: BTreeMap::new(),
+            lost: BTreeSet::new(),
+            sources,
+            clock: std::time::Instant::now(),
+            next_round: Instant::default(),
+            discovered: Instant::default(),
+            rounds: 0,
+            published,
+            after_round,
+            own_cgroup,
+            service: ServiceManager::from_env(),
+        };
+        agent.accept_engine(engine);
+        agent.announce(command, &probe);
+        agent.publish_assignment();
+        agent.discover();
+        agent.adopt()?;
+        Ok(agent)
+    }
+
+    fn accept_engine(&mut self, engine: Result<Engine, String>) {
+        let condition =
+            |status, reason, message| Condition { kind: "EngineAvailable", status, reason, message };
+        let condition = match engine {
+            Ok(engine) => {
+                tracing::info!(engine = engine.name(), promoter = self.promoter.as_str(), "engine chosen");
+                let (name, promoter) = (engine.name(), self.promoter.as_str());
+                let message = format!("engine {name} moves pages down; promotion: {promoter}");
+                self.engine = Some(engine);
+                condition(true, "Chosen", message)
+            }
+            Err(missing) => {
+                tracing::warn!("no engine: {missing}; nothing will be moved");
+                condition(false, "NoEngine", missing)
+            }
+        };
+        self.conditions.insert(condition.kind, condition);
+        let support = match self.ground.tiers.demotion_support() {
+            DemotionSupport::Kernel => Condition {
+                kind: "KernelDemotes",
+                status: true,
+                reason: "Tiers",
+                message: "the kernel demotes between these tiers".to_owned(),
+            },
+            DemotionSupport::AgentOnly { reason } => Condition {
+                kind: "KernelDemotes",
+                status: false,
+                reason: "OneKernelTier",
+                message: reason.clone(),
+            },
+        };
+        self.conditions.insert(support.kind, support);
+    }
+
+    /// Publishes what does not change from round to round.
+    fn announce(&self, command: &'static str, probe: &ProbeReport) {
+        let mut features = BTreeMap::new();
+        for row in &probe.rows {
+            let name = serde_json::to_value(row.feature).ok();
+            let name = name.as_ref().and_then(serde_json::Value::as_str).unwrap_or("unknown");
+            let message = match &row.remedy {
+                Some(remedy) => format!("{}: {remedy}", row.detail),
+                None => row.detail.clone(),
+            };
+            let available = row.state == host::probe::State::Available;
+            features.insert(name.to_owned(), FeatureView { available, message });
+        }
+        self.published.update(|snapshot| {
+            snapshot.command = command;
+            snapshot.engine = self.engine.as_ref().map_or("none", Engine::name);
+            snapshot.promoter = self.promoter;
+            snapshot.kernel_release = rustix::system::uname().release().to_string_lossy().into_owned();
+            snapshot.kernel_features = features;
+        });
+    }
+
+    fn tier_views(&self) -> Vec<TierView> {
+        let kernel_demotes = *self.ground.tiers.demotion_support() == DemotionSupport::Kernel;
+        let view = |tier: &tiering::Tier| {
+            let (capacity, free) = self.node.size_of(&tier.nodes);
+            TierView {
+                name: tier.name.to_string(),
+                rank: tier.rank,
+                nodes: tier.nodes.iter().map(|node| node.0).collect(),
+                capacity_bytes: capacity.0,
+                free_bytes: free.0,
+                kernel_demotes,
+            }
+        };
+        self.ground.tiers.tiers().iter().map(view).collect()
+    }
+
+    /// Time since the agent was started.
+    fn now(&self) -> Instant {
+        Instant(self.clock.elapsed())
+    }
+
+    /// Runs until told to stop, then puts everything back.
+    pub fn run(mut self) -> Result<(), Failure> {
+        self.service.ready("managing cgroups");
+        let outcome = self.serve();
+        self.service.stopping(Duration::from_mins(1));
+        let restored = self.stop();
+        outcome.and(restored)
+    }
+
+    fn serve(&mut self) -> Result<(), Failure> {
+        loop {
+            let patience = self.next_round.since(self.now());
+            let patience =
+                self.service.watchdog_interval().map_or(patience, |watchdog| patience.min(watchdog));
+            let events = self.sources.wait(patience).map_err(|error| {
+                Failure::new(ExitCode::Unexpected, format!("the loop cannot wait: {error}"))
+            })?;
+            for event in events {
+                match event {
+                    Event::TreeChanged(change) => self.tree_changed(change),
+                    Event::Written { cgroup, file, writer } => self.written(cgroup, file, writer.as_ref()),
+                    Event::ConfigTouched => self.reload(),
+                    Event::Assigned(assignment) => self.assign(&assignment)?,
+                    Event::Stop(signal) => {
+                        tracing::info!(signal, "stopping: putting back what was changed");
+                        return Ok(());
+                    }
+                }
+            }
+            if self.next_round.since(self.now()).is_zero() {
+                self.round()?;
+                if !(self.after_round)(&self.published) {
+                    return Ok(());
+                }
+            }
+            self.service.alive(std::time::Instant::now());
+        }
+    }
+
+    /// Reads the configuration again. One that is not valid changes nothing.
+    fn reload(&mut self) {
+        let Some(path) = self.config_path.clone() else { return };
+        self.service.reloading();
+        let loaded = match self.assignment {
+            None => Config::load(&path),
+            Some(_) => Config::load_node_settings(Some(&path)),
+        };
+        match loaded {
+            Err(error) => {
+                tracing::error!("the new configuration is refused, the old one stays in force: {error}");
+                self.config_view.refusals += 1;
+                self.config_view.error = Some(error.to_string());
+                self.conditions.insert(
+                    "ConfigAccepted",
+                    Condition {
+                        kind: "ConfigAccepted",
+                        status: false,
+                        reason: "Invalid",
+                        message: error.to_string(),
+                    },
+                );
+            }
+            Ok(config) => {
+                tracing::info!(path = %path.display(), policies = config.policies.len(), "configuration loaded");
+                self.config_view.loads += 1;
+                self.config_view.error = None;
+                self.conditions.remove("ConfigAccepted");
+                self.warn_of_fixed_settings(&config);
+                self.config = Config {
+                    // What is set up once at the start stays as it is until the next.
+                    listen: self.config.listen,
+                    state_file: self.config.state_file.clone(),
+                    tiers: self.config.tiers.clone(),
+                    ..config
+                };
+                if self.assignment.is_none() {
+                    self.assign_anew();
+                }
+            }
+        }
+        self.next_round = self.now();
+        self.service.ready("managing cgroups");
+    }
+
+    fn warn_of_fixed_settings(&self, new: &Config) {
+        let fixed = [
+            ("listen", new.listen != self.config.listen),
+            ("stateFile", new.state_file != self.config.state_file),
+            ("tiers", new.tiers != self.config.tiers),
+        ];
+        for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
+            tracing::warn!("{key} changed; it takes effect when the agent is started again");
+        }
+    }
+
+    /// Puts everything back.
+    fn stop(&mut self) -> Result<(), Failure> {
+        let Some(state) = &mut self.state else { return Ok(()) };
+        let report = restore_all(&self.ground.roots, &self.root, state)?;
+        log_restored(&report);
+        let failed = report.iter().filter(|line| matches!(line.outcome, Outcome::Failed(_))).count();
+        if failed == 0 {
+            return Ok(());
+        }
+        Err(Failure::new(ExitCode::RestoreIncomplete, format!("{failed} values could not be put back")))
+    }
+}
+
+/// Logs what was put back.
+pub fn log_restored(report: &[Restored]) {
+    for line in report {
+        let Restored { what, original, outcome } = line;
+        match outcome {
+            Outcome::PutBack => tracing::info!(what, original, "put back"),
+            Outcome::AlreadyBack => tracing::debug!(what, original, "stood already"),
+            Outcome::Foreign(value) => {
+                tracing::warn!(what, original, value, "another writer's value is left");
+            }
+            Outcome::Gone => tracing::debug!(what, "gone, with its cgroup"),
+            Outcome::Failed(error) => tracing::error!(what, original, error, "could not be put back"),
+        }
+    }
+}
+
+/// The label of an errno: its name where it is one that kernel files answer with.
+pub(crate) fn errno_name(errno: Option<i32>) -> &'static str {
+    match errno {
+        Some(1) => "EPERM",
+        Some(2) => "ENOENT",
+        Some(4) => "EINTR",
+        Some(5) => "EIO",
+        Some(11) => "EAGAIN",
+        Some(12) => "ENOMEM",
+        Some(13) => "EACCES",
+        Some(16) => "EBUSY",
+        Some(17) => "EEXIST",
+        Some(19) => "ENODEV",
+        Some(22) => "EINVAL",
+        Some(28) => "ENOSPC",
+        Some(30) => "EROFS",
+        Some(34) => "ERANGE",
+        Some(_) => "other",
+        None => "none",
+    }
+}

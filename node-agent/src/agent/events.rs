@@ -1,0 +1,199 @@
+//! Where events come from: signals and watches, in one wait.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use host::cgroup::{Cgroup, CgroupId, CgroupPath, CgroupRoot, ControlFile};
+use host::roots::Roots;
+use host::watch::{FileEvent, FileWatch, TreeEvent, TreeWatch, Write, Writer, WriterWatch};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::kubernetes::assignment::Assignment;
+use crate::kubernetes::mailbox;
+
+/// Everything that can happen to the agent, but for the passing of time.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Cgroups came or went.
+    TreeChanged(TreeEvent),
+    /// A file of ours may have been written, by the named writer where the kernel told.
+    Written {
+        /// The cgroup; `None` where events were lost: look at all.
+        cgroup: Option<CgroupId>,
+        /// The file.
+        file: ControlFile,
+        /// Who wrote.
+        writer: Option<Writer>,
+    },
+    /// The configuration file changed, or SIGHUP came.
+    ConfigTouched,
+    /// The cluster assigned pods to this node, or took some away.
+    Assigned(Arc<Assignment>),
+    /// SIGTERM or SIGINT came.
+    Stop(&'static str),
+}
+
+type Key = (CgroupId, ControlFile);
+
+/// Who tells of writes to our files: with names where that is permitted.
+enum Writes {
+    Named(WriterWatch<Key>),
+    Unnamed(FileWatch<Key>),
+}
+
+pub(super) struct Sources {
+    signals: Vec<(i32, UnixStream)>,
+    tree: TreeWatch,
+    writes: Writes,
+    config: Option<(FileWatch<()>, PathBuf)>,
+    assignments: Option<mailbox::Receiver>,
+}
+
+impl Sources {
+    pub(super) fn new(
+        roots: &Roots,
+        root: &CgroupRoot,
+        config: Option<&Path>,
+        assignments: Option<mailbox::Receiver>,
+        writes: bool,
+    ) -> host::Result<Self> {
+        let failed = |source| host::Error::io(Path::new("signals"), "catch", source);
+        let mut signals = Vec::new();
+        for signal in [SIGTERM, SIGINT, SIGHUP] {
+            let (read, write) = UnixStream::pair().map_err(failed)?;
+            read.set_nonblocking(true).map_err(failed)?;
+            signal_hook::low_level::pipe::register(signal, write).map_err(failed)?;
+            signals.push((signal, read));
+        }
+        let writes = match writes.then(|| WriterWatch::new(&roots.proc)) {
+            Some(Ok(watch)) => Writes::Named(watch),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "writers of our files will be noticed but not named");
+                Writes::Unnamed(FileWatch::new()?)
+            }
+            // Nothing is written, so nothing of ours can be changed.
+            None => Writes::Unnamed(FileWatch::new()?),
+        };
+        let config = match config {
+            None => None,
+            Some(path) => {
+                let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                let mut watch = FileWatch::new()?;
+                watch.add_directory((), directory.unwrap_or(Path::new(".")))?;
+                Some((watch, path.to_owned()))
+            }
+        };
+        Ok(Self { signals, tree: TreeWatch::new(root, CgroupPath::root())?, writes, config, assignments })
+    }
+
+    /// Watches a file of ours.
+    pub(super) fn watch(&mut self, cgroup: &Cgroup, file: ControlFile) -> host::Result<()> {
+        let key = (cgroup.id(), file);
+        match &mut self.writes {
+            Writes::Named(watch) => watch.add(key, cgroup, file),
+            Writes::Unnamed(watch) => watch.add_control_file(key, cgroup, file),
+        }
+    }
+
+    /// Watches it no longer.
+    pub(super) fn unwatch(&mut self, cgroup: CgroupId, file: ControlFile) {
+        match &mut self.writes {
+            Writes::Named(watch) => watch.remove(&(cgroup, file)),
+            Writes::Unnamed(watch) => watch.remove(&(cgroup, file)),
+        }
+    }
+
+    /// Waits until something happens or the time is over.
+    pub(super) fn wait(&mut self, at_most: Duration) -> host::Result<Vec<Event>> {
+        let mut fds: Vec<_> = self.signals.iter().map(|(_, stream)| stream.as_fd()).collect();
+        fds.push(self.tree.as_fd());
+        fds.push(match &self.writes {
+            Writes::Named(watch) => watch.as_fd(),
+            Writes::Unnamed(watch) => watch.as_fd(),
+        });
+        fds.extend(self.config.as_ref().map(|(watch, _)| watch.as_fd()));
+        fds.extend(self.assignments.as_ref().map(AsFd::as_fd));
+        if !host::watch::wait(&fds, at_most)? {
+            return Ok(Vec::new());
+        }
+        let mut events = self.signal_events();
+        events.extend(self.tree.read()?.into_iter().map(Event::TreeChanged));
+        events.extend(self.writes()?);
+        if let Some((watch, path)) = &mut self.config {
+            // A volume of Kubernetes replaces the directory of its files under another name.
+            let ours = |name: Option<&std::ffi::OsStr>| {
+                name.is_none() || name == path.file_name() || name == Some(std::ffi::OsStr::new("..data"))
+            };
+            let touched = watch.read()?.iter().any(|event| match event {
+                FileEvent::Written { name, .. } => ours(name.as_deref()),
+                FileEvent::Rescan => true,
+            });
+            if touched {
+                events.push(Event::ConfigTouched);
+            }
+        }
+        // After the tree's events: a pod's cgroup is known by then.
+        events.extend(self.assignments.as_mut().and_then(mailbox::Receiver::take).map(Event::Assigned));
+        Ok(events)
+    }
+
+    /// Whether a new assignment waits, which is not to wait for long.
+    pub(super) fn has_assignment(&self) -> bool {
+        self.assignments.as_ref().is_some_and(mailbox::Receiver::is_waiting)
+    }
+
+    fn signal_events(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        for (signal, stream) in &mut self.signals {
+            let mut bytes = [0; 64];
+            if io::Read::read(stream, &mut bytes).is_ok_and(|read| read > 0) {
+                events.push(match *signal {
+                    SIGHUP => Event::ConfigTouched,
+                    SIGTERM => Event::Stop("SIGTERM"),
+                    _ => Event::Stop("SIGINT"),
+                });
+            }
+        }
+        events
+    }
+
+    /// Writes of others to our files, so far.
+    pub(super) fn writes(&mut self) -> host::Result<Vec<Event>> {
+        let mut events = Vec::new();
+        let lost = || {
+            [ControlFile::MemoryHigh, ControlFile::CpusetMems].map(|file| Event::Written {
+                cgroup: None,
+                file,
+                writer: None,
+            })
+        };
+        match &mut self.writes {
+            Writes::Named(watch) => {
+                for write in watch.read()? {
+                    match write {
+                        Write::By { writer, .. } if writer.is_self() => {}
+                        Write::By { key: (cgroup, file), writer } => {
+                            events.push(Event::Written { cgroup: Some(cgroup), file, writer: Some(writer) });
+                        }
+                        Write::Lost => events.extend(lost()),
+                    }
+                }
+            }
+            Writes::Unnamed(watch) => {
+                for write in watch.read()? {
+                    match write {
+                        FileEvent::Written { key: (cgroup, file), .. } => {
+                            events.push(Event::Written { cgroup: Some(cgroup), file, writer: None });
+                        }
+                        FileEvent::Rescan => events.extend(lost()),
+                    }
+                }
+            }
+        }
+        Ok(events)
+    }
+}

@@ -1,0 +1,416 @@
+//! One round: sample, model, decide, apply, publish.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant as Clock, SystemTime};
+
+use host::cgroup::{CgroupId, ControlFile};
+use tiering::arbiter::{Claim, arbitrate};
+use tiering::{Bytes, DemoteReason, Instant, Limit, NodeSet, Target};
+
+use super::{Agent, errno_name, log_restored};
+use crate::engine::{Engine, EngineError, Found, Look, Moved, Order};
+use crate::limits::{
+    LimitError, Movers, Progress, Relocated, destinations, ours, step_memory_high, step_tiers,
+};
+use crate::managed::{Managed, action, reason};
+use crate::promoter::Promoter;
+use crate::state::StateError;
+
+/// A round begins no new step after this much time; what is left is due in the next.
+const ROUND_BUDGET: Duration = Duration::from_secs(1);
+
+/// One cgroup's moves of one round.
+const MOVE_BUDGET: Duration = Duration::from_millis(300);
+
+/// A limit that waits for usage to fall or for room is looked at again after so many intervals.
+const WAITING_ROUNDS: u32 = 5;
+
+/// While a fast node runs short, what is known of a cgroup is read anew after so many intervals.
+const STALE_ROUNDS: u32 = 5;
+
+/// The tree is listed anew this often, in case an event was missed. The kernel says itself when it drops events.
+const DISCOVER_EVERY: Duration = Duration::from_mins(5);
+
+impl Agent {
+    /// One round.
+    pub(super) fn round(&mut self) -> Result<(), StateError> {
+        let began = Clock::now();
+        let now = self.now();
+        self.rounds += 1;
+        if now.since(self.discovered) >= DISCOVER_EVERY {
+            self.discover();
+        }
+        if let Err(error) = self.node.read(&self.ground.roots, &self.ground.tiers, now) {
+            tracing::warn!(%error, "memory of the nodes can't be read; decisions use what was known");
+        }
+        self.hold_numa_balancing()?;
+        self.hold_demotion()?;
+
+        let due = self.due(now);
+        self.observe(&due, now);
+        let give_up = self.arbitrate();
+        for id in &due {
+            if began.elapsed() >= ROUND_BUDGET || self.sources.has_assignment() {
+                break;
+            }
+            self.act(*id, give_up.get(id).copied().unwrap_or_default(), now)?;
+        }
+        self.schedule(now);
+        self.publish(&due, began);
+        Ok(())
+    }
+
+    /// The cgroups to look at in this round. Where one can't wait, those whose time is near come along: an engine may look at
+    /// many for the price of one.
+    fn due(&self, now: Instant) -> Vec<CgroupId> {
+        let asked = self.arbitrate();
+        // Who gives up how much follows from what each holds now, not from what it held at its last walk.
+        let short = !self.node.fast(&self.ground.fast).shortfall().is_zero();
+        let fresh = self.config.interval * STALE_ROUNDS;
+        let is_stale = |managed: &Managed| {
+            managed.enforced() && managed.track.model().is_none_or(|model| now.since(model.at) >= fresh)
+        };
+        let is_due = |id: &CgroupId, managed: &Managed| {
+            managed.next_look <= now
+                || asked.get(id).is_some_and(|give_up| !give_up.is_zero())
+                || (short && is_stale(managed))
+        };
+        if !self.managed.iter().any(|(id, managed)| is_due(id, managed)) {
+            return Vec::new();
+        }
+        let mut due: Vec<_> = self
+            .managed
+            .iter()
+            .filter(|(id, managed)| is_due(id, managed) || managed.joins(now))
+            .map(|(id, managed)| (managed.next_look, *id))
+            .collect();
+        // Whoever waits longest comes first, so that a busy round starves nobody.
+        due.sort_unstable();
+        due.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Samples the cgroups that are due.
+    fn observe(&mut self, due: &[CgroupId], now: Instant) {
+        let known: Vec<CgroupId> = due.iter().copied().filter(|id| self.managed.contains_key(id)).collect();
+        let looks: Vec<Look<'_>> = known
+            .iter()
+            .filter_map(|id| self.managed.get(id))
+            .map(|managed| Look { leaves: &managed.leaves, walk: managed.walk_due(now) })
+            .collect();
+        let found = match &mut self.engine {
+            Some(engine) => engine.look(&self.ground, &looks, ROUND_BUDGET, now),
+            None => Ok(looks.iter().map(|_| Found::default()).collect()),
+        };
+        drop(looks);
+        let found = found.unwrap_or_else(|error| {
+            if !error.is_gone() {
+                self.note_error("look", &error);
+            }
+            known.iter().map(|_| Found::default()).collect()
+        });
+        for (id, found) in known.into_iter().zip(found) {
+            let Some(managed) = self.managed.get_mut(&id) else { continue };
+            if found.slow_touched.is_some() || self.engine.is_none() {
+                let scan = self
+                    .engine
+                    .as_ref()
+                    .map_or(self.config.interval * 5, |engine| engine.scan_interval(&managed.track));
+                managed.walked(now, scan);
+                self.totals.walks += 1;
+            }
+            let comebacks = managed.track.comebacks();
+            match managed.sample(found, &self.ground.tiers, now) {
+                Ok(Some(sample)) => {
+                    let promoted = managed.track.observe(sample, &self.ground.fast).promoted;
+                    if self.promoter == Promoter::Kernel && !promoted.is_zero() {
+                        managed.note_kernel_promoted(promoted);
+                        *self.totals.promoted_bytes.entry(Promoter::Kernel).or_default() += promoted.0;
+                    }
+                    if managed.track.comebacks() > comebacks {
+                        self.totals.comebacks += 1;
+                        let age = managed.track.age().get();
+                        tracing::info!(cgroup = %managed.cgroup.path(), pod = managed.pod_name(), ?age, "memory came back: cold is older now");
+                    }
+                }
+                Ok(None) => {}
+                Err(error) if error.is_gone() => self.drop_gone(id),
+                Err(error) => {
+                    let (path, pod) = (managed.cgroup.path(), managed.pod_name());
+                    tracing::warn!(cgroup = %path, pod, %error, "can't be read");
+                }
+            }
+        }
+    }
+
+    /// What each enforced cgroup is to give up for headroom.
+    fn arbitrate(&self) -> BTreeMap<CgroupId, Bytes> {
+        let nodes = self.node.fast(&self.ground.fast);
+        if nodes.shortfall().is_zero() {
+            return BTreeMap::new();
+        }
+        let claims: Vec<(CgroupId, Claim)> = self
+            .managed
+            .iter()
+            .filter(|(_, managed)| managed.enforced())
+            .filter_map(|(id, managed)| {
+                let (model, policy) = (managed.track.model()?, managed.track.policy());
+                let footprint = model.footprint();
+                let claim = Claim {
+                    fast_anon: model.fast_anon,
+                    footprint,
+                    floor: policy.floor(footprint),
+                    ceiling: policy.ceiling(footprint),
+                    weight: policy.dram.weight,
+                };
+                Some((*id, claim))
+            })
+            .collect();
+        let given = arbitrate(&claims.iter().map(|(_, claim)| *claim).collect::<Vec<_>>(), nodes);
+        claims.into_iter().map(|(id, _)| id).zip(given).collect()
+    }
+
+    /// Decides about one cgroup, carries the decision out if its policy says so, and says when to look again.
+    fn act(&mut self, id: CgroupId, give_up: Bytes, now: Instant) -> Result<(), StateError> {
+        let interval = self.config.interval;
+        let Some(managed) = self.managed.get_mut(&id) else { return Ok(()) };
+        let destinations = destinations(&self.ground, managed);
+        let targets: NodeSet = self.ground.slow.intersection(&destinations);
+        let swaps_out = |engine: &Engine| engine.swaps_out(&self.ground, &self.root, &managed.cgroup);
+        let target = if targets.is_empty() {
+            Target::None
+        } else if self.engine.as_ref().is_some_and(swaps_out) {
+            Target::MaySwap
+        } else {
+            Target::Room(self.node.room_of(&targets))
+        };
+        let fast = self.ground.fast.intersection(&destinations);
+        let fast_room = self.node.room_of(&fast);
+        let Some(decision) = managed.track.decide(target, fast_room, give_up, now) else {
+            managed.next_look = now + interval;
+            return Ok(());
+        };
+        if managed.decided(&decision, now) {
+            tracing::info!(
+                cgroup = %managed.cgroup.path(),
+                pod = managed.pod_name(),
+                policy = managed.policy_name,
+                "{decision}"
+            );
+            *self.totals.decisions.entry((action(&decision), reason(&decision))).or_default() += 1;
+        }
+        let mut limits = Progress::Settled;
+        let mut busy = false;
+        self.note_pinned(id)?;
+        if self.managed.get(&id).is_some_and(Managed::enforced) && self.state.is_some() {
+            limits = self.step_limits(id, now)?;
+            // A change of tiers moves everything, cold or not, and has the rate cap to itself.
+            if limits < Progress::Stepping {
+                if !decision.demote.is_zero() {
+                    busy = self.demote(id, &decision, now);
+                }
+                if !decision.promote.is_zero() {
+                    self.promote(id, &decision, now);
+                }
+            }
+        }
+        if let Some(managed) = self.managed.get_mut(&id) {
+            managed.schedule(now, interval, busy || limits == Progress::Stepping);
+            if limits == Progress::Waiting {
+                managed.next_look = managed.next_look.min(now + interval * WAITING_ROUNDS);
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves cold memory down; whether more is to be done right away.
+    fn demote(&mut self, id: CgroupId, decision: &tiering::Decision, now: Instant) -> bool {
+        let (Some(managed), Some(engine), Some(state)) =
+            (self.managed.get(&id), self.engine.as_mut(), self.state.as_mut())
+        else {
+            return false;
+        };
+        let order = Order {
+            cgroup: &managed.cgroup,
+            leaves: &managed.leaves,
+            allowed: &managed.allowed,
+            bytes: decision.demote,
+            age: decision.demote_age,
+            budget: MOVE_BUDGET,
+        };
+        let (name, reason) = (engine.name(), decision.reason);
+        match engine.demote(&self.ground, state, order, now) {
+            Ok(moved) => {
+                self.note_moved(id, name, reason, &moved, now);
+                // What did not move at all was made young again, or can't move: another try follows the next walk.
+                let more = moved.bytes < decision.demote || decision.limit == Some(Limit::RateCap);
+                more && !moved.bytes.is_zero()
+            }
+            Err(error) if error.is_gone() => false,
+            Err(error) => {
+                self.note_error(name, &error);
+                false
+            }
+        }
+    }
+
+    fn note_moved(
+        &mut self,
+        id: CgroupId,
+        engine: &'static str,
+        reason: DemoteReason,
+        moved: &Moved,
+        now: Instant,
+    ) {
+        *self.totals.demoted_bytes.entry((engine, reason.as_str())).or_default() += moved.bytes.0;
+        for (why, pages) in &moved.failed {
+            *self.totals.failed_pages.entry((engine, why)).or_default() += pages;
+        }
+        if let Some(managed) = self.managed.get_mut(&id) {
+            tracing::debug!(cgroup = %managed.cgroup.path(), pod = managed.pod_name(), bytes = %moved.bytes, failed = ?moved.failed, "demoted");
+            managed.note_demoted(Some(reason), moved, now);
+        }
+    }
+
+    /// Moves hot memory up, where that is our business.
+    fn promote(&mut self, id: CgroupId, decision: &tiering::Decision, now: Instant) {
+        let (Some(managed), Some(Engine::Pages(pages))) = (self.managed.get_mut(&id), self.engine.as_mut())
+        else {
+            return;
+        };
+        let order = Order {
+            cgroup: &managed.cgroup,
+            leaves: &managed.leaves,
+            allowed: &managed.allowed,
+            bytes: decision.promote,
+            age: Duration::ZERO,
+            budget: MOVE_BUDGET,
+        };
+        match pages.promote(&self.ground, order) {
+            Ok(moved) => {
+                managed.note_promoted(&moved, now);
+                *self.totals.promoted_bytes.entry(Promoter::Pages).or_default() += moved.bytes.0;
+            }
+            Err(error) if error.is_gone() => {}
+            Err(error) => self.note_error("pages", &error),
+        }
+    }
+
+    /// Steps `memory.high` and `cpuset.mems`.
+    pub(super) fn step_limits(&mut self, id: CgroupId, now: Instant) -> Result<Progress, StateError> {
+        const NONE: Progress = Progress::Settled;
+        self.settle_drift(id)?;
+        let (Some(managed), Some(state)) = (self.managed.get_mut(&id), self.state.as_mut()) else {
+            return Ok(NONE);
+        };
+        let high = step_memory_high(&self.root, state, managed);
+        let high = self.note_step(id, ControlFile::MemoryHigh, high)?;
+
+        let (Some(managed), Some(state)) = (self.managed.get_mut(&id), self.state.as_mut()) else {
+            return Ok(NONE);
+        };
+        let pages = match (&mut self.engine, &mut self.mover) {
+            (Some(Engine::Pages(pages)), _) => (None, Some(&mut **pages)),
+            (engine, mover) => (engine.as_mut(), mover.as_mut()),
+        };
+        let movers = Movers { engine: pages.0, pages: pages.1, budget: MOVE_BUDGET };
+        let tiers = step_tiers(&self.root, &self.ground, &self.node, state, managed, movers, now);
+        let tiers = tiers.map(|(progress, moved, restored)| {
+            let totals = &mut self.totals;
+            match moved {
+                Some(Relocated::Down(engine, bytes)) => {
+                    *totals.demoted_bytes.entry((engine, "tiers")).or_default() += bytes.0;
+                }
+                Some(Relocated::Up(bytes)) => {
+                    *totals.promoted_bytes.entry(Promoter::Pages).or_default() += bytes.0;
+                }
+                None => {}
+            }
+            (progress, restored)
+        });
+        let tiers = self.note_step(id, ControlFile::CpusetMems, tiers)?;
+        Ok(high.max(tiers))
+    }
+
+    fn note_step(
+        &mut self,
+        id: CgroupId,
+        file: ControlFile,
+        step: Result<(Progress, Vec<crate::restore::Restored>), LimitError>,
+    ) -> Result<Progress, StateError> {
+        let watched = self.state.as_ref().is_some_and(|state| state.file(id, file).is_some());
+        match step {
+            Ok((progress, restored)) => {
+                log_restored(&restored);
+                if watched {
+                    self.watch_file(id, file);
+                } else {
+                    self.sources.unwatch(id, file);
+                }
+                Ok(progress)
+            }
+            Err(LimitError::State(error)) => Err(error),
+            Err(LimitError::Host(error)) if error.is_gone() => Ok(Progress::Settled),
+            Err(LimitError::Engine(error)) if error.is_gone() => Ok(Progress::Settled),
+            Err(error) => {
+                let errno = match &error {
+                    LimitError::Host(error) => error.errno(),
+                    LimitError::Engine(error) => error.errno(),
+                    LimitError::State(_) => None,
+                };
+                *self.totals.write_errors.entry((file.name(), errno_name(errno))).or_default() += 1;
+                if let Some(managed) = self.managed.get(&id) {
+                    tracing::warn!(cgroup = %managed.cgroup.path(), pod = managed.pod_name(), %file, %error, "not set; tried again later");
+                }
+                // Another writer was at it in the same moment: the watch tells who.
+                Ok(Progress::Settled)
+            }
+        }
+    }
+
+    fn note_error(&mut self, what: &'static str, error: &EngineError) {
+        *self.totals.write_errors.entry((what, errno_name(error.errno()))).or_default() += 1;
+        tracing::warn!(engine = what, %error, "an engine's step failed; tried again in the next round");
+    }
+
+    /// The next round: when the next cgroup is due, but soon enough to see that a fast node runs short.
+    fn schedule(&mut self, now: Instant) {
+        let interval = self.config.interval;
+        let due = self.managed.values().map(|managed| managed.next_look).min();
+        let enforcing = self.managed.values().any(super::super::managed::Managed::enforced);
+        let latest = now + if enforcing { interval } else { interval * 5 };
+        self.next_round =
+            due.map_or(latest, |due| due.min(latest)).max(now + interval.min(Duration::from_millis(100)));
+    }
+
+    fn publish(&mut self, looked_at: &[CgroupId], began: Clock) {
+        if let Some(Engine::Pages(pages)) = &mut self.engine
+            && !looked_at.is_empty()
+        {
+            let leaves: std::collections::HashSet<CgroupId> = self
+                .managed
+                .values()
+                .flat_map(|managed| managed.leaves.iter().map(host::cgroup::Cgroup::id))
+                .collect();
+            pages.retain(|leaf| leaves.contains(&leaf));
+        }
+        let tiers = self.tier_views();
+        let at = self.now();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.published.update(|snapshot| {
+            snapshot.rounds = self.rounds;
+            snapshot.last_round_unix_seconds = now.as_secs_f64();
+            snapshot.last_round_seconds = began.elapsed().as_secs_f64();
+            snapshot.round_durations.add(began.elapsed());
+            snapshot.tiers = tiers;
+            snapshot.conditions = self.conditions.values().cloned().collect();
+            snapshot.totals.clone_from(&self.totals);
+            snapshot.config.clone_from(&self.config_view);
+            for managed in looked_at.iter().filter_map(|id| self.managed.get(id)) {
+                let file = |file| self.state.as_ref().and_then(|state| ours(state, &managed.cgroup, file));
+                let high = file(ControlFile::MemoryHigh).and_then(|value| value.parse().ok());
+                let view = managed.view(&self.ground.tiers, high, file(ControlFile::CpusetMems), at);
+                snapshot.cgroups.insert(view.path.clone(), view);
+            }
+        });
+    }
+}

@@ -1,0 +1,141 @@
+// expect-test writes its hashes itself.
+#![allow(clippy::needless_raw_string_hashes)]
+
+use expect_test::{Expect, expect};
+
+use super::*;
+
+fn reported(yaml: &str, cgroups: Option<&[&str]>, expected: &Expect) {
+    let file = Path::new("agent.yaml");
+    let config = Config::parse(yaml, file).unwrap();
+    let cgroups = cgroups.map(|paths| paths.iter().map(|&path| path.to_owned()).collect::<Vec<_>>());
+    expected.assert_eq(&report(&config, file, cgroups.as_deref()));
+}
+
+#[test]
+fn a_policy_is_told_in_plain_words() {
+    reported(
+        "tiers: [{ name: dram, nodes: [0] }, { name: cxl, nodes: [1, 2] }]
+policies:
+  - name: batch
+    cgroups: [/batch/**]
+    exclude: [/batch/init]
+    inputs: { request: 256Mi, limit: 1Gi }
+    spec:
+      tiers: [dram, 1]
+      dram: { floor: 256Mi, ceiling: 60% }
+      demote: { after: 90s, engine: Pages }
+      promote: { enabled: false }
+      memoryHigh: { mode: Formula }
+",
+        Some(&["/batch", "/batch/a", "/batch/init"]),
+        &expect![[r#"
+            agent.yaml is valid: 1 policy.
+
+              looks every  1s while something is to be done
+              serves       metrics and health at http://127.0.0.1:9440
+              remembers    what to put back in /run/thermocline/state
+              the kernel   may demote while the agent does, and while a fast node is short of memory
+              tiers        dram (node 0), then cxl (node 1, 2)
+
+            Policy batch acts (Enforce).
+              for          /batch/** but not /batch/init (1 cgroup now)
+              tiers        only dram and 1, by cpuset.mems
+              DRAM         at least 256 MiB, at most 60 % of its anonymous memory; weight 100 where it is short
+              demotes      anonymous memory not accessed for 1m30s, at most 200 MiB/s, with engine pages
+                           (up to 24m for memory that keeps coming back)
+              holds        while more than 0.2 % of its working set a minute is touched on slow memory
+              promotes     nothing
+              memory.high  947 MiB on all tiers together (90 % of the way from request 256 MiB to limit 1 GiB), never below what is in use
+              backs off    while its tasks stall more than 0.1 % of the time on memory or 0.1 % on I/O
+        "#]],
+    );
+}
+
+#[test]
+fn what_probably_is_not_meant_is_told_at_the_end() {
+    reported(
+        "listen: off
+policies:
+  - { name: all, cgroups: [/**], spec: { mode: Observe } }
+  - { name: hidden, cgroups: [/a/*] }
+  - { name: nothing, cgroups: [/b/*] }
+",
+        Some(&["/a", "/a/b"]),
+        &expect![[r#"
+            agent.yaml is valid: 3 policies.
+
+              looks every  1s while something is to be done
+              serves       nothing: no metrics, no health
+              remembers    what to put back in /run/thermocline/state
+              the kernel   may demote while the agent does, and while a fast node is short of memory
+              tiers        as the kernel says
+
+            Policy all only looks (Observe): what follows is decided and reported, not done.
+              for          /** (2 cgroups now)
+              tiers        all; cpuset.mems is left alone
+              DRAM         no floor, no ceiling; weight 100 where it is short
+              demotes      anonymous memory not accessed for 2m, at most 200 MiB/s, with the best engine of this kernel
+                           (up to 32m for memory that keeps coming back)
+              holds        while more than 0.2 % of its working set a minute is touched on slow memory
+              promotes     what is touched on slow memory, at most 200 MiB/s where the agent moves it
+              memory.high  left alone
+              backs off    while its tasks stall more than 0.1 % of the time on memory or 0.1 % on I/O
+
+            Policy hidden acts (Enforce).
+              for          /a/* (0 cgroups now)
+              tiers        all; cpuset.mems is left alone
+              DRAM         no floor, no ceiling; weight 100 where it is short
+              demotes      anonymous memory not accessed for 2m, at most 200 MiB/s, with the best engine of this kernel
+                           (up to 32m for memory that keeps coming back)
+              holds        while more than 0.2 % of its working set a minute is touched on slow memory
+              promotes     what is touched on slow memory, at most 200 MiB/s where the agent moves it
+              memory.high  left alone
+              backs off    while its tasks stall more than 0.1 % of the time on memory or 0.1 % on I/O
+
+            Policy nothing acts (Enforce).
+              for          /b/* (0 cgroups now)
+              tiers        all; cpuset.mems is left alone
+              DRAM         no floor, no ceiling; weight 100 where it is short
+              demotes      anonymous memory not accessed for 2m, at most 200 MiB/s, with the best engine of this kernel
+                           (up to 32m for memory that keeps coming back)
+              holds        while more than 0.2 % of its working set a minute is touched on slow memory
+              promotes     what is touched on slow memory, at most 200 MiB/s where the agent moves it
+              memory.high  left alone
+              backs off    while its tasks stall more than 0.1 % of the time on memory or 0.1 % on I/O
+
+            warning: line 3: /** is every cgroup of the host, system services included
+            warning: policy hidden: all its cgroups go to policies above it
+            warning: policy nothing: no cgroup of this host matches now
+        "#]],
+    );
+}
+
+#[test]
+fn cgroups_are_found_at_any_depth_and_only_where_there_are_cgroups() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("a/b")).unwrap();
+    assert_eq!(cgroups(root.path()), None);
+    fs::write(root.path().join("cgroup.controllers"), "memory\n").unwrap();
+    assert_eq!(cgroups(root.path()).unwrap(), ["/a", "/a/b"]);
+}
+
+#[test]
+fn the_examples_are_accepted() {
+    let examples = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples"));
+    for name in ["agent.yaml", "demo.yaml"] {
+        let args = CheckArgs { file: examples.join(name), kubernetes: false };
+        check(&args, Path::new("/nonexistent")).unwrap();
+    }
+}
+
+#[test]
+fn a_nodes_settings_are_told_without_policies() {
+    let text = "interval: 2s\ntiers:\n  - { name: dram, nodes: [0] }\n  - { name: slow, nodes: [1] }\n";
+    let path = Path::new("agent.yaml");
+    let report = node_report(&Config::parse_node_settings(text, path).unwrap(), path);
+    for part in ["valid for a node of a cluster", "2s while", "dram (node 0), then slow (node 1)"] {
+        assert!(report.contains(part), "{report}");
+    }
+    assert!(!report.contains("policies:") && !report.contains("warning"), "{report}");
+}

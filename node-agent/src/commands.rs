@@ -1,0 +1,372 @@
+//! What each command does.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use host::cgroup::{CgroupRoot, enter_hosts_namespace};
+use host::probe::Tries;
+use host::roots::Roots;
+use tiering::{EngineChoice, Policy};
+
+use crate::agent::{Agent, Cluster, Grain, Start};
+use crate::args::{
+    Args, Command, DEFAULT_CONFIG, HostArgs, NodeArgs, ObserveArgs, OutputFormat, ProbeArgs, RestoreArgs,
+    RunArgs, SeccompArgs,
+};
+use crate::background::Background;
+use crate::check;
+use crate::config::Config;
+use crate::engine::{Engine, Ground};
+use crate::exit::{ExitCode, Failure};
+use crate::http::Server;
+use crate::kubernetes::assignment::Assignment;
+use crate::kubernetes::client::{self, Client, ClientError};
+use crate::kubernetes::last_known::LastKnown;
+use crate::kubernetes::mailbox;
+use crate::picture::live_picture;
+use crate::probe_output::probe_table;
+use crate::promoter::Promoter;
+use crate::restore::{Outcome, Restored, restore_all};
+use crate::seccomp;
+use crate::snapshot::Published;
+use crate::state::State;
+use crate::table::observe_table;
+use crate::tier_map::tier_map;
+
+/// Width of a picture that goes to no terminal.
+const DEFAULT_WIDTH: usize = 120;
+
+/// How a cgroup2 mount is opened.
+pub type OpenRoot = fn(&Path) -> host::Result<CgroupRoot>;
+
+/// Does what the command line says. `open` is [`CgroupRoot::open`]; for trees of plain files another.
+pub fn dispatch(args: &Args, open: OpenRoot) -> Result<(), Failure> {
+    if !matches!(args.command, Command::Check(_) | Command::Seccomp(_)) {
+        // Before there are other threads, which would stay. Where it may not, the probe says what that costs.
+        let _ = enter_hosts_namespace(&args.host.proc_root);
+    }
+    match &args.command {
+        Command::Run(run_args) => run(args, run_args, open),
+        Command::Observe(observe_args) => observe(args, observe_args, open),
+        Command::Restore(restore_args) => restore(args, restore_args, open),
+        Command::Check(check_args) => check::check(check_args, &args.host.cgroup_root),
+        Command::Probe(probe_args) => probe(&args.host, probe_args),
+        Command::Seccomp(seccomp_args) => seccomp(seccomp_args),
+    }
+}
+
+fn run(args: &Args, run_args: &RunArgs, open: OpenRoot) -> Result<(), Failure> {
+    let path = match &run_args.config {
+        None if run_args.kubernetes => None,
+        None => Some(Path::new(DEFAULT_CONFIG)),
+        Some(path) => Some(path.as_path()),
+    };
+    let config = match path {
+        Some(path) if !run_args.kubernetes => Config::load(path)?,
+        path => Config::load_node_settings(path)?,
+    };
+    init_telemetry(args)?;
+    for warning in &config.warnings {
+        tracing::warn!("{}: {}", path.unwrap_or(Path::new("")).display(), warning.message);
+    }
+    let root = prepare(&args.host, open)?;
+    let roots = roots(&args.host);
+    let state = State::open(&config.state_file, &boot_id(&roots.proc)?)?;
+    let published = Published::default();
+    let failed = |error: io::Error| {
+        let message = format!(
+            "cannot start the network's thread: {error}; look at the limit on tasks of the agent's unit"
+        );
+        Failure::new(ExitCode::Unexpected, message)
+    };
+    let needs_network = run_args.kubernetes || config.listen.is_some();
+    let background = needs_network.then(Background::start).transpose().map_err(failed)?;
+    let server = match (config.listen, &background) {
+        (Some(listen), Some(background)) => {
+            let server = Server::start(background, listen, published.clone(), config.interval);
+            Some(server.map_err(|error| Failure::new(ExitCode::Unexpected, error.to_string()))?)
+        }
+        _ => None,
+    };
+    if let Some(server) = &server {
+        tracing::info!(address = %server.address(), "serving /metrics, /healthz, /readyz and /debug/state");
+    }
+    let cluster = match &background {
+        Some(background) if run_args.kubernetes => {
+            Some(join_cluster(&run_args.node, &config.state_file, background, &published)?)
+        }
+        _ => None,
+    };
+    let agent = Agent::start(Start {
+        roots,
+        root,
+        config,
+        config_path: path.map(Path::to_owned),
+        cluster,
+        command: "run",
+        grain: Grain::Uppermost,
+        state: Some(state),
+        published,
+        after_round: Box::new(|_| true),
+    })?;
+    agent.run()
+}
+
+/// Starts the client of this node; the loop is told what it hears.
+fn join_cluster(
+    args: &NodeArgs,
+    state_file: &Path,
+    background: &Background,
+    published: &Published,
+) -> Result<Cluster, Failure> {
+    let usage = |error: ClientError| Failure::new(ExitCode::Usage, error.to_string());
+    let Some(node) = args.node_name.clone().filter(|name| !name.is_empty()) else {
+        let message = "--kubernetes needs the name of this node: --node-name NAME, or NODE_NAME in the environment (in a pod, \
+                       from the field spec.nodeName)";
+        return Err(Failure::new(ExitCode::Usage, message));
+    };
+    let config = background.handle().block_on(client::config(args.kubeconfig.as_deref())).map_err(usage)?;
+    let last_known = LastKnown::beside(state_file, &node);
+    let object = last_known.load();
+    let known = object.map(|object| Assignment::read(&object, &Assignment::default()));
+    if let Some(known) = &known {
+        let path = last_known.path().display();
+        tracing::info!(%path, generation = known.generation, pods = known.pods.len(), "beginning with what was last assigned");
+    }
+    let known = Arc::new(known.unwrap_or_default());
+    let (sender, assignments) =
+        mailbox::mailbox().map_err(|error| Failure::from(anyhow::Error::from(error)))?;
+    let settings = client::Settings {
+        config,
+        node,
+        between_writes: args.status_interval.0,
+        between_usages: args.usage_interval.0,
+    };
+    // The client starts a task of its own when it is made.
+    let entered = background.handle().enter();
+    let client =
+        Client::new(settings, last_known, Arc::clone(&known), sender, published.clone()).map_err(usage)?;
+    drop(entered);
+    background.handle().spawn(client.run());
+    Ok(Cluster { last_known: known, assignments })
+}
+
+fn observe(args: &Args, observe_args: &ObserveArgs, open: OpenRoot) -> Result<(), Failure> {
+    init_telemetry(args)?;
+    let root = prepare(&args.host, open)?;
+    let interval: Duration = observe_args.interval.into();
+    let config = Config::observing(&observe_args.glob, observe_args.after.into(), interval)?;
+    let once = observe_args.once;
+    let output = observe_args.output;
+    let began = std::time::Instant::now();
+    if output == OutputFormat::Table && io::stdout().is_terminal() {
+        eprintln_notice("aging reads clear accessed bits of pages; no cgroup file is written");
+    }
+    let agent = Agent::start(Start {
+        roots: roots(&args.host),
+        root,
+        config,
+        config_path: None,
+        cluster: None,
+        command: "observe",
+        grain: Grain::Processes,
+        state: None,
+        published: Published::default(),
+        after_round: Box::new(move |published| {
+            // The first look begins to count ages; the picture of interest is the one after an interval.
+            if once && began.elapsed() < interval {
+                return true;
+            }
+            show(published, output).is_ok() && !once
+        }),
+    })?;
+    agent.run()
+}
+
+fn show(published: &Published, output: OutputFormat) -> io::Result<()> {
+    let snapshot = published.latest();
+    let mut out = io::stdout().lock();
+    let terminal = out.is_terminal();
+    match output {
+        OutputFormat::Json => {
+            serde_json::to_writer(&mut out, &*snapshot)?;
+            writeln!(out)?;
+        }
+        OutputFormat::Table if terminal => {
+            let (width, height) = terminal_size();
+            write!(out, "\x1b[H\x1b[2J{}", live_or_table(&snapshot, width, height))?;
+        }
+        OutputFormat::Table => write!(out, "{}", observe_table(&snapshot, DEFAULT_WIDTH, false))?,
+    }
+    out.flush()
+}
+
+fn live_or_table(snapshot: &crate::snapshot::Snapshot, width: usize, height: usize) -> String {
+    // A picture takes several lines a cgroup; a table one.
+    if snapshot.cgroups.len() * 4 <= height {
+        live_picture(snapshot, width, height, true)
+    } else {
+        observe_table(snapshot, width, true)
+    }
+}
+
+fn terminal_size() -> (usize, usize) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    match rustix::termios::tcgetwinsize(io::stdout()) {
+        // A serial console does not know its size.
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
+        _ => (number("COLUMNS").unwrap_or(100), number("LINES").unwrap_or(30)),
+    }
+}
+
+fn restore(args: &Args, restore_args: &RestoreArgs, open: OpenRoot) -> Result<(), Failure> {
+    let root = prepare(&args.host, open)?;
+    let roots = roots(&args.host);
+    let mut state = State::open(&restore_args.state, &boot_id(&roots.proc)?)?;
+    let report = restore_all(&roots, &root, &mut state)?;
+    let mut out = io::stdout().lock();
+    let mut failed = 0;
+    let mut tell =
+        |line: String| writeln!(out, "{line}").map_err(|error| Failure::from(anyhow::Error::from(error)));
+    if report.is_empty() {
+        tell("nothing to put back".to_owned())?;
+    }
+    for Restored { what, original, outcome } in &report {
+        let original = if original.is_empty() { "(inherited)" } else { original.as_str() };
+        tell(match outcome {
+            Outcome::PutBack => format!("{what}: {original} put back"),
+            Outcome::AlreadyBack => format!("{what}: {original} stood already"),
+            Outcome::Foreign(value) => format!("{what}: left at {value}, which another writer set"),
+            Outcome::Gone => format!("{what}: gone with its cgroup"),
+            Outcome::Failed(error) => {
+                failed += 1;
+                format!("{what}: {original} could not be put back: {error}")
+            }
+        })?;
+    }
+    if failed == 0 {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ExitCode::RestoreIncomplete,
+        format!("{failed} of {} values are not back", report.len()),
+    ))
+}
+
+fn seccomp(seccomp_args: &SeccompArgs) -> Result<(), Failure> {
+    let done = match &seccomp_args.install {
+        Some(path) => seccomp::install(path),
+        None => io::stdout().lock().write_all(seccomp::PROFILE.as_bytes()).map_err(anyhow::Error::from),
+    };
+    Ok(done?)
+}
+
+fn probe(host_args: &HostArgs, probe_args: &ProbeArgs) -> Result<(), Failure> {
+    let roots = roots(host_args);
+    let report = host::probe::run(&roots, &host_args.cgroup_root, Tries::All);
+    let tiers = host::tiers::read_tier_facts(&roots.sys)
+        .map_err(|error| error.to_string())
+        .and_then(|facts| tier_map(&facts, &[]).map_err(|error| error.to_string()));
+    let (engine, promoter) = match tiers {
+        Err(error) => (Err(error), Promoter::None),
+        Ok(tiers) if !tiers.has_lower_tier() => {
+            (Err("no memory node is slower than the others".to_owned()), Promoter::None)
+        }
+        Ok(tiers) => {
+            let ground =
+                Ground { fast: tiers.fast_nodes().clone(), slow: tiers.slow_nodes().clone(), roots, tiers };
+            match Engine::choose(EngineChoice::Auto, &report, &ground) {
+                Ok(engine) => {
+                    let promoter = Promoter::choose(Some(&engine), &report, &ground.tiers, true);
+                    (Ok(engine.name()), promoter)
+                }
+                Err(missing) => (Err(missing), Promoter::None),
+            }
+        }
+    };
+    let mut out = io::stdout().lock();
+    let written = match probe_args.output {
+        OutputFormat::Table => {
+            let terminal = out.is_terminal();
+            let width = if terminal { terminal_size().0 } else { DEFAULT_WIDTH };
+            let engine = engine.as_ref().map_err(String::as_str).copied();
+            write!(out, "{}", probe_table(&report, engine, promoter, width, terminal))
+        }
+        OutputFormat::Json => {
+            let engine = engine.map_or_else(|missing| format!("none: {missing}"), str::to_owned);
+            let value = serde_json::json!({ "rows": report.rows, "engine": engine, "promoter": promoter });
+            serde_json::to_writer_pretty(&mut out, &value)
+                .map_err(io::Error::from)
+                .and_then(|()| writeln!(out))
+        }
+    };
+    written.map_err(|error| anyhow::Error::from(error).into())
+}
+
+/// What `run`, `observe` and `restore` need of the host, checked in an order that names the first thing to mend.
+fn prepare(host_args: &HostArgs, open: OpenRoot) -> Result<CgroupRoot, Failure> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(Failure::new(ExitCode::NotPermitted, "this user is not root"));
+    }
+    let root = match open(&host_args.cgroup_root) {
+        Ok(root) => root,
+        Err(error) => {
+            // Beside cgroup v1 the hierarchy is elsewhere.
+            CgroupRoot::find(&host_args.proc_root)
+                .map_err(|_| Failure::new(ExitCode::NoCgroup2, error.to_string()))?
+        }
+    };
+    let controllers = root
+        .cgroup(&host::cgroup::CgroupPath::root())
+        .and_then(|top| top.read_cgroup_controllers())
+        .map_err(|error| Failure::new(ExitCode::NoCgroup2, error.to_string()))?;
+    if !controllers.unwrap_or_default().contains("memory") {
+        return Err(Failure::new(
+            ExitCode::NoMemoryController,
+            format!("{} has no memory controller", root.mount().display()),
+        ));
+    }
+    Ok(root)
+}
+
+fn roots(host_args: &HostArgs) -> Roots {
+    Roots {
+        proc: host_args.proc_root.clone(),
+        sys: host_args.sysfs_root.clone(),
+        debugfs: host_args.debugfs_root.clone(),
+    }
+}
+
+fn boot_id(proc: &Path) -> Result<String, Failure> {
+    host::proc::read_boot_id(proc).map_err(|error| Failure::new(ExitCode::Unexpected, error.to_string()))
+}
+
+fn init_telemetry(args: &Args) -> Result<(), Failure> {
+    telemetry::init(args.log.log_format, &args.log.log_level)
+        .map_err(|error| Failure::new(ExitCode::Usage, error.to_string()))
+}
+
+fn eprintln_notice(notice: &str) {
+    // Nobody can be told that standard error is gone.
+    let _ = writeln!(io::stderr(), "note: {notice}");
+}
+
+/// The policy of `observe`: what the default policy would do.
+impl Config {
+    fn observing(glob: &str, after: Duration, interval: Duration) -> Result<Self, Failure> {
+        let policy = Policy {
+            mode: tiering::Mode::Observe,
+            demote: tiering::DemotePolicy {
+                after,
+                after_max: after * tiering::DemotePolicy::AFTER_MAX_FACTOR,
+                ..Policy::default().demote
+            },
+            ..Policy::default()
+        };
+        let policy = policy.validated().map_err(|error| Failure::new(ExitCode::Usage, error.to_string()))?;
+        Self::of_one_policy("observe", glob, policy, interval)
+            .map_err(|error| Failure::new(ExitCode::Usage, error))
+    }
+}

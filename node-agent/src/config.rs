@@ -1,0 +1,137 @@
+//! The agent's configuration: which cgroups get which policy.
+//!
+//! A [`Config`] is valid: whoever holds one need not check it again. Reading goes in two steps: `file` has the
+//! schema and refuses what does not parse, `validate` checks what only makes sense together. Errors of both know
+//! their line and column.
+
+mod error;
+mod file;
+mod globs;
+mod locate;
+mod validate;
+
+pub use error::{ConfigError, Place, Warning};
+pub use file::KernelDemotion;
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use globset::GlobSet;
+use tiering::{Policy, TierOverride};
+
+/// Where metrics and health are served unless the configuration says otherwise.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9440);
+/// Where original values are kept unless the configuration says otherwise.
+pub const DEFAULT_STATE_FILE: &str = "/run/thermocline/state";
+/// Time between two rounds while something is to be done, unless the configuration says otherwise.
+pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+/// Least time between two rounds.
+pub const MIN_INTERVAL: Duration = Duration::from_millis(100);
+/// Greatest time between two rounds: the watchdog and `/healthz` wait for a round.
+pub const MAX_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A valid configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where metrics and health are served; `None` for nowhere.
+    pub listen: Option<SocketAddr>,
+    /// Where original values are kept.
+    pub state_file: PathBuf,
+    /// When the kernel itself may demote.
+    pub kernel_demotion: KernelDemotion,
+    /// Time between two rounds while something is to be done.
+    pub interval: Duration,
+    /// Tiers, fast to slow, in place of the discovered ones; empty for those.
+    pub tiers: Vec<TierOverride>,
+    /// Policies in the order of the file.
+    pub policies: Vec<PolicyEntry>,
+    /// What is valid, but probably not meant.
+    pub warnings: Vec<Warning>,
+}
+
+/// A policy and the cgroups it is for.
+#[derive(Clone, Debug)]
+pub struct PolicyEntry {
+    /// Its name in metrics and logs.
+    pub name: String,
+    /// The policy.
+    pub policy: Policy,
+    /// Globs of its cgroups.
+    pub cgroups: Vec<String>,
+    /// Globs of exceptions.
+    pub exclude: Vec<String>,
+    included: GlobSet,
+    excluded: GlobSet,
+}
+
+impl PolicyEntry {
+    /// Whether the policy is for this cgroup, given as its path below the cgroup mount, such as `/a.slice/b.service`.
+    #[must_use]
+    pub fn matches(&self, cgroup_path: &str) -> bool {
+        self.included.is_match(cgroup_path) && !self.excluded.is_match(cgroup_path)
+    }
+}
+
+impl Config {
+    /// Reads and validates a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::unreadable(path, &source))?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads and validates the file of a cluster's node: settings of the node, and no policies. Without a file, all are default.
+    pub fn load_node_settings(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(path) = path else { return Self::parse_node_settings("", Path::new("")) };
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::unreadable(path, &source))?;
+        Self::parse_node_settings(&text, path)
+    }
+
+    /// Validates the text of a cluster's node; `path` is for messages.
+    pub fn parse_node_settings(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let file = file::read(text).map_err(|problem| problem.at(path, text))?;
+        validate::node_settings(&file).map_err(|problem| problem.at(path, text))
+    }
+
+    /// Validates text; `path` is for messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let file = file::read(text).map_err(|problem| problem.at(path, text))?;
+        validate::validate(&file, text).map_err(|problem| problem.at(path, text))
+    }
+
+    /// One policy for the cgroups of one glob, and nothing served or kept.
+    ///
+    /// # Errors
+    /// In words, what is wrong with the glob.
+    pub fn of_one_policy(name: &str, glob: &str, policy: Policy, interval: Duration) -> Result<Self, String> {
+        let cgroups = vec![glob.to_owned()];
+        let included = globs::compile(&cgroups).map_err(|error| error.message)?;
+        let entry = PolicyEntry {
+            name: name.to_owned(),
+            policy,
+            cgroups,
+            exclude: Vec::new(),
+            included,
+            excluded: GlobSet::empty(),
+        };
+        Ok(Self {
+            listen: None,
+            state_file: DEFAULT_STATE_FILE.into(),
+            kernel_demotion: KernelDemotion::default(),
+            interval,
+            tiers: Vec::new(),
+            policies: vec![entry],
+            warnings: Vec::new(),
+        })
+    }
+
+    /// The policy of a cgroup, given as its path below the cgroup mount: the first of the file that matches.
+    #[must_use]
+    pub fn policy_for(&self, cgroup_path: &str) -> Option<&PolicyEntry> {
+        self.policies.iter().find(|entry| entry.matches(cgroup_path))
+    }
+}
+
+#[cfg(test)]
+mod tests;

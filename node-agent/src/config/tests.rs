@@ -1,0 +1,445 @@
+// expect-test writes its hashes itself.
+#![allow(clippy::needless_raw_string_hashes)]
+
+use std::path::Path;
+
+use expect_test::{Expect, expect};
+use tiering::{Bytes, MemoryHighPolicy, Mode, Policy};
+
+use super::*;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("agent.yaml"))
+}
+
+fn refused(text: &str, expected: &Expect) {
+    expected.assert_eq(&parse(text).unwrap_err().to_string());
+}
+
+/// A file whose only policy has this spec.
+fn with_spec(spec: &str) -> String {
+    format!("policies:\n  - name: p\n    cgroups: [/a/*]\n    spec:\n      {spec}\n")
+}
+
+fn example() -> Config {
+    Config::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/agent.yaml"))).unwrap()
+}
+
+#[test]
+fn the_example_says_the_defaults() {
+    let example = example();
+    assert_eq!(example.warnings, []);
+    assert_eq!(example.listen, Some(DEFAULT_LISTEN));
+    assert_eq!(example.state_file, Path::new(DEFAULT_STATE_FILE));
+    assert_eq!(example.kernel_demotion, KernelDemotion::default());
+    assert_eq!(example.interval, DEFAULT_INTERVAL);
+    assert_eq!(example.tiers, []);
+    let default = example.policies.iter().find(|entry| entry.name == "default").unwrap();
+    assert_eq!(default.policy, Policy::default());
+}
+
+#[test]
+fn the_first_policy_that_matches_wins() {
+    let example = example();
+    let check = |path: &str, policy: Option<&str>| {
+        assert_eq!(example.policy_for(path).map(|entry| entry.name.as_str()), policy, "{path}");
+    };
+    check("/machine.slice/db-1.scope", Some("latency"));
+    check("/machine.slice/web.scope", Some("default"));
+    check("/machine.slice/web.scope/init", None);
+    check("/machine.slice", None);
+    check("/batch.slice", None);
+    check("/batch.slice/a", Some("batch"));
+    check("/batch.slice/a/b", Some("batch"));
+    check("/batch.slice/a/init", None);
+    check("/", None);
+    assert_eq!(example.policy_for("/machine.slice/db-1.scope").unwrap().policy.mode, Mode::Observe);
+    let high = example.policy_for("/batch.slice/a").unwrap().policy.memory_high;
+    assert!(
+        matches!(high, MemoryHighPolicy::Formula { request, .. } if request == Bytes::mib(256)),
+        "{high:?}"
+    );
+}
+
+#[test]
+fn what_systemd_escapes_matches_as_it_is_written() {
+    let config = parse("policies: [{ name: p, cgroups: ['/a\\x2db.slice/*'] }]").unwrap();
+    assert!(config.policy_for("/a\\x2db.slice/c").is_some());
+    assert!(config.policy_for("/a-b.slice/c").is_none());
+}
+
+#[test]
+fn nothing_has_to_be_said() {
+    for text in ["", "# nothing\n", "policies: []\n", "interval: 1s\n"] {
+        let config = parse(text).unwrap();
+        assert_eq!(config.listen, Some(DEFAULT_LISTEN));
+        assert_eq!(config.warnings.len(), 1, "{text}");
+        assert_eq!(config.warnings[0].message, "there are no policies: `run` manages nothing with this file");
+    }
+}
+
+#[test]
+fn listening_can_be_switched_off() {
+    for off in ["off", "\"off\"", "false"] {
+        assert_eq!(parse(&format!("listen: {off}\n")).unwrap().listen, None, "{off}");
+    }
+    assert_eq!(parse("listen: \"[::]:80\"").unwrap().listen.unwrap().to_string(), "[::]:80");
+}
+
+#[test]
+fn tiers_are_taken_in_their_order() {
+    let config = parse("tiers: [{ name: dram, nodes: [0, 1] }, { name: slow, nodes: [2] }]").unwrap();
+    assert_eq!(config.tiers.len(), 2);
+    assert_eq!(config.tiers[0].nodes.len(), 2);
+}
+
+#[test]
+fn what_has_no_meaning_outside_a_cluster_warns_with_its_line() {
+    let config = parse(&with_spec("{ priority: 3, allowOverrides: [mode] }")).unwrap();
+    let shown: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "line 5: priority is for clusters; in this file the first policy that matches wins",
+            "line 5: allowOverrides is for clusters and does nothing here"
+        ]
+    );
+}
+
+#[test]
+fn an_unreadable_file_says_what_to_do() {
+    let error = Config::load(Path::new("/nonexistent/agent.yaml")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "/nonexistent/agent.yaml: cannot read the configuration: No such file or directory (os error 2); create it, or \
+         name another one with --config"
+    );
+}
+
+#[test]
+fn a_misspelt_field_is_pointed_at() {
+    refused(
+        &with_spec("dram: { ceilng: 60% }"),
+        &expect![[r#"
+        agent.yaml:5:15: there is no field `ceilng` here; did you mean `ceiling`?
+          |
+        5 |       dram: { ceilng: 60% }
+          |               ^"#]],
+    );
+    refused(
+        "policy: []\n",
+        &expect![[r#"
+        agent.yaml:1:1: there is no field `policy` here; did you mean `policies`?
+          |
+        1 | policy: []
+          | ^"#]],
+    );
+    refused(
+        "colour: red\n",
+        &expect![[r#"
+        agent.yaml:1:1: there is no field `colour` here; there are listen, stateFile, kernelDemotion, interval, tiers, policies
+          |
+        1 | colour: red
+          | ^"#]],
+    );
+}
+
+#[test]
+fn a_value_that_does_not_parse_is_pointed_at() {
+    refused(
+        &with_spec("dram: { floor: 256MB }"),
+        &expect![[r#"
+            agent.yaml:5:22: `256MB` is not an amount of memory or a percentage (leave out the B): write an amount, for example 256Mi or 1.5Gi, or a share of the cgroup's anonymous memory, for example 60%
+              |
+            5 |       dram: { floor: 256MB }
+              |                      ^"#]],
+    );
+    refused(
+        &with_spec("demote: { after: 120 }"),
+        &expect![[r#"
+        agent.yaml:5:24: `120` is not a duration (it has no unit): write numbers with h, m, s, ms, us or ns, for example 90s, 2m or 1h30m
+          |
+        5 |       demote: { after: 120 }
+          |                        ^"#]],
+    );
+    refused(
+        &with_spec("demote: { slowTouchRate: 0.2 }"),
+        &expect![[r#"
+        agent.yaml:5:32: `0.2` is not a percentage (it has no % sign): write 0% to 100% with at most four decimals, for example 60% or 0.2%
+          |
+        5 |       demote: { slowTouchRate: 0.2 }
+          |                                ^"#]],
+    );
+    refused(
+        &with_spec("demote: { engine: Damon }"),
+        &expect![[r#"
+        agent.yaml:5:25: `Damon` is not known; write one of Auto, LruGen, Reclaim, Pages
+          |
+        5 |       demote: { engine: Damon }
+          |                         ^"#]],
+    );
+    refused(
+        &with_spec("mode: enforce"),
+        &expect![[r#"
+        agent.yaml:5:13: `enforce` is not known; did you mean Enforce?
+          |
+        5 |       mode: enforce
+          |             ^"#]],
+    );
+    refused(
+        &with_spec("tiers: [Dram]"),
+        &expect![[r#"
+        agent.yaml:5:15: `Dram` is not a tier (names are in lower case): write a name (dram, pmem, cxl, hbm, slow) or a rank (0 is the fastest), for example dram
+          |
+        5 |       tiers: [Dram]
+          |               ^"#]],
+    );
+    refused(
+        &with_spec("dram: { floor: [1] }"),
+        &expect![[r#"
+            agent.yaml:5:15: invalid type: sequence, expected an amount of memory or a percentage: write an amount, for example 256Mi or 1.5Gi, or a share of the cgroup's anonymous memory, for example 60%
+              |
+            5 |       dram: { floor: [1] }
+              |               ^"#]],
+    );
+    refused(
+        "listen: localhost\n",
+        &expect![[r#"
+        agent.yaml:1:9: `localhost` is not an address to listen on: write an IP address and a port, for example 127.0.0.1:9440 or "[::]:9440", or off
+          |
+        1 | listen: localhost
+          |         ^"#]],
+    );
+    refused(
+        "interval: 1s\ninterval: 2s\n",
+        &expect![[r#"
+        agent.yaml:2:1: `interval` is there twice; remove one
+          |
+        2 | interval: 2s
+          | ^"#]],
+    );
+    refused(
+        "policies:\n  - cgroups: [/a]\n",
+        &expect![[r#"
+        agent.yaml:2:5: the field `name` is missing
+          |
+        2 |   - cgroups: [/a]
+          |     ^"#]],
+    );
+    refused(
+        "policies: {\n",
+        &expect![[r#"
+        agent.yaml:1:11: expected sequence start
+          |
+        1 | policies: {
+          |           ^"#]],
+    );
+}
+
+#[test]
+fn values_that_do_not_fit_each_other_are_pointed_at() {
+    refused(
+        &with_spec("dram: { ceiling: 1Gi, floor: 2Gi }"),
+        &expect![[r#"
+        agent.yaml:5:36: dram.floor is above dram.ceiling: no amount of DRAM satisfies both
+          |
+        5 |       dram: { ceiling: 1Gi, floor: 2Gi }
+          |                                    ^"#]],
+    );
+    refused(
+        &with_spec("demote:\n        afterMax: 1m"),
+        &expect![[r#"
+        agent.yaml:6:19: demote.afterMax is 60s; it must be between demote.after (120s) and 7 days
+          |
+        6 |         afterMax: 1m
+          |                   ^"#]],
+    );
+    refused(
+        &with_spec("memoryHigh: { mode: Formula }"),
+        &expect![[r#"
+        agent.yaml:5:19: memoryHigh.mode Formula computes with the policy's `inputs`: add for example inputs: { request: 256Mi, limit: 1Gi } beside `spec`
+          |
+        5 |       memoryHigh: { mode: Formula }
+          |                   ^"#]],
+    );
+    refused(
+        &with_spec("memoryHigh: { mode: Pressure, target: 1% }"),
+        &expect![[r#"
+        agent.yaml:5:27: memoryHigh.mode Pressure is not supported by this version: use None, Fixed or Formula; demotion itself already backs off under pressure
+          |
+        5 |       memoryHigh: { mode: Pressure, target: 1% }
+          |                           ^"#]],
+    );
+    refused(
+        &with_spec("memoryHigh: { mode: None, value: 1Gi }"),
+        &expect![[r#"
+        agent.yaml:5:40: memoryHigh.value has no meaning in mode None: leave it out, or set memoryHigh.mode: Fixed
+          |
+        5 |       memoryHigh: { mode: None, value: 1Gi }
+          |                                        ^"#]],
+    );
+    refused(
+        &with_spec("selector: { pods: { matchLabels: { a: b } } }"),
+        &expect![[r#"
+        agent.yaml:5:17: selector chooses pods and is for clusters; in this file a policy's `cgroups` say what it is for: remove it
+          |
+        5 |       selector: { pods: { matchLabels: { a: b } } }
+          |                 ^"#]],
+    );
+    refused(
+        "interval: 10ms\n",
+        &expect![[r#"
+        agent.yaml:1:11: interval is 10ms; it must be between 100ms and 10s
+          |
+        1 | interval: 10ms
+          |           ^"#]],
+    );
+    refused(
+        "stateFile: state\n",
+        &expect![[r#"
+        agent.yaml:1:12: stateFile `state` is not an absolute path of a file: write for example /run/thermocline/state
+          |
+        1 | stateFile: state
+          |            ^"#]],
+    );
+}
+
+#[test]
+fn tiers_that_cannot_be_are_pointed_at() {
+    refused(
+        "tiers: [{ name: dram, nodes: [0] }]\n",
+        &expect![[r#"
+        agent.yaml:1:8: tiers must name at least two tiers, fast to slow; leave it out to use what the kernel says
+          |
+        1 | tiers: [{ name: dram, nodes: [0] }]
+          |        ^"#]],
+    );
+    refused(
+        "tiers:\n  - { name: dram, nodes: [0] }\n  - { name: slow, nodes: [1, 0] }\n",
+        &expect![[r#"
+        agent.yaml:3:30: node 0 is in tier dram already; a node is in one tier, once
+          |
+        3 |   - { name: slow, nodes: [1, 0] }
+          |                              ^"#]],
+    );
+    refused(
+        "tiers:\n  - { name: dram, nodes: [0] }\n  - { name: 1, nodes: [1] }\n",
+        &expect![[r#"
+        agent.yaml:3:13: a tier's rank is its place in the list: name it, for example slow, not 1
+          |
+        3 |   - { name: 1, nodes: [1] }
+          |             ^"#]],
+    );
+    refused(
+        "tiers:\n  - { name: dram, nodes: [0] }\n  - { name: slow, nodes: [] }\n",
+        &expect![[r#"
+        agent.yaml:3:26: tier slow has no nodes; write for example [1]
+          |
+        3 |   - { name: slow, nodes: [] }
+          |                          ^"#]],
+    );
+    refused(
+        "tiers: [{ name: dram, nodes: [0] }, { name: slow, nodes: [1] }]\npolicies:\n  - name: p\n    cgroups: [/a]\n    \
+         spec: { tiers: [dram, cxl] }\n",
+        &expect![[r#"
+            agent.yaml:5:27: there is no tier cxl; the `tiers` of this file are dram, slow
+              |
+            5 |     spec: { tiers: [dram, cxl] }
+              |                           ^"#]],
+    );
+}
+
+#[test]
+fn cgroups_that_cannot_be_are_pointed_at() {
+    let with_glob =
+        |glob: &str| format!("policies:\n  - name: p\n    cgroups:\n      - /a\n      - {glob}\n");
+    refused(
+        &with_glob("\"\""),
+        &expect![[r#"
+        agent.yaml:5:9: a cgroup's glob is empty: write a path below the cgroup mount with * for any name and ** for any depth, for example /system.slice/*
+          |
+        5 |       - ""
+          |         ^"#]],
+    );
+    refused(
+        &with_glob("/"),
+        &expect![[r#"
+        agent.yaml:5:9: `/` is the root cgroup, which has no limits and is not managed: write a path below the cgroup mount with * for any name and ** for any depth, for example /system.slice/*
+          |
+        5 |       - /
+          |         ^"#]],
+    );
+    refused(
+        &with_glob("system.slice/*"),
+        &expect![[r#"
+        agent.yaml:5:9: `system.slice/*` does not begin with /: write a path below the cgroup mount with * for any name and ** for any depth, for example /system.slice/*
+          |
+        5 |       - system.slice/*
+          |         ^"#]],
+    );
+    refused(
+        &with_glob("/sys/fs/cgroup/a"),
+        &expect![[r#"
+        agent.yaml:5:9: `/sys/fs/cgroup/a` begins with the cgroup mount, which is left out: write a path below the cgroup mount with * for any name and ** for any depth, for example /system.slice/*
+          |
+        5 |       - /sys/fs/cgroup/a
+          |         ^"#]],
+    );
+    refused(
+        &with_glob("/a/../b"),
+        &expect![[r#"
+        agent.yaml:5:9: `/a/../b` is not how the kernel writes a cgroup's path: write a path below the cgroup mount with * for any name and ** for any depth, for example /system.slice/*
+          |
+        5 |       - /a/../b
+          |         ^"#]],
+    );
+    refused(
+        &with_glob("/a/{b"),
+        &expect![[r#"
+        agent.yaml:5:9: `/a/{b` is not a glob: unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?)
+          |
+        5 |       - /a/{b
+          |         ^"#]],
+    );
+    refused(
+        "policies:\n  - name: p\n    cgroups: []\n",
+        &expect![[r#"
+        agent.yaml:3:14: policy `p` is for no cgroup: name some, for example ["/system.slice/*"]
+          |
+        3 |     cgroups: []
+          |              ^"#]],
+    );
+    refused(
+        "policies:\n  - name: Batch\n    cgroups: [/a]\n",
+        &expect![[r#"
+        agent.yaml:2:11: `Batch` is not a policy's name: write lower-case letters, digits, - and ., with a letter or digit at both ends, for example batch
+          |
+        2 |   - name: Batch
+          |           ^"#]],
+    );
+    refused(
+        "policies:\n  - { name: p, cgroups: [/a] }\n  - { name: p, cgroups: [/b] }\n",
+        &expect![[r#"
+        agent.yaml:3:13: policy 2 and policy 1 have the same name `p`; metrics and logs tell them apart by it: rename one
+          |
+        3 |   - { name: p, cgroups: [/b] }
+          |             ^"#]],
+    );
+}
+
+#[test]
+fn a_clusters_node_has_settings_and_no_policies() {
+    let settings = |text| Config::parse_node_settings(text, Path::new("agent.yaml"));
+    for text in ["", "# nothing\n", "listen: off\nkernelDemotion: Always\n"] {
+        let config = settings(text).unwrap();
+        assert!(config.policies.is_empty() && config.warnings.is_empty(), "{text}");
+    }
+    let refused =
+        settings("interval: 1s\npolicies:\n  - name: a\n    cgroups: [/a]\n").unwrap_err().to_string();
+    assert!(
+        refused.starts_with("agent.yaml:3:3: in a cluster, policies are TieringPolicy objects"),
+        "{refused}"
+    );
+    assert!(settings("interval: 1h\n").is_err());
+    assert_eq!(Config::load_node_settings(None).unwrap().interval, DEFAULT_INTERVAL);
+}

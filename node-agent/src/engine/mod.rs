@@ -1,0 +1,246 @@
+//! Engines: ways to find what is cold and to move it.
+//!
+//! docs/engines.md says which engine guarantees what on which kernel.
+
+mod lru_gen;
+mod pages;
+mod reclaim;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use host::cgroup::{Cgroup, CgroupRoot};
+use host::probe::ProbeReport;
+use host::roots::Roots;
+use host::swap::{read_has_swap, read_may_swap};
+use tiering::{Bytes, EngineChoice, Instant, NodeId, NodeSet, TierMap, Track};
+
+pub use lru_gen::LruGenEngine;
+pub use pages::PagesEngine;
+pub use reclaim::ReclaimEngine;
+
+use crate::state::State;
+use crate::tunables::TunableError;
+
+/// What engines work with: the host, and the tiers of its nodes.
+#[derive(Debug)]
+pub struct Ground {
+    /// Mount points.
+    pub roots: Roots,
+    /// Tiers.
+    pub tiers: TierMap,
+    /// Where demotion comes from.
+    pub fast: NodeSet,
+    /// Where demotion goes to.
+    pub slow: NodeSet,
+}
+
+/// One cgroup to be looked at.
+#[derive(Debug)]
+pub struct Look<'a> {
+    /// The cgroups that its memory is charged to.
+    pub leaves: &'a [Cgroup],
+    /// Whether to look anew who accessed what, which clears accessed bits; otherwise what is known is read.
+    pub walk: bool,
+}
+
+/// What an engine knows of one cgroup.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Least age and anonymous bytes on fast nodes.
+    pub ages: Vec<(Duration, Bytes)>,
+    /// After a walk: bytes touched on slow nodes since the walk before. `None` where no walk was done, also for want of
+    /// time.
+    pub slow_touched: Option<Bytes>,
+    /// Anonymous and shared memory on the kernel's lists by node, where the engine comes to know it anyway. While it does
+    /// not change, `memory.numa_stat` is not worth its price.
+    pub listed: Option<BTreeMap<NodeId, Bytes>>,
+}
+
+/// What an engine is asked to move.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'a> {
+    /// The managed cgroup: where the moves are verified.
+    pub cgroup: &'a Cgroup,
+    /// The cgroups that its memory is charged to.
+    pub leaves: &'a [Cgroup],
+    /// Nodes that the cgroup may use.
+    pub allowed: &'a NodeSet,
+    /// At most this much, overshot by one folio.
+    pub bytes: Bytes,
+    /// Demotion: only memory at least this old; zero takes the coldest first, whatever its age.
+    pub age: Duration,
+    /// Stop beginning new steps after this much time.
+    pub budget: Duration,
+}
+
+/// What was moved.
+#[derive(Debug, Default)]
+pub struct Moved {
+    /// Bytes, as verified by the kernel's own counts.
+    pub bytes: Bytes,
+    /// Pages that were asked for and stayed, by reason.
+    pub failed: BTreeMap<&'static str, u64>,
+}
+
+impl Moved {
+    /// Counts pages that stayed.
+    pub(crate) fn count(&mut self, reason: &'static str, pages: u64) {
+        if pages > 0 {
+            *self.failed.entry(reason).or_default() += pages;
+        }
+    }
+}
+
+/// Why an engine could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The kernel refused.
+    #[error(transparent)]
+    Host(#[from] host::Error),
+    /// A kernel-wide setting.
+    #[error(transparent)]
+    Tunable(#[from] TunableError),
+}
+
+impl EngineError {
+    /// Whether the cgroup is gone, which is no error.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Host(error) | Self::Tunable(TunableError::Host(error)) if error.is_gone())
+    }
+
+    /// The kernel's errno.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Host(error) | Self::Tunable(TunableError::Host(error)) => error.errno(),
+            Self::Tunable(_) => None,
+        }
+    }
+}
+
+/// A way to find and move pages.
+#[derive(Debug)]
+pub enum Engine {
+    /// Generations of the multi-generational LRU.
+    LruGen(Box<LruGenEngine>),
+    /// Page scan and `move_pages(2)`.
+    Pages(Box<PagesEngine>),
+    /// `memory.reclaim`.
+    Reclaim(ReclaimEngine),
+}
+
+impl Engine {
+    /// The engine that was asked for, or the best that works here: `lru-gen`, then `pages`, then `reclaim`.
+    ///
+    /// # Errors
+    /// In words, what is missing.
+    pub fn choose(choice: EngineChoice, probe: &ProbeReport, ground: &Ground) -> Result<Self, String> {
+        let lru_gen = || LruGenEngine::new(probe, ground).map(|engine| Self::LruGen(Box::new(engine)));
+        let pages = || {
+            if probe.page_moves() && !probe.pages() {
+                // It would move what it is told to, but never find anything cold.
+                return Err(
+                    "clear_refs of processes is not permitted, see `thermocline-agent probe`".to_owned()
+                );
+            }
+            PagesEngine::new(probe, ground).map(|engine| Self::Pages(Box::new(engine)))
+        };
+        let reclaim = || ReclaimEngine::new(probe, ground).map(Self::Reclaim);
+        match choice {
+            EngineChoice::LruGen => lru_gen(),
+            EngineChoice::Pages => pages(),
+            EngineChoice::Reclaim => reclaim(),
+            EngineChoice::Auto => lru_gen().or_else(|first| {
+                pages().or_else(|second| {
+                    reclaim().map_err(|third| {
+                        format!("no engine works here: lru-gen: {first}; pages: {second}; reclaim: {third}")
+                    })
+                })
+            }),
+        }
+    }
+
+    /// Its name, as users see it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::LruGen(_) => "lru-gen",
+            Self::Pages(_) => "pages",
+            Self::Reclaim(_) => "reclaim",
+        }
+    }
+
+    /// Time between two walks of a cgroup.
+    #[must_use]
+    pub fn scan_interval(&self, track: &Track) -> Duration {
+        match self {
+            // Ages are our own record here, whatever the walks' rhythm; and what is hot on a slow node waits for two walks.
+            Self::Pages(_) => track.policy().demote.after / 2,
+            Self::LruGen(_) | Self::Reclaim(_) => track.scan_interval(),
+        }
+    }
+
+    /// What is known of each cgroup, in their order. No walk is begun after `budget`.
+    pub fn look(
+        &mut self,
+        ground: &Ground,
+        looks: &[Look<'_>],
+        budget: Duration,
+        now: Instant,
+    ) -> Result<Vec<Found>, EngineError> {
+        if looks.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self {
+            Self::LruGen(engine) => engine.look(ground, looks, budget),
+            Self::Pages(engine) => looks.iter().map(|look| engine.look(ground, look, now)).collect(),
+            Self::Reclaim(engine) => looks.iter().map(|look| engine.look(ground, look)).collect(),
+        }
+    }
+
+    /// Whether moving memory of this cgroup down would also swap out what is down already. What can't be read counts as so.
+    #[must_use]
+    pub fn swaps_out(&self, ground: &Ground, root: &CgroupRoot, cgroup: &Cgroup) -> bool {
+        match self {
+            Self::LruGen(_) | Self::Pages(_) => false,
+            Self::Reclaim(_) => {
+                let may_swap = || {
+                    Ok::<_, host::Error>(read_has_swap(&ground.roots.proc)? && read_may_swap(root, cgroup)?)
+                };
+                may_swap().unwrap_or(true)
+            }
+        }
+    }
+
+    /// Moves cold memory down.
+    pub fn demote(
+        &mut self,
+        ground: &Ground,
+        state: &mut State,
+        order: Order<'_>,
+        now: Instant,
+    ) -> Result<Moved, EngineError> {
+        match self {
+            Self::LruGen(engine) => engine.demote(ground, state, order),
+            Self::Pages(engine) => engine.demote(ground, order, now),
+            Self::Reclaim(engine) => engine.demote(ground, state, order),
+        }
+    }
+}
+
+/// Anonymous bytes of a cgroup on some nodes.
+pub(crate) fn anon_on(cgroup: &Cgroup, nodes: &NodeSet) -> host::Result<Bytes> {
+    let Some(stat) = cgroup.read_memory_numa_stat()? else { return Ok(Bytes::ZERO) };
+    Ok(nodes.iter().filter_map(|node| stat.anon.get(&node.0)).map(|bytes| Bytes(*bytes)).sum())
+}
+
+/// Whether the kernel would demote from every one of `from` to nodes that the cgroup may use.
+pub(crate) fn targets_allowed(ground: &Ground, allowed: &NodeSet) -> bool {
+    ground
+        .fast
+        .intersection(allowed)
+        .iter()
+        .all(|node| ground.tiers.demotion_target(node).is_some_and(|target| allowed.contains(target)))
+}

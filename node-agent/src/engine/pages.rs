@@ -1,0 +1,360 @@
+//! The `pages` engine: finds mappings that nobody accessed and moves their pages with `move_pages(2)`, both ways.
+//!
+//! Its age source is `clear_refs` and `Referenced` of `smaps`, the one access information of single processes that every
+//! kernel has. It speaks of whole mappings: a mapping with one page accessed is warm. Needs neither demotion nor memory
+//! tiers of the kernel, so it works where the kernel sees one tier only.
+
+mod step;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::time::{Duration, Instant as Clock};
+
+use host::cgroup::{Cgroup, CgroupId};
+use host::pages::maps::{Vma, read_smaps, write_clear_refs};
+use host::pages::movable::{Movable, MovablePages};
+use host::pages::node_pfns::{NodePfns, read_node_pfns};
+use host::pages::numa_maps::read_numa_maps;
+use host::pages::page_size;
+use host::probe::ProbeReport;
+use host::proc::read_start_time;
+use tiering::{Bytes, Instant, NodeId, NodeSet};
+
+use super::{EngineError, Found, Ground, Look, Moved, Order};
+use step::Step;
+
+/// Address space that is looked at page by page in one go: 16 MiB of small pages. A round may end after each.
+const WINDOW: u64 = 16 << 20;
+
+/// A mapping that is accessed in two walks on end is hot, not just passed by.
+const HOT_WALKS: u32 = 2;
+
+/// What can't be moved is offered again after this long: a child that shared it may have ended.
+const STUCK_FOR: Duration = Duration::from_mins(10);
+
+/// See the module.
+#[derive(Debug)]
+pub struct PagesEngine {
+    movable: MovablePages,
+    node_pfns: NodePfns,
+    processes: HashMap<CgroupId, BTreeMap<Process, BTreeMap<u64, Mapping>>>,
+    /// Of cgroups whose tiers change: what is still to be looked at, and from which node.
+    relocating: HashMap<CgroupId, (NodeId, Vec<Mapping>)>,
+}
+
+/// A process: pids are used again, a pid and its start time are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Process {
+    pid: i32,
+    start_time: u64,
+}
+
+/// What is known of one mapping.
+#[derive(Clone, Copy, Debug)]
+struct Mapping {
+    process: Process,
+    start: u64,
+    end: u64,
+    /// No access is known since.
+    idle_since: Instant,
+    /// Walks on end that found it accessed.
+    hot_walks: u32,
+    referenced: Bytes,
+    fast: Bytes,
+    slow: Bytes,
+    /// Since the last walk its pages were looked at up to here.
+    cursor: u64,
+    /// What of it, up to the cursor, could be moved.
+    found: Bytes,
+    /// Since the last walk it was touched by our own move: who else accessed it is not known until the next.
+    touched: bool,
+    /// When all of it was looked at page by page and none could be moved: shared with a child, say.
+    stuck: Option<Instant>,
+}
+
+impl Mapping {
+    /// What may be moved down, as far as is known.
+    fn movable(&self, now: Instant) -> Bytes {
+        let stuck = self.stuck.is_some_and(|looked| now.since(looked) < STUCK_FOR);
+        if stuck || self.cursor >= self.end { Bytes::ZERO } else { self.fast }
+    }
+}
+
+impl PagesEngine {
+    /// The engine, or what is missing for it.
+    pub fn new(probe: &ProbeReport, ground: &Ground) -> Result<Self, String> {
+        if !probe.page_moves() {
+            return Err(
+                "move_pages(2) and the page maps are not permitted, see `thermocline-agent probe`".to_owned()
+            );
+        }
+        let words = |error: host::Error| error.to_string();
+        Ok(Self {
+            movable: MovablePages::open(&ground.roots.proc).map_err(words)?,
+            node_pfns: read_node_pfns(&ground.roots.sys).map_err(words)?,
+            processes: HashMap::new(),
+            relocating: HashMap::new(),
+        })
+    }
+
+    /// Reads, and walks where asked, one cgroup's processes.
+    pub fn look(&mut self, ground: &Ground, look: &Look<'_>, now: Instant) -> Result<Found, EngineError> {
+        if look.walk {
+            for leaf in look.leaves {
+                self.walk(ground, leaf, now)?;
+            }
+        }
+        let mut found = Found { slow_touched: look.walk.then_some(Bytes::ZERO), ..Found::default() };
+        for mapping in look.leaves.iter().flat_map(|leaf| self.mappings(leaf.id())) {
+            found.ages.push((now.since(mapping.idle_since), mapping.movable(now)));
+            if let Some(touched) = &mut found.slow_touched {
+                *touched += mapping.slow.min(mapping.referenced);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Takes in which mappings were accessed since the last walk, and begins anew.
+    fn walk(&mut self, ground: &Ground, leaf: &Cgroup, now: Instant) -> Result<(), EngineError> {
+        let proc = &ground.roots.proc;
+        let mut before = self.processes.remove(&leaf.id()).unwrap_or_default();
+        let mut after = BTreeMap::new();
+        for pid in leaf.read_cgroup_procs()? {
+            let known = (|| {
+                let process = Process { pid, start_time: read_start_time(proc, pid)? };
+                let known = before.remove(&process).unwrap_or_default();
+                let mappings = read_mappings(proc, pid)?
+                    .map(|(vma, places)| {
+                        (vma.start, mapping(process, &vma, &places, known.get(&vma.start), ground, now))
+                    })
+                    .collect();
+                write_clear_refs(proc, pid)?;
+                Ok::<_, host::Error>((process, mappings))
+            })();
+            match known {
+                Ok((process, mappings)) => drop(after.insert(process, mappings)),
+                Err(error) if error.is_gone() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.processes.insert(leaf.id(), after);
+        Ok(())
+    }
+
+    fn mappings(&self, leaf: CgroupId) -> impl Iterator<Item = Mapping> + '_ {
+        self.processes.get(&leaf).into_iter().flatten().flat_map(|(_, mappings)| mappings.values().copied())
+    }
+
+    /// Forgets cgroups that are not `managed`.
+    pub fn retain(&mut self, managed: impl Fn(CgroupId) -> bool) {
+        self.processes.retain(|leaf, _| managed(*leaf));
+    }
+
+    /// Moves the mappings that are idle longest down, if they still are idle.
+    pub fn demote(&mut self, ground: &Ground, order: Order<'_>, now: Instant) -> Result<Moved, EngineError> {
+        let leaves = order.leaves.iter().flat_map(|leaf| self.mappings(leaf.id()));
+        let old = |mapping: &Mapping| now.since(mapping.idle_since) >= order.age;
+        let mut cold: Vec<Mapping> =
+            leaves.filter(|mapping| old(mapping) && !mapping.movable(now).is_zero()).collect();
+        cold.sort_by_key(|mapping| mapping.idle_since);
+        if !order.age.is_zero() {
+            let still = still_idle(ground, &cold)?;
+            cold.retain(|mapping| mapping.touched || still.contains(&(mapping.process, mapping.start)));
+        }
+        let from = ground.fast.intersection(order.allowed);
+        let moved =
+            self.move_mappings(ground, order, &mut cold, &from, |node| ground.tiers.demotion_target(node))?;
+        for mapping in &mut cold {
+            if mapping.cursor >= mapping.end && mapping.found.is_zero() {
+                mapping.stuck = Some(now);
+            }
+        }
+        self.take_back(order.leaves, &cold);
+        Ok(moved)
+    }
+
+    /// Moves mappings on slow nodes that are hot up.
+    pub fn promote(&mut self, ground: &Ground, order: Order<'_>) -> Result<Moved, EngineError> {
+        let leaves = order.leaves.iter().flat_map(|leaf| self.mappings(leaf.id()));
+        let mut hot: Vec<Mapping> =
+            leaves.filter(|mapping| mapping.hot_walks >= HOT_WALKS && !mapping.slow.is_zero()).collect();
+        hot.sort_by_key(|mapping| std::cmp::Reverse((mapping.hot_walks, mapping.referenced)));
+        let from = ground.slow.intersection(order.allowed);
+        let target = |node| Some(ground.tiers.promotion_target(node));
+        let moved = self.move_mappings(ground, order, &mut hot, &from, target)?;
+        self.take_back(order.leaves, &hot);
+        Ok(moved)
+    }
+
+    /// Keeps how far mappings were looked at.
+    fn take_back(&mut self, leaves: &[Cgroup], mappings: &[Mapping]) {
+        for leaf in leaves {
+            let Some(processes) = self.processes.get_mut(&leaf.id()) else { continue };
+            for mapping in mappings {
+                let known =
+                    processes.get_mut(&mapping.process).and_then(|known| known.get_mut(&mapping.start));
+                if let Some(known) = known {
+                    *known = *mapping;
+                }
+            }
+        }
+    }
+
+    /// Moves anonymous memory of any age between nodes, for a change of the allowed tiers.
+    pub fn relocate(
+        &mut self,
+        ground: &Ground,
+        order: Order<'_>,
+        from: NodeId,
+        to: NodeId,
+    ) -> Result<Moved, EngineError> {
+        let id = order.cgroup.id();
+        let left =
+            self.relocating.remove(&id).filter(|(node, _)| *node == from).map(|(_, mappings)| mappings);
+        let mut all = match left {
+            Some(left) => left,
+            None => everything(ground, order.leaves)?,
+        };
+        let moved = self.move_mappings(ground, order, &mut all, &NodeSet::from_iter([from]), |_| Some(to))?;
+        all.retain(|mapping| mapping.cursor < mapping.end);
+        if !all.is_empty() {
+            self.relocating.insert(id, (from, all));
+        }
+        Ok(moved)
+    }
+
+    /// Moves what may be moved of these mappings, a window at a time, and notes how far it came.
+    fn move_mappings(
+        &mut self,
+        ground: &Ground,
+        order: Order<'_>,
+        mappings: &mut [Mapping],
+        from: &NodeSet,
+        target: impl Fn(NodeId) -> Option<NodeId>,
+    ) -> Result<Moved, EngineError> {
+        let mut step =
+            Step { most: order.bytes, began: Clock::now(), budget: order.budget, moved: Moved::default() };
+        let mut ways = Vec::new();
+        for node in from.iter() {
+            match target(node) {
+                Some(to) if order.allowed.contains(to) => ways.push((node, to)),
+                Some(_) => step.moved.count("target_not_allowed", 1),
+                None => {}
+            }
+        }
+        for mapping in mappings.iter_mut() {
+            while mapping.cursor < mapping.end {
+                if step.is_over() {
+                    return Ok(step.moved);
+                }
+                let window = mapping.cursor..mapping.cursor.saturating_add(WINDOW).min(mapping.end);
+                for (node, to) in &ways {
+                    let nodes = BTreeSet::from([node.0]);
+                    let proc = &ground.roots.proc;
+                    let pid = mapping.process.pid;
+                    let folios = match self.movable.of(proc, pid, window.clone(), &nodes, &self.node_pfns) {
+                        Err(error) if error.is_gone() => break,
+                        folios => folios?,
+                    };
+                    let movable: Bytes = folios.iter().map(bytes).sum();
+                    let before = step.moved.bytes;
+                    let all_tried = step.move_folios(pid, &folios, *to, &mut mapping.touched);
+                    let went = step.moved.bytes - before;
+                    mapping.found += movable;
+                    let here =
+                        if ground.fast.contains(*node) { &mut mapping.fast } else { &mut mapping.slow };
+                    *here -= went;
+                    if !all_tried {
+                        return Ok(step.moved);
+                    }
+                }
+                mapping.cursor = window.end;
+            }
+        }
+        Ok(step.moved)
+    }
+}
+
+/// Every mapping that may hold movable memory.
+fn everything(ground: &Ground, leaves: &[Cgroup]) -> Result<Vec<Mapping>, EngineError> {
+    let none = Instant::default();
+    let mut all = Vec::new();
+    for leaf in leaves {
+        for pid in leaf.read_cgroup_procs()? {
+            let mappings = match read_mappings(&ground.roots.proc, pid) {
+                Err(error) if error.is_gone() => continue,
+                mappings => mappings?,
+            };
+            let process = Process { pid, start_time: 0 };
+            all.extend(mappings.map(|(vma, places)| mapping(process, &vma, &places, None, ground, none)));
+        }
+    }
+    Ok(all)
+}
+
+/// Mappings of a process that may hold movable memory, and their pages by node.
+fn read_mappings(
+    proc: &Path,
+    pid: i32,
+) -> host::Result<impl Iterator<Item = (Vma, BTreeMap<u32, u64>)> + use<>> {
+    let mut places = read_numa_maps(proc, pid)?;
+    let vmas = read_smaps(proc, pid)?.into_iter().filter(Vma::may_hold_movable);
+    Ok(vmas.filter_map(move |vma| places.remove(&vma.start).map(|places| (vma, places))))
+}
+
+/// One mapping after a walk.
+fn mapping(
+    process: Process,
+    vma: &Vma,
+    places: &BTreeMap<u32, u64>,
+    known: Option<&Mapping>,
+    ground: &Ground,
+    now: Instant,
+) -> Mapping {
+    let on = |nodes: &NodeSet| {
+        let counts = places.iter().filter(|(node, _)| nodes.contains(NodeId(**node)));
+        counts.map(|(_, pages)| Bytes(pages.saturating_mul(page_size()))).sum::<Bytes>()
+    };
+    // A mapping that moved or grew since is as good as new.
+    let known = known.filter(|known| known.end == vma.end);
+    let by_us = known.is_some_and(|known| known.touched);
+    let referenced = if by_us { Bytes::ZERO } else { Bytes(vma.referenced.unwrap_or(0)) };
+    let (idle_since, hot_walks) = match known {
+        Some(known) if referenced.is_zero() => (known.idle_since, 0),
+        Some(known) => (now, known.hot_walks.saturating_add(1)),
+        None => (now, u32::from(!referenced.is_zero())),
+    };
+    Mapping {
+        process,
+        start: vma.start,
+        end: vma.end,
+        idle_since,
+        hot_walks,
+        referenced,
+        fast: on(&ground.fast) - Bytes(vma.lazyfree.unwrap_or(0)),
+        slow: on(&ground.slow),
+        cursor: vma.start,
+        found: Bytes::ZERO,
+        touched: false,
+        stuck: known.filter(|_| referenced.is_zero()).and_then(|known| known.stuck),
+    }
+}
+
+/// Of these mappings, those that were not accessed since the last walk.
+fn still_idle(ground: &Ground, mappings: &[Mapping]) -> Result<BTreeSet<(Process, u64)>, EngineError> {
+    let mut idle = BTreeSet::new();
+    let processes: BTreeSet<Process> = mappings.iter().map(|mapping| mapping.process).collect();
+    for process in processes {
+        let vmas = match read_smaps(&ground.roots.proc, process.pid) {
+            Err(error) if error.is_gone() => continue,
+            vmas => vmas?,
+        };
+        idle.extend(vmas.iter().filter(|vma| vma.referenced == Some(0)).map(|vma| (process, vma.start)));
+    }
+    Ok(idle)
+}
+
+/// The size of a folio.
+fn bytes(folio: &Movable) -> Bytes {
+    Bytes(folio.pages.saturating_mul(page_size()))
+}

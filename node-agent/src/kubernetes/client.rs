@@ -1,0 +1,373 @@
+//! The one place that talks to the API server: watches this node's `NodeTiering`, and writes its status.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use api::{NodeTiering, NodeTieringStatus};
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::client::ClientBuilder;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::ApiResource;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Config, Resource as _};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+use tower::BoxError;
+use tower::util::MapResultLayer;
+
+use super::assignment::Assignment;
+use super::last_known::LastKnown;
+use super::mailbox;
+use super::status::{Facts, Pace};
+use crate::snapshot::{ClusterView, Published};
+
+/// Who owns the fields of the status.
+pub const FIELD_MANAGER: &str = "thermocline-agent";
+
+/// The API server ends each watch after this much time, and the next one proves that it is still there.
+const WATCH_FOR: Duration = Duration::from_mins(1);
+
+/// A server that says nothing for this long is away, though nothing ended the connection.
+const SILENCE: Duration = Duration::from_secs(90);
+
+/// The status is compared with what was written this often, at least.
+const COMPARE_EVERY: Duration = Duration::from_secs(1);
+
+/// Why the API server can't be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No service account, and no kubeconfig was named.
+    #[error(
+        "cannot tell where the API server is: {0}; in a pod, it needs a service account's token \
+         (automountServiceAccountToken), elsewhere --kubeconfig FILE"
+    )]
+    InCluster(#[from] kube::config::InClusterError),
+    /// The kubeconfig can't be used.
+    #[error("kubeconfig {path}: {source}")]
+    Kubeconfig {
+        /// The file.
+        path: String,
+        /// Why.
+        source: kube::config::KubeconfigError,
+    },
+    /// The client can't be set up, for example for a certificate that can't be read.
+    #[error("cannot set up the client of the API server: {0}")]
+    Setup(#[from] kube::Error),
+}
+
+/// Where the API server is and how to be let in.
+pub async fn config(kubeconfig: Option<&Path>) -> Result<Config, ClientError> {
+    let mut config = match kubeconfig {
+        None => Config::incluster()?,
+        Some(path) => {
+            let failed = |source| ClientError::Kubeconfig { path: path.display().to_string(), source };
+            let file = Kubeconfig::read_from(path).map_err(failed)?;
+            let options = KubeConfigOptions::default();
+            Config::from_custom_kubeconfig(file, &options).await.map_err(failed)?
+        }
+    };
+    if config.cluster_url.scheme() == Some(&http::uri::Scheme::HTTP) {
+        // There is nothing to verify: the system's authorities, which an image from scratch has none of, are not looked for.
+        config.root_cert.get_or_insert_default();
+    }
+    config.read_timeout = Some(SILENCE);
+    Ok(config)
+}
+
+/// What a client is started with.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where the API server is.
+    pub config: Config,
+    /// Name of this node.
+    pub node: String,
+    /// Least time between two writes of the status.
+    pub between_writes: Duration,
+    /// Time between two readings of usage.
+    pub between_usages: Duration,
+}
+
+/// The client of one node.
+pub struct Client {
+    node: String,
+    api: Api<DynamicObject>,
+    watch: Watch,
+    writer: Writer,
+}
+
+impl Client {
+    /// A client that goes on from what was last `known`, which the loop has already. To be called within a runtime.
+    pub fn new(
+        settings: Settings,
+        last_known: LastKnown,
+        known: Arc<Assignment>,
+        sender: mailbox::Sender,
+        published: Published,
+    ) -> Result<Self, ClientError> {
+        let Settings { config, node, between_writes, between_usages } = settings;
+        published.update(|snapshot| snapshot.cluster.get_or_insert_default().node.clone_from(&node));
+        // A watch that begins, or a list that is answered, is what proves that changes would be heard of.
+        let watched = published.clone();
+        let answered = MapResultLayer::new(move |answer: Result<http::Response<_>, BoxError>| {
+            if answer.as_ref().is_ok_and(|answer| answer.status().is_success()) {
+                note_contact(&watched);
+            }
+            answer
+        });
+        let watching = ClientBuilder::try_from(config.clone())?.with_layer(&answered).build();
+        let (assignment, assignments) = watch::channel(None);
+        let (status, statuses) = watch::channel(NodeTieringStatus::default());
+        let writer = Writer {
+            api: api(kube::Client::try_from(config)?),
+            node: node.clone(),
+            pace: Pace::new(between_writes, between_usages),
+            published: published.clone(),
+            assignments,
+            statuses,
+            written: NodeTieringStatus::default(),
+            failing: None,
+            outage: Outage::default(),
+        };
+        let hears = Hears { assignment, status };
+        let watch = Watch { hears, last_known, known, sender, published, told_away: false };
+        Ok(Self { node, api: api(watching), watch, writer })
+    }
+
+    /// Watches and writes, for ever.
+    pub async fn run(self) {
+        futures::join!(self.watch.run(self.api, &self.node), self.writer.run());
+    }
+}
+
+/// What the watch hears, for who writes the status.
+struct Hears {
+    /// `None` while there is no `NodeTiering`.
+    assignment: watch::Sender<Option<Arc<Assignment>>>,
+    /// The status of the object when it was listed: an agent before this one may have written it.
+    status: watch::Sender<NodeTieringStatus>,
+}
+
+/// Who watches.
+struct Watch {
+    hears: Hears,
+    last_known: LastKnown,
+    known: Arc<Assignment>,
+    sender: mailbox::Sender,
+    published: Published,
+    /// Whether it was told that the API server is away.
+    told_away: bool,
+}
+
+impl Watch {
+    async fn run(mut self, api: Api<DynamicObject>, node: &str) {
+        let config = watcher::Config::default()
+            .fields(&format!("metadata.name={node}"))
+            .timeout(u32::try_from(WATCH_FOR.as_secs()).unwrap_or(u32::MAX));
+        let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+        let mut listed = None;
+        // The stream has no end.
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(watcher::Event::Init) => listed = None,
+                Ok(watcher::Event::InitApply(object)) => listed = Some(object),
+                Ok(watcher::Event::InitDone) => {
+                    let object = listed.take();
+                    let status = object.as_ref().map(status_of).unwrap_or_default();
+                    self.hears.status.send_replace(status);
+                    self.take(object);
+                }
+                Ok(watcher::Event::Apply(object)) => self.take(Some(object)),
+                Ok(watcher::Event::Delete(_)) => self.take(None),
+                Err(error) => self.lost(&error),
+            }
+        }
+    }
+
+    /// Hands an object on to the loop, then to the disk. Without one nothing is assigned.
+    fn take(&mut self, object: Option<DynamicObject>) {
+        let object = object.map(|object| {
+            let metadata = json!({
+                "name": object.metadata.name,
+                "generation": object.metadata.generation,
+                "resourceVersion": object.metadata.resource_version,
+            });
+            json!({ "metadata": metadata, "spec": object.data["spec"] })
+        });
+        let assignment =
+            object.as_ref().map_or_else(Assignment::default, |object| Assignment::read(object, &self.known));
+        let is_new = assignment != *self.known;
+        if is_new {
+            self.known = Arc::new(assignment);
+            self.sender.send(Arc::clone(&self.known));
+            for pod in self.known.pods.values() {
+                if let Some(problem) = &pod.problem {
+                    tracing::warn!(
+                        pod = format!("{}/{}", pod.namespace, pod.name),
+                        problem,
+                        "not understood"
+                    );
+                }
+            }
+        }
+        self.hears.assignment.send_replace(object.is_some().then(|| Arc::clone(&self.known)));
+        if is_new && let Err(error) = self.last_known.store(object.as_ref()) {
+            let path = self.last_known.path().display();
+            tracing::error!(%path, %error, "what is assigned can't be kept: while the API server is away, a new agent knows nothing");
+        }
+    }
+
+    fn lost(&mut self, error: &watcher::Error) {
+        let mut was_up = false;
+        self.published.update(|snapshot| {
+            let cluster = snapshot.cluster.get_or_insert_default();
+            was_up = std::mem::take(&mut cluster.api_server_up);
+        });
+        if was_up || !self.told_away {
+            tracing::warn!(%error, "the API server is away; what was last known is carried out");
+        } else {
+            tracing::debug!(%error, "the API server is still away");
+        }
+        self.told_away = true;
+    }
+}
+
+fn api(client: kube::Client) -> Api<DynamicObject> {
+    Api::all_with(client, &ApiResource::erase::<NodeTiering>(&()))
+}
+
+fn status_of(object: &DynamicObject) -> NodeTieringStatus {
+    // One that an agent of another version wrote may not be understood; then it is written anew.
+    serde_json::from_value(object.data["status"].clone()).unwrap_or_default()
+}
+
+fn note_contact(published: &Published) {
+    let now = Timestamp::now().as_duration().as_secs_f64();
+    published.update(|snapshot| {
+        let cluster = snapshot.cluster.get_or_insert_default();
+        if !cluster.api_server_up {
+            tracing::info!("the API server is there");
+        }
+        cluster.api_server_up = true;
+        cluster.last_contact_unix_seconds = Some(now);
+    });
+}
+
+/// When the API server was away.
+#[derive(Debug, Default)]
+struct Outage {
+    began: Option<Timestamp>,
+    last: Option<(Timestamp, Timestamp)>,
+}
+
+impl Outage {
+    fn note(&mut self, cluster: &ClusterView, now: Timestamp) {
+        match (cluster.api_server_up, self.began) {
+            (true, Some(began)) => {
+                self.last = Some((began, now));
+                self.began = None;
+            }
+            // Before the first contact it is no outage but a start.
+            (false, None) if cluster.last_contact_unix_seconds.is_some() => self.began = Some(now),
+            _ => {}
+        }
+    }
+}
+
+/// Who writes the status.
+struct Writer {
+    api: Api<DynamicObject>,
+    node: String,
+    pace: Pace,
+    published: Published,
+    assignments: watch::Receiver<Option<Arc<Assignment>>>,
+    statuses: watch::Receiver<NodeTieringStatus>,
+    /// What the API server has.
+    written: NodeTieringStatus,
+    /// Why the last write failed, if it did.
+    failing: Option<String>,
+    outage: Outage,
+}
+
+impl Writer {
+    async fn run(mut self) {
+        let mut ticks = tokio::time::interval(COMPARE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let snapshot = self.published.latest();
+            let cluster = snapshot.cluster.clone().unwrap_or_default();
+            let now = whole_seconds(Timestamp::now());
+            self.outage.note(&cluster, now);
+            if self.statuses.has_changed().unwrap_or(false) {
+                self.written = self.statuses.borrow_and_update().clone();
+            }
+            let assignment = self.assignments.borrow().clone();
+            // What the loop has not carried out yet can't be told of.
+            let Some(assignment) = assignment.filter(|known| known.generation == cluster.generation) else {
+                continue;
+            };
+            let clock = Instant::now();
+            if snapshot.rounds == 0 || !self.pace.allows(clock) {
+                continue;
+            }
+            let with_usage = self.pace.wants_usage(clock);
+            let facts = Facts {
+                assignment: &assignment,
+                snapshot: &snapshot,
+                outage: self.outage.last,
+                with_usage,
+                now,
+            };
+            let status = facts.status(&self.written);
+            if status == self.written {
+                if with_usage {
+                    self.pace.read_usage(clock);
+                }
+                continue;
+            }
+            self.pace.tried(clock);
+            if self.write(&status).await {
+                self.written = status;
+                if with_usage {
+                    self.pace.read_usage(clock);
+                }
+            }
+        }
+    }
+
+    /// Whether the API server took it.
+    async fn write(&mut self, status: &NodeTieringStatus) -> bool {
+        let body: Value = json!({
+            "apiVersion": NodeTiering::api_version(&()),
+            "kind": NodeTiering::kind(&()),
+            "metadata": { "name": self.node },
+            "status": status,
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let outcome = self.api.patch_status(&self.node, &params, &Patch::Apply(&body)).await;
+        let failure = outcome.err().map(|error| error.to_string());
+        match &failure {
+            None if self.failing.is_some() => tracing::info!("the status is written again"),
+            Some(error) if self.failing != failure => {
+                tracing::warn!(error, "the status can't be written; tried again later");
+            }
+            _ => {}
+        }
+        let written = failure.is_none();
+        self.failing = failure;
+        self.published.update(|snapshot| {
+            let cluster = snapshot.cluster.get_or_insert_default();
+            *(if written { &mut cluster.status_writes } else { &mut cluster.status_failures }) += 1;
+        });
+        written
+    }
+}
+
+/// As the API server keeps times.
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}

@@ -1,0 +1,487 @@
+//! One managed cgroup: who it is, what is known of it, and when to look again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use host::cgroup::{Cgroup, CgroupId, CgroupPath, CgroupRoot, ControlFile, leaves, list_below};
+use host::pages::page_size;
+use tiering::{
+    Bytes, CgroupSample, Decision, DemoteReason, Instant, Mode, NodeId, NodeSet, NodeUse, Policy,
+    StallTotals, TierMap, Track,
+};
+
+use crate::drift::Drift;
+use crate::engine::{Found, Moved};
+use crate::kubernetes::assignment::PodIdentity;
+use crate::promoter::Promoter;
+use crate::snapshot::{CgroupView, Condition, DecisionView, DriftView};
+
+/// A managed cgroup.
+#[derive(Debug)]
+pub struct Managed {
+    /// The cgroup.
+    pub cgroup: Cgroup,
+    /// The pod or container that it is, under Kubernetes.
+    pub pod: Option<ManagedPod>,
+    /// The cgroups that its memory is charged to: itself or those below it, but for what is apart.
+    pub leaves: Vec<Cgroup>,
+    /// The cgroups below it that are managed apart or left alone. Their memory is not counted as its.
+    apart: Vec<Cgroup>,
+    /// What the kernel promoted of what is or was apart: the count of a cgroup that is gone stays in those above it.
+    promoted_apart: BTreeMap<CgroupId, Bytes>,
+    /// Its policy's name.
+    pub policy_name: String,
+    /// What is remembered of it.
+    pub track: Track,
+    /// When to look at it again, at the latest.
+    pub next_look: Instant,
+    /// From when on it is looked at along with others.
+    join_look: Instant,
+    /// When to walk its page tables again, at the earliest.
+    next_walk: Instant,
+    /// By how much a walk, or a look at what has become cold, may come late to share the price with others.
+    slack: Duration,
+    /// What other writers did to our files.
+    pub drift: BTreeMap<ControlFile, Drift>,
+    decision: Option<Decision>,
+    /// Since when the last decisions were kept from more by the same.
+    limited_since: Instant,
+    /// A move for a change of tiers that moved nothing: what is left moves with the narrowing.
+    pub relocation_stuck: bool,
+    /// Its memory by node after the last step of a change of tiers; what differs by the next was not moved by us.
+    pub after_step: Option<BTreeMap<NodeId, Bytes>>,
+    /// Nodes it may use.
+    pub allowed: NodeSet,
+    demoted: BTreeMap<&'static str, u64>,
+    promoted: BTreeMap<Promoter, u64>,
+    failed: BTreeMap<&'static str, u64>,
+    conditions: BTreeMap<&'static str, Condition>,
+    placed: Option<Placed>,
+}
+
+/// The pod or container that a managed cgroup is.
+#[derive(Clone, Debug)]
+pub struct ManagedPod {
+    /// Which.
+    pub identity: PodIdentity,
+    /// Whether an annotation names its policy.
+    pub explicit: bool,
+    /// Whether a limit of the cgroup would bind a container that does not go with the pod.
+    pub shared: bool,
+    /// Whether another writer chose its memory nodes, and no annotation says to manage it nevertheless.
+    pub pinned: bool,
+}
+
+/// What `memory.numa_stat` said, and what the engine had listed then.
+#[derive(Debug)]
+struct Placed {
+    listed: BTreeMap<NodeId, Bytes>,
+    nodes: BTreeMap<NodeId, NodeUse>,
+    promoted_total: Option<Bytes>,
+}
+
+/// Memory by node.
+type NodeUses = BTreeMap<NodeId, NodeUse>;
+
+impl Managed {
+    /// A cgroup just found, its leaves not yet listed; looked at `within` this time, with others that are found meanwhile.
+    #[must_use]
+    pub fn new(cgroup: Cgroup, policy_name: &str, policy: Policy, within: Duration, now: Instant) -> Self {
+        Self {
+            pod: None,
+            leaves: Vec::new(),
+            apart: Vec::new(),
+            promoted_apart: BTreeMap::new(),
+            cgroup,
+            policy_name: policy_name.to_owned(),
+            track: Track::new(policy, now),
+            next_look: now + within,
+            join_look: now,
+            next_walk: now,
+            slack: Duration::ZERO,
+            drift: BTreeMap::new(),
+            decision: None,
+            limited_since: now,
+            relocation_stuck: false,
+            after_step: None,
+            allowed: NodeSet::default(),
+            demoted: BTreeMap::new(),
+            promoted: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            conditions: BTreeMap::new(),
+            placed: None,
+        }
+    }
+
+    /// Whether its decisions are carried out.
+    #[must_use]
+    pub fn enforced(&self) -> bool {
+        self.track.policy().mode == Mode::Enforce && !self.is_pinned()
+    }
+
+    /// Whether another writer chose its memory nodes, so that it is left alone.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.pod.as_ref().is_some_and(|pod| pod.pinned)
+    }
+
+    /// The pod or container, as a field of a log line.
+    #[must_use]
+    pub fn pod_name(&self) -> Option<String> {
+        self.pod.as_ref().map(|pod| pod.identity.to_string())
+    }
+
+    /// Lists its leaves anew; what `is_apart` says of a cgroup below it holds for all below that.
+    pub fn refresh_leaves(
+        &mut self,
+        root: &CgroupRoot,
+        is_apart: impl Fn(&CgroupPath) -> bool,
+    ) -> host::Result<()> {
+        let mut apart: Vec<Cgroup> = Vec::new();
+        for path in list_below(&self.cgroup)?.into_iter().filter(|path| is_apart(path)) {
+            if apart.iter().any(|above| path.is_in(above.path())) {
+                continue;
+            }
+            match root.cgroup(&path) {
+                Ok(cgroup) => apart.push(cgroup),
+                Err(error) if error.is_gone() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let leaves = leaves(root, &self.cgroup)?.into_iter();
+        self.leaves = leaves.filter(|leaf| !apart.iter().any(|top| leaf.path().is_in(top.path()))).collect();
+        self.apart = apart;
+        Ok(())
+    }
+
+    /// Whether a round for another's sake is to look at it, too.
+    #[must_use]
+    pub fn joins(&self, now: Instant) -> bool {
+        now >= self.join_look.min(self.next_look)
+    }
+
+    /// Whether its page tables are to be walked in a look now.
+    #[must_use]
+    pub fn walk_due(&self, now: Instant) -> bool {
+        now >= self.next_walk
+    }
+
+    /// Its page tables were walked.
+    pub fn walked(&mut self, now: Instant, scan_interval: Duration) {
+        self.next_walk = now + scan_interval;
+        self.slack = scan_interval / 8;
+    }
+
+    /// Reads its files into a sample, with what the engine found. `None` where its memory controller is off.
+    pub fn sample(
+        &mut self,
+        found: Found,
+        tiers: &TierMap,
+        now: Instant,
+    ) -> host::Result<Option<CgroupSample>> {
+        let Some((nodes, promoted_total)) = self.placed(found.listed)? else { return Ok(None) };
+        // A cgroup without the cpuset controller may use every node.
+        let effective = self.cgroup.read_cpuset_mems_effective()?.unwrap_or_default();
+        self.allowed = if effective.is_empty() {
+            tiers.nodes().clone()
+        } else {
+            effective.into_iter().collect::<NodeSet>()
+        };
+        let sample = CgroupSample {
+            at: now,
+            nodes,
+            current: self.current()?,
+            ages: found.ages,
+            slow_touched: found.slow_touched,
+            promoted_total,
+            stalls: self.stalls()?,
+        };
+        Ok(Some(sample))
+    }
+
+    /// Its memory by node, and what the kernel promoted. Summing `memory.numa_stat` up is the dearest reading by far, so it is
+    /// spared where the engine `listed` what it listed when it was read: memory that came, went, moved, was locked or given
+    /// up by `MADV_FREE` changes that.
+    fn placed(
+        &mut self,
+        listed: Option<BTreeMap<NodeId, Bytes>>,
+    ) -> host::Result<Option<(NodeUses, Option<Bytes>)>> {
+        if let Some(placed) = self.placed.as_ref().filter(|placed| listed.as_ref() == Some(&placed.listed)) {
+            return Ok(Some((placed.nodes.clone(), placed.promoted_total)));
+        }
+        let Some((mut nodes, mut promoted_total)) = node_uses(&self.cgroup)? else { return Ok(None) };
+        for apart in &self.apart {
+            let (others, promoted) = match node_uses(apart) {
+                Ok(found) => found.unwrap_or_default(),
+                Err(error) if error.is_gone() => continue,
+                Err(error) => return Err(error),
+            };
+            for (node, other) in others {
+                let node = nodes.entry(node).or_default();
+                node.anon -= other.anon;
+                node.unmovable -= other.unmovable;
+            }
+            self.promoted_apart.insert(apart.id(), promoted.unwrap_or_default());
+        }
+        let promoted_apart = self.promoted_apart.values().copied().sum();
+        promoted_total = promoted_total.map(|all| all - promoted_apart);
+        self.placed = listed.map(|listed| Placed { listed, nodes: nodes.clone(), promoted_total });
+        Ok(Some((nodes, promoted_total)))
+    }
+
+    /// `memory.current`, without what is apart.
+    fn current(&self) -> host::Result<Bytes> {
+        let mut current = Bytes(self.cgroup.read_memory_current()?.unwrap_or(0));
+        for apart in &self.apart {
+            match apart.read_memory_current() {
+                Ok(other) => current -= Bytes(other.unwrap_or(0)),
+                Err(error) if error.is_gone() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(current)
+    }
+
+    fn stalls(&self) -> host::Result<StallTotals> {
+        let total = |pressure: Option<host::parse::Pressure>| {
+            pressure.and_then(|pressure| pressure.some).map(|some| Duration::from_micros(some.total_us))
+        };
+        Ok(StallTotals {
+            memory: total(self.cgroup.read_memory_pressure()?),
+            io: total(self.cgroup.read_io_pressure()?),
+        })
+    }
+
+    /// Forgets a change of tiers that is done or given up.
+    pub fn end_relocation(&mut self) {
+        (self.relocation_stuck, self.after_step) = (false, None);
+    }
+
+    /// Notes what was moved down, for a decision's reason or for a change of tiers.
+    pub fn note_demoted(&mut self, reason: Option<DemoteReason>, moved: &Moved, now: Instant) {
+        *self.demoted.entry(reason.map_or("tiers", DemoteReason::as_str)).or_default() += moved.bytes.0;
+        self.note_failed(moved);
+        self.track.demoted(moved.bytes, reason, now);
+    }
+
+    /// Notes what we moved up.
+    pub fn note_promoted(&mut self, moved: &Moved, now: Instant) {
+        *self.promoted.entry(Promoter::Pages).or_default() += moved.bytes.0;
+        self.note_failed(moved);
+        self.track.promoted(moved.bytes, now);
+    }
+
+    /// Notes what the kernel moved up.
+    pub fn note_kernel_promoted(&mut self, bytes: Bytes) {
+        *self.promoted.entry(Promoter::Kernel).or_default() += bytes.0;
+    }
+
+    fn note_failed(&mut self, moved: &Moved) {
+        for (reason, pages) in &moved.failed {
+            *self.failed.entry(reason).or_default() += pages;
+        }
+    }
+
+    /// Sets a condition; whether it is new or changed.
+    pub fn set_condition(&mut self, condition: Condition) -> bool {
+        let same = self
+            .conditions
+            .get(condition.kind)
+            .is_some_and(|known| known.status == condition.status && known.reason == condition.reason);
+        self.conditions.insert(condition.kind, condition);
+        !same
+    }
+
+    /// Removes a condition.
+    pub fn clear_condition(&mut self, kind: &str) {
+        self.conditions.remove(kind);
+    }
+
+    /// Takes a decision; whether it does or says something else than the one before.
+    pub fn decided(&mut self, decision: &Decision, now: Instant) -> bool {
+        let limit = |decision: &Decision| decision.limit.map(tiering::Limit::as_str);
+        let last = self.decision.replace(decision.clone());
+        if last.as_ref().is_none_or(|last| limit(last) != limit(decision)) {
+            self.limited_since = now;
+        }
+        last.is_none_or(|last| (action(&last), reason(&last)) != (action(decision), reason(decision)))
+    }
+
+    /// When to look again, after a decision that was carried out or not.
+    pub fn schedule(&mut self, now: Instant, interval: Duration, busy: bool) {
+        // Never early: two walks have to be an age apart, or the four generations prove less than that.
+        let mut join = self.next_walk.since(now).max(interval);
+        let mut wait = join + self.slack;
+        if let (Some(decision), Some(model)) = (&self.decision, self.track.model()) {
+            // The next bytes to become cold, as far as the last walk tells.
+            let ripe = model.ages.entries().iter().map(|(age, _)| *age).filter(|age| !age.is_zero());
+            let due = ripe
+                .filter_map(|age| decision.effective_age.checked_sub(age))
+                .filter(|due| !due.is_zero())
+                .min();
+            if let Some(due) = due {
+                join = join.min(due).max(interval);
+                wait = wait.min(due + self.slack).max(interval);
+            }
+            if decision.ceiling < Bytes::MAX {
+                let near = model.fast_anon.0 / 8 * 9 >= decision.ceiling.0;
+                wait = wait.min(if near { interval } else { interval * 5 });
+            }
+        }
+        let wait = if busy { interval } else { wait };
+        self.next_look = now + wait;
+        self.join_look = now + join.min(wait);
+    }
+
+    /// What users see of it.
+    #[must_use]
+    pub fn view(&self, tiers: &TierMap, high: Option<u64>, mems: Option<String>, now: Instant) -> CgroupView {
+        let model = self.track.model();
+        let mut by_tier = BTreeMap::new();
+        if let Some(model) = model {
+            for tier in tiers.tiers() {
+                let nodes = model.anon_by_node.iter().filter(|(node, _)| tier.nodes.contains(**node));
+                by_tier.insert(tier.name.to_string(), nodes.map(|(_, bytes)| bytes.0).sum());
+            }
+        }
+        CgroupView {
+            id: self.cgroup.id().get(),
+            path: self.cgroup.path().to_string(),
+            pod: self.pod.as_ref().map(|pod| pod.identity.clone()),
+            pinned: self.is_pinned(),
+            policy: self.policy_name.clone(),
+            mode: match self.track.policy().mode {
+                Mode::Enforce => "Enforce",
+                Mode::Observe => "Observe",
+            },
+            leaves: self.leaves.len(),
+            anon_bytes_by_tier: by_tier,
+            current_bytes: model.map_or(0, |model| model.current.0),
+            memory_high_bytes: high,
+            cpuset_mems: mems,
+            ages: model.map_or_else(Vec::new, |model| {
+                model.ages.entries().iter().map(|(age, bytes)| (age.as_secs_f64(), bytes.0)).collect()
+            }),
+            effective_age_seconds: self.track.age().get().as_secs_f64(),
+            cold_bytes: self.decision.as_ref().map_or(0, |decision| decision.cold.0),
+            working_set_bytes: model.map_or(0, |model| model.working_set(Duration::from_mins(1)).0),
+            slow_touched_bytes_per_minute: self.track.touched_per_minute().0,
+            floor_bytes: self.decision.as_ref().map_or(0, |decision| decision.floor.0),
+            ceiling_bytes: self
+                .decision
+                .as_ref()
+                .filter(|decision| decision.ceiling < Bytes::MAX)
+                .map(|decision| decision.ceiling.0),
+            decision: self.decision.as_ref().map_or_else(DecisionView::default, |decision| DecisionView {
+                text: decision.to_string(),
+                action: action(decision),
+                reason: decision.reason.as_str(),
+                limit: decision.limit.map(tiering::Limit::as_str),
+                limit_seconds: now.since(self.limited_since).as_secs_f64(),
+                demote_bytes: decision.demote.0,
+                promote_bytes: decision.promote.0,
+            }),
+            demoted_bytes: self.demoted.clone(),
+            promoted_bytes: self.promoted.clone(),
+            failed_pages: self.failed.clone(),
+            comebacks: self.track.comebacks(),
+            conditions: self.conditions.values().cloned().collect(),
+            drift: self.drift.iter().map(|(file, drift)| drift.view(*file)).collect::<Vec<DriftView>>(),
+        }
+    }
+}
+
+/// Memory of a cgroup by node, and what the kernel promoted; `None` where its memory controller is off.
+fn node_uses(cgroup: &Cgroup) -> host::Result<Option<(NodeUses, Option<Bytes>)>> {
+    let Some(stat) = cgroup.read_memory_numa_stat()? else { return Ok(None) };
+    let node_use = |(node, anon): (&u32, &u64)| {
+        let locked = stat.unevictable.get(node).copied().unwrap_or(0);
+        let unmovable = Bytes(stat.lazyfree_estimate(*node)) + Bytes(locked);
+        (NodeId(*node), NodeUse { anon: Bytes(*anon), unmovable })
+    };
+    let nodes = stat.anon.iter().map(node_use).collect();
+    let promoted = promoted_pages(&stat).map(|pages| Bytes(pages.saturating_mul(page_size())));
+    Ok(Some((nodes, promoted)))
+}
+
+/// `pgpromote_success` of all nodes, in pages; `None` where the kernel does not count it per cgroup.
+fn promoted_pages(stat: &host::cgroup::NumaStat) -> Option<u64> {
+    (!stat.pgpromote_success.is_empty()).then(|| stat.pgpromote_success.values().sum())
+}
+
+/// `demote`, `promote`, `both` or `hold`.
+#[must_use]
+pub fn action(decision: &Decision) -> &'static str {
+    match (decision.demote.is_zero(), decision.promote.is_zero()) {
+        (false, true) => "demote",
+        (true, false) => "promote",
+        (false, false) => "both",
+        (true, true) => "hold",
+    }
+}
+
+/// The reason label of a decision: why it acts, or what holds it.
+#[must_use]
+pub fn reason(decision: &Decision) -> &'static str {
+    match decision.limit {
+        Some(limit) if decision.demote.is_zero() => limit.as_str(),
+        _ => decision.reason.as_str(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use host::cgroup::CgroupPath;
+
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    fn at(seconds: u64) -> Instant {
+        Instant(Duration::from_secs(seconds))
+    }
+
+    /// A cgroup of one file, found at 0.
+    fn managed(numa_stat: &str) -> (tempfile::TempDir, Managed) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("pod")).unwrap();
+        std::fs::write(dir.path().join("pod/memory.numa_stat"), numa_stat).unwrap();
+        let root = CgroupRoot::open_unchecked(dir.path()).unwrap();
+        let cgroup = root.cgroup(&CgroupPath::new("/pod").unwrap()).unwrap();
+        (dir, Managed::new(cgroup, "any", Policy::default(), Duration::from_secs(1), at(0)))
+    }
+
+    #[test]
+    fn a_walk_is_never_early_and_waits_a_little_for_others() {
+        let (_dir, mut managed) = managed("");
+        managed.walked(at(0), MINUTE);
+        managed.schedule(at(0), Duration::from_secs(1), false);
+        assert_eq!(managed.next_look, Instant(Duration::from_millis(67_500)));
+        for (second, joins) in [(1, false), (59, false), (60, true), (67, true)] {
+            assert_eq!((managed.joins(at(second)), managed.walk_due(at(second))), (joins, joins), "{second}");
+        }
+    }
+
+    #[test]
+    fn a_cgroup_just_found_waits_a_moment_for_others() {
+        let (_dir, managed) = managed("");
+        assert!(managed.joins(at(0)) && managed.walk_due(at(0)));
+        assert_eq!(managed.next_look, at(1));
+    }
+
+    #[test]
+    fn numa_stat_is_read_again_only_when_what_is_listed_changes() {
+        let (dir, mut managed) = managed("anon N0=8192 N1=0\n");
+        let listed = |mib| Some(BTreeMap::from([(NodeId(0), Bytes::mib(mib))]));
+        let mut check = |listed, anon| {
+            let (nodes, _) = managed.placed(listed).unwrap().unwrap();
+            assert_eq!(nodes[&NodeId(0)].anon, Bytes(anon));
+        };
+        check(listed(1), 8192);
+        std::fs::write(dir.path().join("pod/memory.numa_stat"), "anon N0=4096 N1=4096\n").unwrap();
+        check(listed(1), 8192);
+        check(listed(2), 4096);
+        std::fs::write(dir.path().join("pod/memory.numa_stat"), "anon N0=0 N1=8192\n").unwrap();
+        check(None, 0);
+        check(listed(2), 0);
+    }
+}

@@ -1,0 +1,114 @@
+//! Free memory of the host's nodes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use host::node::{read_node_meminfo, read_nodes_with_kernel_memory};
+use host::roots::Roots;
+use host::zoneinfo::{NodeWatermarks, read_zoneinfo};
+use tiering::arbiter::FastNodes;
+use tiering::{Bytes, Instant, NodeId, NodeSet, TierMap};
+
+/// What each node has free, and for whom. Free memory is read every round; watermarks, and what single CPUs hold free, once a minute
+/// and while the fast nodes seem short.
+#[derive(Debug, Default)]
+pub struct NodeMemory {
+    nodes: BTreeMap<NodeId, Node>,
+    kernel: NodeSet,
+    watermarks_read: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Node {
+    total: Bytes,
+    free: Bytes,
+    /// On lists of single CPUs; nothing where that was not read in this round.
+    per_cpu: Bytes,
+    watermarks: NodeWatermarks,
+}
+
+impl NodeMemory {
+    /// The kernel recomputes watermarks on memory hotplug and sysctl writes only.
+    const WATERMARKS_EVERY: Duration = Duration::from_mins(1);
+
+    /// Reads what is due. A node that went offline is left out, so that nothing is moved there.
+    pub fn read(&mut self, roots: &Roots, tiers: &TierMap, now: Instant) -> host::Result<()> {
+        self.kernel = read_nodes_with_kernel_memory(&roots.sys)?.into_iter().collect();
+        let nodes = std::mem::take(&mut self.nodes);
+        for id in tiers.nodes().iter() {
+            let meminfo = match read_node_meminfo(&roots.sys, id.0) {
+                Ok(meminfo) => meminfo,
+                Err(error) if error.is_gone() => continue,
+                Err(error) => return Err(error),
+            };
+            let node = Node {
+                total: Bytes(meminfo.mem_total.unwrap_or(0)),
+                free: Bytes(meminfo.mem_free.unwrap_or(0)),
+                per_cpu: Bytes::ZERO,
+                watermarks: nodes.get(&id).map(|node| node.watermarks).unwrap_or_default(),
+            };
+            // A node whose last block went offline is still listed, with nothing in it.
+            if !node.total.is_zero() {
+                self.nodes.insert(id, node);
+            }
+        }
+        let stale = self.watermarks_read.is_none_or(|read| now.since(read) >= Self::WATERMARKS_EVERY);
+        if stale || !self.fast(tiers.fast_nodes()).shortfall().is_zero() {
+            let zones = read_zoneinfo(&roots.proc)?;
+            self.watermarks_read = Some(now);
+            for (id, node) in &mut self.nodes {
+                node.watermarks = zones.get(&id.0).copied().unwrap_or_default();
+                // Both from one reading: pages go back and forth between the two.
+                node.free = pages(node.watermarks.free);
+                node.per_cpu = pages(node.watermarks.per_cpu);
+            }
+        }
+        Ok(())
+    }
+
+    /// Free bytes above the high watermark, less a reserve of 1/64 of the node: allocations of others go on while we move,
+    /// and a move that finds no room makes cold pages young again.
+    #[must_use]
+    pub fn room(&self, node: NodeId) -> Bytes {
+        let Some(node) = self.nodes.get(&node) else { return Bytes::ZERO };
+        let high = pages(node.watermarks.high);
+        node.free - high - Bytes(node.total.0 / 64)
+    }
+
+    /// Nodes with memory that the kernel may use for itself: all but those of movable memory alone.
+    #[must_use]
+    pub fn with_kernel_memory(&self) -> &NodeSet {
+        &self.kernel
+    }
+
+    /// The room of several nodes.
+    #[must_use]
+    pub fn room_of(&self, nodes: &NodeSet) -> Bytes {
+        nodes.iter().map(|node| self.room(node)).sum()
+    }
+
+    /// Capacity and free bytes of several nodes.
+    #[must_use]
+    pub fn size_of(&self, nodes: &NodeSet) -> (Bytes, Bytes) {
+        let sizes = nodes.iter().filter_map(|node| self.nodes.get(&node));
+        sizes.fold((Bytes::ZERO, Bytes::ZERO), |(total, free), node| (total + node.total, free + node.free))
+    }
+
+    /// The fast nodes as the arbiter sees them.
+    #[must_use]
+    pub fn fast(&self, nodes: &NodeSet) -> FastNodes {
+        let (total, free) = self.size_of(nodes);
+        let sum =
+            |of: fn(&Node) -> Bytes| nodes.iter().filter_map(|node| self.nodes.get(&node)).map(of).sum();
+        FastNodes {
+            total,
+            free,
+            per_cpu: sum(|node| node.per_cpu),
+            low_watermark: sum(|node| pages(node.watermarks.low)),
+        }
+    }
+}
+
+fn pages(pages: u64) -> Bytes {
+    Bytes(pages.saturating_mul(host::pages::page_size()))
+}

@@ -1,0 +1,46 @@
+//! Who promotes.
+
+use host::probe::{Feature, ProbeReport};
+use serde::Serialize;
+use tiering::{DemotionSupport, TierMap};
+
+use crate::engine::Engine;
+
+/// Who moves memory up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Promoter {
+    /// NUMA balancing, in its tiering mode.
+    Kernel,
+    /// This agent, with `move_pages(2)`.
+    Pages,
+    /// Nobody.
+    #[default]
+    None,
+}
+
+impl Promoter {
+    /// Who brings hot memory back beside this engine; nobody where nothing may be written.
+    #[must_use]
+    pub fn choose(engine: Option<&Engine>, probe: &ProbeReport, tiers: &TierMap, writes: bool) -> Self {
+        if !writes || !tiers.has_lower_tier() {
+            return Self::None;
+        }
+        if let Some(Engine::Pages(_)) = engine {
+            return Self::Pages;
+        }
+        let kernel =
+            probe.has(Feature::NumaBalancing) && *tiers.demotion_support() == DemotionSupport::Kernel;
+        if kernel { Self::Kernel } else { Self::None }
+    }
+
+    /// Its name, as users see it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Pages => "pages",
+            Self::None => "none",
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The table of `observe`: what each cgroup holds, how old it is, and what a policy would free.
+
+use tiering::Bytes;
+
+use crate::snapshot::{CgroupView, Condition, Snapshot};
+use crate::text::{Ink, Line, middle_cut, shared_cells, short_time};
+
+/// Ages that are told apart: from the first to the next, in seconds. Generations differ by cgroup; columns may not.
+const AGE_BOUNDS: [f64; 4] = [0.0, 30.0, 120.0, 600.0];
+/// Memory fades as it ages.
+pub(crate) const SHADES: [&str; 4] = ["█", "▓", "▒", "░"];
+const AGE_CELLS: usize = 16;
+const GAP: usize = 2;
+const LEAST_PATH: usize = 12;
+const MOST_PATH: usize = 44;
+const MOST_WARNINGS: usize = 5;
+/// A decision in less room than this goes on a line of its own.
+const LEAST_DECISION: usize = 36;
+
+/// Bytes by age, in four classes that are the same for every cgroup.
+pub(crate) fn bytes_by_age(ages: &[(f64, u64)]) -> [u64; 4] {
+    let mut classes = [0; 4];
+    for (age, bytes) in ages {
+        let class = AGE_BOUNDS.iter().rposition(|bound| age >= bound).unwrap_or(0);
+        classes[class] += bytes;
+    }
+    classes
+}
+
+/// Words for the classes of [`bytes_by_age`].
+pub(crate) fn age_words() -> [String; 4] {
+    let [_, young, middle, old] = AGE_BOUNDS.map(short_time);
+    [format!("<{young}"), format!("{young}-{middle}"), format!("{middle}-{old}"), format!(">{old}")]
+}
+
+/// The tier whose use policies bound: `dram`, else the fastest.
+pub(crate) fn dram_name(snapshot: &Snapshot) -> &str {
+    let dram = snapshot.tiers.iter().find(|tier| tier.name == "dram").or(snapshot.tiers.first());
+    dram.map_or("dram", |tier| &tier.name)
+}
+
+/// An amount as in `412 MiB`; nothing is a dot, so that what is there stands out.
+pub(crate) fn amount(bytes: u64) -> String {
+    if bytes == 0 { "·".to_owned() } else { Bytes(bytes).to_string() }
+}
+
+/// What to do where nothing is managed.
+pub(crate) fn nothing_managed(snapshot: &Snapshot) -> Vec<String> {
+    if snapshot.command == "observe" {
+        return vec![
+            "No cgroup with memory of its own matches.".to_owned(),
+            "Name some: thermocline-agent observe 'system.slice/*'   (systemd-cgls lists them)".to_owned(),
+        ];
+    }
+    if let Some(cluster) = &snapshot.cluster {
+        return vec![match cluster.generation {
+            None => format!("There is no NodeTiering {} yet: the controller makes it.", cluster.node),
+            Some(_) => {
+                format!("None of the {} pods assigned to this node has a cgroup.", cluster.assigned_pods)
+            }
+        }];
+    }
+    vec![
+        format!("No cgroup matches {}.", snapshot.config.path),
+        "Look for what would: thermocline-agent observe '**' --once   (writes nothing)".to_owned(),
+    ]
+}
+
+/// Conditions that do not hold, of the node and of cgroups; a few, for one cause often has many cgroups.
+pub(crate) fn warnings(snapshot: &Snapshot) -> Vec<String> {
+    let failing = |conditions: &[Condition], of: &str| -> Vec<String> {
+        let fails = conditions.iter().filter(|condition| !condition.status);
+        fails.map(|condition| format!("! {of}{}: {}", condition.reason, condition.message)).collect()
+    };
+    let mut all = failing(&snapshot.conditions, "");
+    if let Some(error) = &snapshot.config.error {
+        all.push(format!("! the newest configuration is not in force: {error}"));
+    }
+    for cgroup in snapshot.cgroups.values() {
+        all.extend(failing(&cgroup.conditions, &format!("{}: ", cgroup.name())));
+    }
+    let more = all.len().saturating_sub(MOST_WARNINGS);
+    if more > 0 {
+        all.truncate(MOST_WARNINGS);
+        all.push(format!("! and {more} more: --output json, or /debug/state, has them all"));
+    }
+    all
+}
+
+/// Row of cells between path and age.
+struct Row {
+    path: String,
+    cells: Vec<String>,
+    ages: [u64; 4],
+    decision: String,
+}
+
+fn row(cgroup: &CgroupView, snapshot: &Snapshot) -> Row {
+    let on = |tier: &str| cgroup.anon_bytes_by_tier.get(tier).copied().unwrap_or(0);
+    let above_floor = on(dram_name(snapshot)).saturating_sub(cgroup.floor_bytes);
+    let mut cells: Vec<u64> = snapshot.tiers.iter().map(|tier| on(&tier.name)).collect();
+    cells.extend([cgroup.working_set_bytes, cgroup.cold_bytes, cgroup.cold_bytes.min(above_floor)]);
+    Row {
+        path: cgroup.name(),
+        cells: cells.into_iter().map(amount).collect(),
+        ages: bytes_by_age(&cgroup.ages),
+        decision: cgroup.decision.text.clone(),
+    }
+}
+
+fn push_ages(line: &mut Line, ages: [u64; 4]) {
+    if ages == [0; 4] {
+        line.push(Ink::Faint, "·");
+        return;
+    }
+    for (class, cells) in shared_cells(&ages, AGE_CELLS).into_iter().enumerate() {
+        line.push(Ink::Heat(class), SHADES[class].repeat(cells));
+    }
+}
+
+/// The table in `width` columns, with colours by ANSI sequences if `colour`. Ends with a newline.
+#[must_use]
+pub fn observe_table(snapshot: &Snapshot, width: usize, colour: bool) -> String {
+    let mut lines = Vec::new();
+    if snapshot.cgroups.is_empty() {
+        lines.extend(nothing_managed(snapshot).iter().map(|words| line(Ink::Plain, words)));
+    } else {
+        lines.extend(table(snapshot, width));
+    }
+    lines.extend(warnings(snapshot).iter().map(|words| line(Ink::Bad, words)));
+    let mut out = String::new();
+    for line in lines {
+        line.render(width, colour, &mut out);
+    }
+    out
+}
+
+fn line(ink: Ink, words: &str) -> Line {
+    let mut line = Line::default();
+    line.push(ink, words);
+    line
+}
+
+fn table(snapshot: &Snapshot, width: usize) -> Vec<Line> {
+    let rows: Vec<Row> = snapshot.cgroups.values().map(|cgroup| row(cgroup, snapshot)).collect();
+    let mut heads: Vec<String> = snapshot.tiers.iter().map(|tier| tier.name.to_uppercase()).collect();
+    heads.extend(["WSS", "COLD", "WOULD FREE"].map(str::to_owned));
+    let widths: Vec<usize> = (0..heads.len())
+        .map(|column| {
+            let cells = rows.iter().map(|row| row.cells[column].chars().count());
+            cells.chain([heads[column].len()]).max().unwrap_or(0)
+        })
+        .collect();
+    let numbers: usize = widths.iter().map(|width| width + GAP).sum();
+    let fixed = numbers + GAP + AGE_CELLS;
+    let longest = rows.iter().map(|row| row.path.chars().count()).max().unwrap_or(0);
+    let path_width = longest.clamp(LEAST_PATH, width.saturating_sub(fixed).clamp(LEAST_PATH, MOST_PATH));
+    let decision_at = path_width + fixed + GAP;
+    let beside = width.saturating_sub(decision_at) >= LEAST_DECISION;
+
+    let mut head = Line::default();
+    head.push(Ink::Strong, "CGROUP").pad_to(path_width);
+    for (name, width) in heads.iter().zip(&widths) {
+        head.push(Ink::Strong, format!("{:gap$}{name:>width$}", "", gap = GAP));
+    }
+    head.push(
+        Ink::Strong,
+        format!("  {:AGE_CELLS$}", format!("AGE IN {}", dram_name(snapshot).to_uppercase())),
+    );
+    if beside {
+        head.push(Ink::Strong, "  DECISION");
+    }
+    let mut lines = vec![head];
+    for row in rows {
+        let mut line = Line::default();
+        line.push(Ink::Strong, middle_cut(&row.path, path_width)).pad_to(path_width);
+        for (column, (cell, width)) in row.cells.iter().zip(&widths).enumerate() {
+            let last = column + 1 == row.cells.len();
+            let ink = match cell.as_str() {
+                "·" => Ink::Faint,
+                _ if last => Ink::Good,
+                _ => Ink::Plain,
+            };
+            line.push(ink, format!("  {cell:>width$}"));
+        }
+        line.push(Ink::Plain, "  ");
+        push_ages(&mut line, row.ages);
+        if beside {
+            line.pad_to(decision_at).push(Ink::Faint, &row.decision);
+            lines.push(line);
+        } else {
+            lines.push(line);
+            let mut decision = Line::default();
+            decision.push(Ink::Faint, format!("  {}", row.decision));
+            lines.push(decision);
+        }
+    }
+    lines.push(legend(snapshot));
+    lines
+}
+
+fn legend(snapshot: &Snapshot) -> Line {
+    let mut line = Line::default();
+    line.push(Ink::Faint, "not accessed for");
+    for (class, words) in age_words().iter().enumerate() {
+        line.push(Ink::Plain, "  ")
+            .push(Ink::Heat(class), SHADES[class])
+            .push(Ink::Faint, format!(" {words}"));
+    }
+    line.push(Ink::Faint, format!("   engine {}", snapshot.engine));
+    line
+}
+
+#[cfg(test)]
+mod tests;

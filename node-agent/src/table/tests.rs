@@ -1,0 +1,142 @@
+// As expect-test writes them.
+#![allow(clippy::needless_raw_string_hashes)]
+
+use expect_test::{Expect, expect};
+
+use super::*;
+use crate::fixture;
+
+fn check(snapshot: &Snapshot, width: usize, table: &Expect) {
+    let text = observe_table(snapshot, width, false);
+    assert!(text.lines().all(|line| line.chars().count() <= width), "wider than {width}:\n{text}");
+    table.assert_eq(&text);
+}
+
+#[test]
+fn hot_memory_is_solid() {
+    check(
+        &fixture::hot_only(),
+        140,
+        &expect![[r#"
+        CGROUP           DRAM  PMEM      WSS  COLD  WOULD FREE  AGE IN DRAM       DECISION
+        pods/web      512 MiB     ·  512 MiB     ·           ·  ████████████████  hold: nothing is cold
+        not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
+    "#]],
+    );
+}
+
+#[test]
+fn colder_memory_fades() {
+    check(
+        &fixture::mixed(),
+        140,
+        &expect![[r#"
+        CGROUP           DRAM     PMEM      WSS     COLD  WOULD FREE  AGE IN DRAM       DECISION
+        pods/batch    300 MiB  600 MiB  120 MiB  180 MiB     180 MiB  ██████▓▒▒▒▒░░░░░  demote 180 MiB: 180 MiB not accessed for 120s
+        pods/cache     64 MiB  200 MiB        ·   64 MiB           ·  ░░░░░░░░░░░░░░░░  hold: the floor is reached
+        pods/web      512 MiB    3 MiB  500 MiB        ·           ·  ███████████████▓  hold: nothing is cold
+        not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
+    "#]],
+    );
+}
+
+#[test]
+fn a_narrow_terminal_has_decisions_below() {
+    check(
+        &fixture::mixed(),
+        90,
+        &expect![[r#"
+        CGROUP           DRAM     PMEM      WSS     COLD  WOULD FREE  AGE IN DRAM
+        pods/batch    300 MiB  600 MiB  120 MiB  180 MiB     180 MiB  ██████▓▒▒▒▒░░░░░
+          demote 180 MiB: 180 MiB not accessed for 120s
+        pods/cache     64 MiB  200 MiB        ·   64 MiB           ·  ░░░░░░░░░░░░░░░░
+          hold: the floor is reached
+        pods/web      512 MiB    3 MiB  500 MiB        ·           ·  ███████████████▓
+          hold: nothing is cold
+        not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
+    "#]],
+    );
+}
+
+#[test]
+fn each_tier_has_its_column() {
+    check(
+        &fixture::three_tiers(),
+        160,
+        &expect![[r#"
+        CGROUP                              DRAM      CXL      PMEM      WSS     COLD  WOULD FREE  AGE IN DRAM       DECISION
+        system.slice/postgresql.service  400 MiB  200 MiB  1000 MiB  300 MiB  100 MiB     100 MiB  ████████▓▓▓▓▒▒▒▒  demote 100 MiB: 100 MiB not accessed for 120s (the…
+        not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
+    "#]],
+    );
+}
+
+#[test]
+fn a_long_path_is_cut_in_the_middle() {
+    let path =
+        "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod6f1c.slice/cri-containerd-8e1a.scope";
+    let cgroup = fixture::cgroup(path, &[("dram", 100)], &[], "hold: no age is known yet");
+    let snapshot = fixture::node(vec![fixture::tier("dram", 0, 1024, 500)], vec![cgroup]);
+    check(
+        &snapshot,
+        120,
+        &expect![[r#"
+        CGROUP                                           DRAM  WSS  COLD  WOULD FREE  AGE IN DRAM
+        kubepods.slice…ice/cri-containerd-8e1a.scope  100 MiB    ·     ·           ·  ·
+          hold: no age is known yet
+        not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
+    "#]],
+    );
+}
+
+#[test]
+fn nothing_matched_says_what_to_do() {
+    let mut snapshot = fixture::node(vec![], vec![]);
+    check(
+        &snapshot,
+        100,
+        &expect![[r#"
+        No cgroup matches /etc/thermocline/agent.yaml.
+        Look for what would: thermocline-agent observe '**' --once   (writes nothing)
+    "#]],
+    );
+    snapshot.command = "observe";
+    check(
+        &snapshot,
+        100,
+        &expect![[r#"
+        No cgroup with memory of its own matches.
+        Name some: thermocline-agent observe 'system.slice/*'   (systemd-cgls lists them)
+    "#]],
+    );
+}
+
+#[test]
+fn what_is_wrong_stands_below() {
+    check(
+        &fixture::full(),
+        120,
+        &expect![[r#"
+            CGROUP              DRAM     PMEM      WSS     COLD  WOULD FREE  AGE IN DRAM       DECISION
+            jobs/batch/main  300 MiB  600 MiB  120 MiB  180 MiB     180 MiB  ██████▓▒▒▒▒░░░░░  demote 180 MiB: 180 MiB not accessed…
+            pods/cache        64 MiB  200 MiB        ·   64 MiB           ·  ░░░░░░░░░░░░░░░░  hold: the floor is reached
+            pods/web         512 MiB    3 MiB  500 MiB        ·           ·  ███████████████▓  hold: nothing is cold
+            not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
+            ! ForeignWriter: memory.high is written by kubelet
+            ! the newest configuration is not in force: agent.yaml:3:5: unknown field
+            ! jobs/batch/main: ForeignWriter: memory.high is written by kubelet
+        "#]],
+    );
+}
+
+#[test]
+fn no_width_is_too_small_and_colours_change_nothing_but_colour() {
+    for snapshot in [fixture::full(), fixture::three_tiers(), Snapshot::default()] {
+        for width in 0..200 {
+            let plain = observe_table(&snapshot, width, false);
+            assert!(plain.lines().all(|line| line.chars().count() <= width), "{width}:\n{plain}");
+        }
+        let coloured = observe_table(&snapshot, 150, true);
+        assert_eq!(fixture::without_colours(&coloured), observe_table(&snapshot, 150, false));
+    }
+}
