@@ -1,0 +1,75 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+const AFTER_HELP: &str = "\
+Examples:
+  thermocline-controller --once                          what each pod would get; writes nothing
+  thermocline-controller --once --default-policy batch   the same with a policy for all others
+  thermocline-controller --kubeconfig ~/.kube/config     run outside of the cluster
+
+Exit codes: 0 success, 1 unexpected failure, 2 wrong arguments, 3 a right is missing, 4 no cluster to talk to, 5 the definitions of
+Thermocline's objects are not installed";
+
+/// Assigns tiering policies to pods, and tells each node's agent.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "thermocline-controller", version, after_help = AFTER_HELP, max_term_width = 110)]
+pub struct Args {
+    /// Print what would be assigned, and end; writes nothing and needs no lease.
+    #[arg(long)]
+    pub once: bool,
+    /// Form of what `--once` prints.
+    #[arg(long, default_value = "table", value_enum, value_name = "FORM")]
+    pub output: OutputFormat,
+    /// The `TieringPolicy` of pods that nothing else says anything of.
+    #[arg(long, env = "THERMOCLINE_DEFAULT_POLICY", value_name = "NAME")]
+    pub default_policy: Option<String>,
+    /// Where to serve /metrics, /healthz, /readyz and /debug.
+    #[arg(long, default_value = "0.0.0.0:9465", value_name = "ADDRESS")]
+    pub http_address: SocketAddr,
+    /// The namespace of the lease that tells which replica writes.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "thermocline-system", value_name = "NAMESPACE")]
+    pub lease_namespace: String,
+    /// What tells this replica from others. Default: the host's name and the process id.
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pub identity: Option<String>,
+    /// How to reach the cluster. Default: the service account of the pod, or the usual kubeconfig.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Form of log lines.
+    #[arg(long, env = "THERMOCLINE_LOG_FORMAT", default_value = "auto", value_enum, help_heading = "Logs")]
+    pub log_format: telemetry::LogFormat,
+    /// Least level: error, warn, info, debug, trace; also per module, as in `info,controller::lease=debug`.
+    #[arg(
+        long,
+        env = "THERMOCLINE_LOG",
+        default_value = "info",
+        value_name = "FILTER",
+        help_heading = "Logs"
+    )]
+    pub log_level: String,
+}
+
+/// Form of results.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+}

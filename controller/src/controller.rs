@@ -1,0 +1,255 @@
+//! The loop: takes what the watches see into the index, and writes what follows.
+//!
+//! It alone changes state; watches, writes and the lease are tasks that send it [`Event`]s. Who does not hold the lease does all but
+//! write, so that it can begin at once.
+
+mod acts;
+mod answers;
+mod watches;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use api::{NodeTieringSpec, TieringPolicyStatus};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::index::{Changes, Explanation, Index, Name};
+use crate::lease::Fence;
+use crate::node_writes::{Due, NodeWrites};
+use crate::occurrence::{Occurrence, Occurrences};
+use crate::policy_status::{Policies, StatusWrites};
+use crate::snapshot::{Snapshot, Tallies};
+use crate::told::{AllTold, Content};
+use crate::watch::Watched;
+use crate::watched::Kind;
+use crate::write::{WriteError, Writer};
+
+/// Events taken at a time.
+const BATCH: usize = 256;
+/// Writes under way when asked to stop are waited for this long.
+const LAST_WRITES: Duration = Duration::from_secs(5);
+
+/// Everything that can happen.
+#[derive(Debug)]
+pub enum Event {
+    /// A watch saw something.
+    Watched(Box<Watched>),
+    /// The lease was taken or lost.
+    Leading(bool),
+    /// A write of a node ended.
+    Wrote(Box<Wrote>),
+    /// A write of a policy's status ended.
+    WroteStatus(Name, Result<TieringPolicyStatus, WriteError>),
+    /// Somebody asks.
+    Asked(Question),
+    /// It is time to end.
+    Stop,
+}
+
+impl From<Watched> for Event {
+    fn from(watched: Watched) -> Self {
+        Self::Watched(Box::new(watched))
+    }
+}
+
+/// How a write of a node ended.
+#[derive(Debug)]
+pub struct Wrote {
+    due: Due,
+    what: Written,
+    took: Duration,
+}
+
+/// What was written.
+#[derive(Debug)]
+enum Written {
+    /// A node was told this; on success, with the uid and generation of the object.
+    Told {
+        spec: NodeTieringSpec,
+        content: Content,
+        then: Vec<Occurrence>,
+        result: Result<(String, i64), WriteError>,
+    },
+    /// What a node that is no more was told, was removed.
+    Removed { result: Result<(), WriteError> },
+}
+
+/// A question from outside the loop.
+#[derive(Debug)]
+pub enum Question {
+    /// How things are.
+    Snapshot(oneshot::Sender<Snapshot>),
+    /// Why a pod has what it has; `None` where there is no such pod.
+    Explain {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        pod: String,
+        /// Where to answer.
+        answer: oneshot::Sender<Option<Explanation>>,
+    },
+}
+
+/// The state of the loop.
+pub struct Controller {
+    index: Index,
+    told: AllTold,
+    policies: Policies,
+    /// Kinds of which all objects have come once.
+    synced: BTreeSet<Kind>,
+    leading: bool,
+    fence: Fence,
+    nodes: NodeWrites,
+    statuses: StatusWrites,
+    occurrences: Occurrences,
+    writer: Writer,
+    /// For the tasks that write.
+    events: mpsc::Sender<Event>,
+    tallies: Tallies,
+    /// Errors of each node's writes since the last success, for the log.
+    failing: BTreeMap<Name, &'static str>,
+    started: Instant,
+}
+
+impl Controller {
+    /// One that has seen nothing yet. `events` leads to the receiver that [`Self::run`] gets.
+    #[must_use]
+    pub fn new(
+        default_policy: Option<&str>,
+        writer: Writer,
+        occurrences: Occurrences,
+        fence: Fence,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
+        Self {
+            index: Index::new(default_policy),
+            told: AllTold::default(),
+            policies: Policies::default(),
+            synced: BTreeSet::new(),
+            leading: false,
+            fence,
+            nodes: NodeWrites::default(),
+            statuses: StatusWrites::default(),
+            occurrences,
+            writer,
+            events,
+            tallies: Tallies::default(),
+            failing: BTreeMap::new(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Runs until it is told to stop, and writes under way have ended.
+    pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut stopping: Option<Instant> = None;
+        loop {
+            let due = stopping.or_else(|| self.next_due());
+            let idle = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                taken = events.recv_many(&mut batch, BATCH) => if taken == 0 { return },
+                () = idle => {}
+            }
+            let mut oldest = None;
+            for event in batch.drain(..) {
+                match event {
+                    Event::Watched(watched) => {
+                        oldest = Some(oldest.map_or(watched.at, |oldest: Instant| oldest.min(watched.at)));
+                        self.watched(*watched);
+                    }
+                    Event::Leading(leading) => self.lead(leading),
+                    Event::Wrote(wrote) => self.wrote(*wrote),
+                    Event::WroteStatus(policy, result) => self.wrote_status(&policy, result),
+                    Event::Asked(question) => self.answer(question),
+                    Event::Stop => stopping = Some(Instant::now() + LAST_WRITES),
+                }
+            }
+            if let Some(until) = stopping {
+                let in_flight = self.nodes.in_flight() + self.statuses.in_flight();
+                if in_flight == 0 || Instant::now() >= until {
+                    return;
+                }
+                continue;
+            }
+            if self.is_synced() {
+                let changes = self.index.take_changes();
+                self.note(&changes, oldest);
+            }
+            self.write_what_is_due();
+        }
+    }
+
+    fn is_synced(&self) -> bool {
+        self.synced.len() == Kind::ALL.len()
+    }
+
+    fn may_write(&self) -> bool {
+        self.leading && self.is_synced() && self.fence.holds(Instant::now())
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        if !self.may_write() {
+            return None;
+        }
+        [self.nodes.next_due(), self.statuses.next_due()].into_iter().flatten().min()
+    }
+
+    /// Marks for writing what changed. A follower has nothing to mark: it looks at everything when it begins to lead.
+    fn note(&mut self, changes: &Changes, event: Option<Instant>) {
+        if !self.leading {
+            return;
+        }
+        let now = Instant::now();
+        for node in &changes.nodes {
+            self.nodes.changed(node, event, now);
+        }
+        for policy in &changes.policies {
+            self.policy_changed(policy, now);
+        }
+        for namespace in &changes.namespaces {
+            self.tell_of_namespace(namespace);
+        }
+        for pod in &changes.invalid {
+            self.tell_of_invalid(pod);
+        }
+    }
+
+    fn lead(&mut self, leading: bool) {
+        self.leading = leading;
+        self.nodes.clear();
+        self.statuses.clear();
+        if leading && self.is_synced() {
+            self.mark_all();
+        }
+    }
+
+    /// Marks everything: what needs no write is found when it is due.
+    fn mark_all(&mut self) {
+        let now = Instant::now();
+        let _ = self.index.take_changes();
+        for node in self.index.nodes().chain(self.told.nodes()) {
+            self.nodes.changed(node, None, now);
+        }
+        let policies: Vec<Name> = self.policies.names().cloned().collect();
+        for policy in &policies {
+            self.policy_changed(policy, now);
+        }
+        let namespaces: Vec<Name> = self.index.invalid_namespaces().cloned().collect();
+        for namespace in &namespaces {
+            self.tell_of_namespace(namespace);
+        }
+        let invalid: Vec<_> = self.index.invalid_pods().collect();
+        for pod in &invalid {
+            self.tell_of_invalid(pod);
+        }
+        // Whoever led before may not have come to it.
+        for suspension in self.told.suspensions() {
+            self.tell_of_suspension(suspension);
+        }
+    }
+}

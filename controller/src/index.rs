@@ -1,0 +1,364 @@
+//! Which policy each pod has, and why: everything that assignments follow from, in memory.
+//!
+//! **Problem.** A change of one object can change the assignments of one pod, of a namespace, or of all; a node's assignment must
+//! be told again if, and only if, its content changed. There may be a hundred thousand pods.
+//!
+//! **Approach.** Of each object only what matters is kept ([`record`]), and what many share is kept once. A change of a pod is
+//! resolved at once; a change of a namespace, policy or node marks the pods that it may concern, and [`Index::take_changes`]
+//! resolves those once, however many changes there were. No client, no clock.
+//!
+//! **Properties** (tests of the same names): any order of the same changes gives the same assignments; a relist equals the changes
+//! that it replaces; any annotations give a defined assignment.
+
+mod assignment;
+mod explanation;
+mod lookups;
+mod reason;
+mod record;
+mod relist;
+mod rules;
+mod selector;
+mod shared;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use api::TieringPolicy;
+use api::annotations::PolicyChoice;
+use kube::ResourceExt as _;
+
+pub use explanation::{ContainerExplanation, Explanation};
+pub use reason::{Source, Unmanaged, Verdict};
+use record::{KnownNode, Namespace, Node, Pod, Policy, Pool};
+pub use record::{Name, PodKey};
+use rules::{Resolution, Rules};
+
+use crate::watched::{self, Kind};
+
+/// What follows from changes since they were taken last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Nodes whose assignment may have changed, or that came or went.
+    pub nodes: BTreeSet<Name>,
+    /// Pods whose annotations have problems that they had not before.
+    pub invalid: BTreeSet<PodKey>,
+    /// Namespaces that changed, or whose annotation names a policy that did.
+    pub namespaces: BTreeSet<Name>,
+    /// Policies whose matched pods may have changed, or that came, changed or went.
+    pub policies: BTreeSet<Name>,
+}
+
+/// Everything that assignments follow from.
+#[derive(Debug, Default)]
+pub struct Index {
+    pool: Pool,
+    rules: Rules,
+    namespaces: BTreeMap<Name, Listed<Namespace>>,
+    pods: BTreeMap<Name, BTreeMap<Name, Listed<PodEntry>>>,
+    nodes: BTreeMap<Name, Listed<Node>>,
+    policies_listed: BTreeMap<Name, u32>,
+    /// Counts relists of each kind, so that what a relist did not have can be told.
+    relists: BTreeMap<Kind, u32>,
+    matched: BTreeMap<Name, u32>,
+    unmanaged: BTreeMap<Unmanaged, u32>,
+    stale: Stale,
+    changes: Changes,
+}
+
+/// A value and the relist that it was last seen in.
+#[derive(Debug, Default)]
+struct Listed<T> {
+    value: T,
+    relist: u32,
+}
+
+#[derive(Debug)]
+struct PodEntry {
+    pod: Pod,
+    outcome: Outcome,
+}
+
+/// What was decided about a pod, as far as it is counted or compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Outcome {
+    verdict: Verdict<Name>,
+    /// Policies that containers have of their own.
+    containers: Box<[Name]>,
+    /// A hash of the problems; 0 where there are none.
+    problems: u64,
+}
+
+/// What has to be resolved again.
+#[derive(Debug, Default)]
+struct Stale {
+    namespaces: BTreeSet<Name>,
+    policies: BTreeSet<Name>,
+    nodes: BTreeSet<Name>,
+}
+
+impl Outcome {
+    fn of(resolution: &Resolution) -> Self {
+        let mut containers: Vec<Name> =
+            resolution.containers.iter().filter_map(|(_, verdict)| verdict.policy().cloned()).collect();
+        containers.sort();
+        containers.dedup();
+        let problems = if resolution.problems.is_empty() {
+            0
+        } else {
+            let mut hasher = DefaultHasher::new();
+            for problem in &resolution.problems {
+                problem.to_string().hash(&mut hasher);
+            }
+            hasher.finish().max(1)
+        };
+        Self { verdict: resolution.pod.clone(), containers: containers.into(), problems }
+    }
+
+    fn policies(&self) -> impl Iterator<Item = &Name> {
+        let of_pod = self.verdict.policy();
+        of_pod.into_iter().chain(self.containers.iter().filter(move |name| Some(*name) != of_pod))
+    }
+
+    fn is_managed(&self) -> bool {
+        self.policies().next().is_some()
+    }
+}
+
+impl Index {
+    /// An empty one. Pods that nothing else says anything of get the policy `default`.
+    #[must_use]
+    pub fn new(default: Option<&str>) -> Self {
+        let mut pool = Pool::default();
+        let default = default.map(|name| pool.names.get(name));
+        Self { pool, rules: Rules::new(default), ..Self::default() }
+    }
+
+    /// A pod came or changed.
+    pub fn apply_pod(&mut self, pod: &watched::Pod) {
+        let metadata = &pod.metadata;
+        let namespace = self.pool.names.get(metadata.namespace.as_deref().unwrap_or_default());
+        // Not of the pool: only a pod has its name, and lists of a node's pods share it.
+        let name = metadata.name.as_deref().unwrap_or_default();
+        let record = Pod::new(pod, &mut self.pool);
+        let relist = self.relist_of(Kind::Pod);
+
+        let resolution = self.resolve(&namespace, &record);
+        let outcome = Outcome::of(&resolution);
+        let of_namespace = self.pods.entry(Name::clone(&namespace)).or_default();
+        let entry = PodEntry { pod: record.clone(), outcome: outcome.clone() };
+        let before = if let Some(listed) = of_namespace.get_mut(name) {
+            listed.relist = relist;
+            if listed.value.pod == record && listed.value.outcome == outcome {
+                return;
+            }
+            Some(std::mem::replace(&mut listed.value, entry))
+        } else {
+            of_namespace.insert(name.into(), Listed { value: entry, relist });
+            None
+        };
+        let Some((name, _)) = of_namespace.get_key_value(name) else { return };
+        let key = (namespace, Name::clone(name));
+        self.moved(&key, before.as_ref(), Some((&record, &outcome)));
+    }
+
+    /// A pod is gone.
+    pub fn delete_pod(&mut self, namespace: &str, name: &str) {
+        let Some(of_namespace) = self.pods.get_mut(namespace) else { return };
+        let Some((name, listed)) = of_namespace.remove_entry(name) else { return };
+        if of_namespace.is_empty() {
+            self.pods.remove(namespace);
+        }
+        let namespace = self.pool.names.get(namespace);
+        self.moved(&(namespace, name), Some(&listed.value), None);
+    }
+
+    /// A namespace came or changed.
+    pub fn apply_namespace(&mut self, namespace: &watched::Namespace) {
+        let record = Namespace::new(namespace, &mut self.pool);
+        let name = self.pool.names.get(namespace.name_any().as_str());
+        let listed = Listed { value: record, relist: self.relist_of(Kind::Namespace) };
+        let changed = self.namespaces.get(&name).is_none_or(|before| before.value != listed.value);
+        self.namespaces.insert(Name::clone(&name), listed);
+        if changed {
+            self.stale.namespaces.insert(name);
+        }
+    }
+
+    /// A namespace is gone.
+    pub fn delete_namespace(&mut self, name: &str) {
+        if let Some((name, _)) = self.namespaces.remove_entry(name) {
+            self.stale.namespaces.insert(name);
+        }
+    }
+
+    /// A policy came or changed.
+    pub fn apply_policy(&mut self, policy: &TieringPolicy) {
+        let name = self.pool.names.get(policy.name_any().as_str());
+        let record = Policy::new(policy);
+        self.policies_listed.insert(Name::clone(&name), self.relist_of(Kind::Policy));
+        if self.rules.policies().get(&name) != Some(&record) {
+            self.rules.insert(Name::clone(&name), record);
+            self.stale.policies.insert(name);
+        }
+    }
+
+    /// A policy is gone, or can't be read any more: then there is none until it can.
+    pub fn delete_policy(&mut self, name: &str) {
+        self.policies_listed.remove(name);
+        if self.rules.remove(name) {
+            self.stale.policies.insert(self.pool.names.get(name));
+        }
+    }
+
+    /// A node came or changed.
+    pub fn apply_node(&mut self, node: &watched::Node) {
+        if !node.is_linux() {
+            return self.delete_node(&node.name_any());
+        }
+        let name = self.pool.names.get(node.name_any().as_str());
+        let known = Some(KnownNode {
+            uid: node.metadata.uid.as_deref().unwrap_or_default().into(),
+            allocatable: node.allocatable(),
+        });
+        let relist = self.relist_of(Kind::Node);
+        let listed = self.nodes.entry(Name::clone(&name)).or_default();
+        listed.relist = relist;
+        if listed.value.known != known {
+            listed.value.known = known;
+            self.changes.nodes.insert(Name::clone(&name));
+            self.stale.nodes.insert(name);
+        }
+    }
+
+    /// A node is gone.
+    pub fn delete_node(&mut self, name: &str) {
+        let Some((name, listed)) = self.nodes.get_key_value(name) else { return };
+        let name = Name::clone(name);
+        if listed.value.known.is_some() {
+            self.changes.nodes.insert(Name::clone(&name));
+        }
+        if listed.value.pods.is_empty() {
+            self.nodes.remove(&name);
+        } else if let Some(listed) = self.nodes.get_mut(&name) {
+            listed.value.known = None;
+        }
+    }
+
+    /// What follows from all changes since this was last asked.
+    pub fn take_changes(&mut self) -> Changes {
+        let stale = std::mem::take(&mut self.stale);
+        self.changes.policies.extend(stale.policies.iter().cloned());
+        self.changes.namespaces.extend(stale.namespaces.iter().cloned());
+        let naming = self.namespaces.iter().filter(|(_, listed)| match &listed.value.policy {
+            Some(PolicyChoice::Named(policy)) => stale.policies.contains(policy.as_str()),
+            _ => false,
+        });
+        self.changes.namespaces.extend(naming.map(|(name, _)| Name::clone(name)));
+        let keys: Vec<PodKey> = if stale.policies.is_empty() {
+            let of_namespace = |namespace: &Name| {
+                let pods = self.pods.get(namespace).into_iter().flatten();
+                pods.map(|(name, _)| (Name::clone(namespace), Name::clone(name))).collect::<Vec<_>>()
+            };
+            let of_nodes = stale.nodes.iter().filter_map(|node| self.nodes.get(node));
+            let of_nodes = of_nodes.flat_map(|listed| listed.value.pods.iter().cloned());
+            of_nodes.chain(stale.namespaces.iter().flat_map(of_namespace)).collect()
+        } else {
+            self.pods().map(|(namespace, name, _)| (Name::clone(namespace), Name::clone(name))).collect()
+        };
+        for key in keys {
+            let Some(entry) = self.pod(&key) else { continue };
+            let outcome = Outcome::of(&self.resolve(&key.0, &entry.pod));
+            let concerned = outcome.policies().any(|policy| stale.policies.contains(policy));
+            let (changed, record) = (outcome != entry.outcome, entry.pod.clone());
+            if let (true, Some(node)) = (concerned, &record.node) {
+                self.changes.nodes.insert(Name::clone(node));
+            }
+            if !changed {
+                continue;
+            }
+            let Some(listed) = self.pods.get_mut(&key.0).and_then(|pods| pods.get_mut(&key.1)) else {
+                continue;
+            };
+            let before = std::mem::replace(
+                &mut listed.value,
+                PodEntry { pod: record.clone(), outcome: outcome.clone() },
+            );
+            self.moved(&key, Some(&before), Some((&record, &outcome)));
+        }
+        std::mem::take(&mut self.changes)
+    }
+
+    fn pods(&self) -> impl Iterator<Item = (&Name, &Name, &PodEntry)> {
+        self.pods.iter().flat_map(|(namespace, pods)| {
+            pods.iter().map(move |(name, listed)| (namespace, name, &listed.value))
+        })
+    }
+
+    fn pod(&self, (namespace, name): &PodKey) -> Option<&PodEntry> {
+        self.pods.get(namespace)?.get(name).map(|listed| &listed.value)
+    }
+
+    fn resolve(&self, namespace: &str, pod: &Pod) -> Resolution {
+        let node = pod.node.as_ref().and_then(|node| self.nodes.get(node));
+        let allocatable = node.and_then(|node| node.value.known.as_ref()?.allocatable);
+        let namespace = self.namespaces.get(namespace).map(|listed| &listed.value);
+        self.rules.resolve(pod, namespace, allocatable)
+    }
+
+    /// Counts a pod that changed, and notes what has to be told of it.
+    fn moved(&mut self, key: &PodKey, before: Option<&PodEntry>, after: Option<(&Pod, &Outcome)>) {
+        let node_before = before.and_then(|before| before.pod.node.as_ref());
+        let node_after = after.and_then(|(pod, _)| pod.node.as_ref());
+        if node_before != node_after {
+            if let Some(node) = node_before {
+                self.leave(node, key);
+            }
+            if let Some(node) = node_after {
+                let listed = self.nodes.entry(Name::clone(node)).or_default();
+                listed.value.pods.insert(key.clone());
+            }
+        }
+        let managed = |outcome: &Outcome| outcome.is_managed();
+        let nodes = [
+            node_before.filter(|_| before.is_some_and(|before| managed(&before.outcome))),
+            node_after.filter(|_| after.is_some_and(|(_, outcome)| managed(outcome))),
+        ];
+        self.changes.nodes.extend(nodes.into_iter().flatten().cloned());
+
+        if let Some(before) = before {
+            self.count(&before.outcome, |count| *count = count.saturating_sub(1));
+        }
+        if let Some((_, outcome)) = after {
+            self.count(outcome, |count| *count += 1);
+            let known = before.map_or(0, |before| before.outcome.problems);
+            if outcome.problems != 0 && outcome.problems != known {
+                self.changes.invalid.insert(key.clone());
+            }
+        }
+    }
+
+    fn count(&mut self, outcome: &Outcome, change: impl Fn(&mut u32)) {
+        for policy in outcome.policies() {
+            let count = self.matched.entry(Name::clone(policy)).or_default();
+            change(count);
+            if *count == 0 {
+                self.matched.remove(policy);
+            }
+            self.changes.policies.insert(Name::clone(policy));
+        }
+        if let Verdict::Unmanaged(unmanaged) = outcome.verdict {
+            change(self.unmanaged.entry(unmanaged).or_default());
+        }
+    }
+
+    fn leave(&mut self, node: &Name, key: &PodKey) {
+        let Some(listed) = self.nodes.get_mut(node) else { return };
+        listed.value.pods.remove(key);
+        if listed.value.pods.is_empty() && listed.value.known.is_none() {
+            self.nodes.remove(node);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,231 @@
+//! What is kept of the objects: small, for there may be a hundred thousand pods.
+
+use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, OnceLock};
+
+use api::annotations::{PolicyChoice, Problem, Requests};
+use api::{PolicySpec, QosClass, SpecError};
+use tiering::Bytes;
+
+use super::shared::Shared;
+use crate::watched;
+
+/// A name, kept once however many have it.
+pub type Name = Arc<str>;
+
+/// Namespace and name of a pod.
+pub type PodKey = (Name, Name);
+
+/// Labels, sorted by key.
+pub(super) type Labels = [(Name, Name)];
+
+/// What pods share with each other.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    pub(super) names: Shared<str>,
+    labels: Shared<Labels>,
+    annotations: Shared<Annotations>,
+}
+
+/// What is kept of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pod {
+    pub(super) uid: Box<str>,
+    pub(super) node: Option<Name>,
+    pub(super) labels: Arc<Labels>,
+    pub(super) annotations: Option<Arc<Annotations>>,
+    pub(super) containers: Box<[Container]>,
+    pub(super) memory: watched::Memory,
+    pub(super) qos_class: QosClass,
+    pub(super) standing: Standing,
+}
+
+/// Whether a pod may be managed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Usual,
+    Mirror,
+    Critical,
+    Finished,
+}
+
+/// What is kept of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Container {
+    pub(super) name: Name,
+    pub(super) id: Option<ContainerId>,
+    pub(super) memory: watched::Memory,
+}
+
+/// A container's id: runtimes write 32 bytes as 64 digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ContainerId {
+    Digits(Box<[u8; 32]>),
+    Other(Box<str>),
+}
+
+/// Annotations of a pod that are ours, read when somebody first asks.
+#[derive(Debug)]
+pub(super) struct Annotations {
+    pairs: Box<[(Box<str>, Box<str>)]>,
+    requests: OnceLock<Requests>,
+}
+
+impl Annotations {
+    pub(super) fn requests(&self) -> &Requests {
+        self.requests
+            .get_or_init(|| Requests::parse(self.pairs.iter().map(|(key, value)| (&**key, &**value))))
+    }
+}
+
+impl PartialEq for Annotations {
+    fn eq(&self, other: &Self) -> bool {
+        self.pairs == other.pairs
+    }
+}
+
+impl Eq for Annotations {}
+
+impl Hash for Annotations {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.pairs.hash(state);
+    }
+}
+
+impl ContainerId {
+    fn new(text: &str) -> Self {
+        let mut bytes = [0; 32];
+        let digit = |digit: u8| match digit {
+            b'0'..=b'9' => Some(digit - b'0'),
+            b'a'..=b'f' => Some(digit - b'a' + 10),
+            _ => None,
+        };
+        if text.len() == 64 {
+            let pairs = text.as_bytes().chunks_exact(2);
+            let read = pairs.zip(&mut bytes).all(|(pair, byte)| match (digit(pair[0]), digit(pair[1])) {
+                (Some(high), Some(low)) => {
+                    *byte = high << 4 | low;
+                    true
+                }
+                _ => false,
+            });
+            if read {
+                return Self::Digits(Box::new(bytes));
+            }
+        }
+        Self::Other(text.into())
+    }
+}
+
+impl std::fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Digits(bytes) => bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
+            Self::Other(text) => f.write_str(text),
+        }
+    }
+}
+
+impl Pod {
+    pub(super) fn new(pod: &watched::Pod, pool: &mut Pool) -> Self {
+        let standing = if pod.is_finished() {
+            Standing::Finished
+        } else if pod.is_mirror() {
+            Standing::Mirror
+        } else if pod.is_critical() {
+            Standing::Critical
+        } else {
+            Standing::Usual
+        };
+        let containers = pod.containers().map(|container| Container {
+            name: pool.names.get(container.name),
+            id: container.id.map(ContainerId::new),
+            memory: container.memory,
+        });
+        let containers = containers.collect();
+        let pairs: Box<[_]> = pod.annotations().map(|(key, value)| (key.into(), value.into())).collect();
+        Self {
+            uid: pod.cgroup_uid().into(),
+            node: pod.node().map(|node| pool.names.get(node)),
+            labels: pool.labels(pod.labels().into_iter().flatten()),
+            annotations: (!pairs.is_empty())
+                .then(|| pool.annotations.get(Annotations { pairs, requests: OnceLock::new() })),
+            containers,
+            memory: pod.memory(),
+            qos_class: pod.qos_class(),
+            standing,
+        }
+    }
+
+    pub(super) fn requests(&self) -> Option<&Requests> {
+        self.annotations.as_ref().map(|annotations| annotations.requests())
+    }
+}
+
+impl Pool {
+    fn labels<'a>(&mut self, labels: impl Iterator<Item = (&'a String, &'a String)>) -> Arc<Labels> {
+        let names = &mut self.names;
+        let labels: Vec<_> =
+            labels.map(|(key, value)| (names.get(key.as_str()), names.get(value.as_str()))).collect();
+        self.labels.get(labels)
+    }
+}
+
+/// The value of a label.
+pub(super) fn label<'a>(labels: &'a Labels, key: &str) -> Option<&'a str> {
+    let place = labels.binary_search_by(|(known, _)| (**known).cmp(key)).ok()?;
+    Some(&labels[place].1)
+}
+
+/// What is kept of a namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Namespace {
+    pub(super) labels: Vec<(Name, Name)>,
+    pub(super) policy: Option<PolicyChoice>,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Namespace {
+    pub(super) fn new(namespace: &watched::Namespace, pool: &mut Pool) -> Self {
+        let metadata = &namespace.metadata;
+        let annotations = metadata.annotations.iter().flatten();
+        let (policy, problems) =
+            Requests::parse_namespace(annotations.map(|(key, value)| (key.as_str(), value.as_str())));
+        let labels = metadata.labels.iter().flatten();
+        let labels = labels
+            .map(|(key, value)| (pool.names.get(key.as_str()), pool.names.get(value.as_str())))
+            .collect();
+        Self { labels, policy, problems }
+    }
+}
+
+/// What is kept of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Policy {
+    pub(super) generation: i64,
+    pub(super) spec: PolicySpec,
+    pub(super) accepted: Result<(), SpecError>,
+}
+
+impl Policy {
+    pub(super) fn new(policy: &api::TieringPolicy) -> Self {
+        let spec = policy.spec.clone().complete();
+        Self { generation: policy.metadata.generation.unwrap_or_default(), accepted: spec.check(), spec }
+    }
+}
+
+/// What is kept of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Node {
+    /// Absent while only pods say that there is such a node.
+    pub(super) known: Option<KnownNode>,
+    pub(super) pods: BTreeSet<PodKey>,
+}
+
+/// What a node says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct KnownNode {
+    pub(super) uid: Box<str>,
+    pub(super) allocatable: Option<Bytes>,
+}

@@ -1,0 +1,260 @@
+#![allow(clippy::needless_pass_by_value, reason = "tables read better with values")]
+
+mod precedence;
+mod properties;
+
+use std::fmt::Write as _;
+
+use api::{NodeTieringSpec, TieringPolicy};
+use expect_test::expect;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn pod(key: &str, node: &str, annotations: &[(&str, &str)]) -> watched::Pod {
+    let (namespace, name) = key.split_once('/').unwrap();
+    let annotations: BTreeMap<_, _> = annotations.iter().copied().collect();
+    serde_json::from_value(json!({
+        "metadata": {
+            "namespace": namespace, "name": name, "uid": format!("uid-{name}"), "annotations": annotations,
+            "labels": { "app": name },
+        },
+        "spec": { "nodeName": node, "containers": [
+            { "name": "main", "resources": { "requests": { "memory": "64Mi" } } }, { "name": "side" }
+        ] },
+        "status": { "qosClass": "Burstable", "containerStatuses": [{ "name": "main", "containerID": "containerd://c1" }] },
+    }))
+    .unwrap()
+}
+
+fn namespace(name: &str, annotations: Value) -> watched::Namespace {
+    let labels = json!({ "kubernetes.io/metadata.name": name });
+    serde_json::from_value(
+        json!({ "metadata": { "name": name, "labels": labels, "annotations": annotations } }),
+    )
+    .unwrap()
+}
+
+fn policy(name: &str, generation: i64, spec: Value) -> TieringPolicy {
+    let mut policy = TieringPolicy::new(name, serde_json::from_value(spec).unwrap());
+    policy.metadata.generation = Some(generation);
+    policy
+}
+
+fn node(name: &str) -> watched::Node {
+    serde_json::from_value(json!({
+        "metadata": { "name": name, "uid": format!("uid-{name}") }, "status": { "allocatable": { "memory": "4Gi" } },
+    }))
+    .unwrap()
+}
+
+/// One line a pod: what it has and why; below it what does not apply.
+fn explain(index: &Index) -> String {
+    let mut text = String::new();
+    for (namespace, name) in index.keys() {
+        let found = index.explain(&namespace, &name).unwrap();
+        let policy = |policy: &Option<api::PodPolicy>| {
+            policy.as_ref().map_or("-".to_owned(), |policy| policy.name.clone())
+        };
+        write!(text, "{namespace}/{name}: {} ({})", policy(&found.policy), found.reason).unwrap();
+        for container in &found.containers {
+            write!(text, ", {}: {} ({})", container.name, policy(&container.policy), container.reason)
+                .unwrap();
+        }
+        text.push('\n');
+        found.problems.iter().for_each(|problem| writeln!(text, "  {problem}").unwrap());
+    }
+    text
+}
+
+fn changed(index: &mut Index) -> String {
+    let Changes { nodes, invalid, policies, .. } = index.take_changes();
+    let pods = invalid.iter().map(|(namespace, name)| format!("{namespace}/{name}"));
+    format!(
+        "nodes {}; invalid {}; policies {}",
+        nodes.iter().map(|name| &**name).collect::<Vec<_>>().join(" "),
+        pods.collect::<Vec<_>>().join(" "),
+        policies.iter().map(|name| &**name).collect::<Vec<_>>().join(" "),
+    )
+}
+
+fn two_nodes() -> Index {
+    let mut index = Index::new(None);
+    index.apply_node(&node("n1"));
+    index.apply_node(&node("n2"));
+    index.apply_policy(&policy("batch", 1, json!({ "allowOverrides": ["mode"] })));
+    index.apply_pod(&pod("a/web", "n1", &[("thermocline.io/policy", "batch")]));
+    index.apply_pod(&pod("a/plain", "n1", &[]));
+    index.apply_pod(&pod("b/db", "n2", &[("container.thermocline.io/main", "batch")]));
+    index.take_changes();
+    index
+}
+
+#[test]
+fn an_assignment_has_what_the_agent_needs_and_no_more() {
+    let mut index = two_nodes();
+    let annotations = [
+        ("thermocline.io/policy", "batch"),
+        ("thermocline.io/mode", "Observe"),
+        ("container.thermocline.io/main", "none"),
+    ];
+    index.apply_pod(&pod("a/web", "n1", &annotations));
+    let mut assignment = serde_json::to_value(index.assignment("n1")).unwrap();
+    let spec = assignment["pods"][0]["policy"]["spec"].take();
+    assert_eq!((spec["mode"].as_str(), spec["demote"]["after"].as_str()), (Some("Observe"), Some("2m")));
+    assert_eq!((&spec["allowOverrides"], &spec["priority"]), (&Value::Null, &Value::Null));
+    expect![[r#"
+        {
+          "pods": [
+            {
+              "containers": [
+                {
+                  "id": "c1",
+                  "name": "main",
+                  "unmanaged": true
+                }
+              ],
+              "explicit": true,
+              "name": "web",
+              "namespace": "a",
+              "policy": {
+                "generation": 1,
+                "name": "batch",
+                "spec": null
+              },
+              "qosClass": "Burstable",
+              "uid": "uid-web"
+            }
+          ]
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&assignment).unwrap());
+
+    let of_container = index.assignment("n2").unwrap().pods.remove(0);
+    assert_eq!((of_container.policy, of_container.explicit), (None, false));
+    assert_eq!(of_container.containers[0].policy.as_ref().unwrap().name, "batch");
+    assert_eq!(index.assignment("n3"), None);
+}
+
+#[test]
+fn a_formula_gets_the_memory_to_compute_with() {
+    let mut index = two_nodes();
+    let memory = |index: &Index| {
+        let memory = index.assignment("n1").unwrap().pods[0].memory;
+        [memory.request, memory.limit]
+            .map(|amount| amount.map(|amount| amount.to_string()).unwrap_or_default())
+    };
+    assert_eq!(memory(&index), ["", ""]);
+    index.apply_policy(&policy("batch", 2, json!({ "memoryHigh": { "mode": "Formula" } })));
+    index.take_changes();
+    // Without a limit, it is what the node can give.
+    assert_eq!(memory(&index), ["64Mi", "4Gi"]);
+}
+
+#[test]
+fn only_what_changes_an_assignment_is_told() {
+    let mut index = two_nodes();
+    let mut check = |change: &dyn Fn(&mut Index), expected: &str| {
+        change(&mut index);
+        assert_eq!(changed(&mut index), expected);
+    };
+    let unchanged = "nodes ; invalid ; policies ";
+    check(&|_| {}, unchanged);
+    check(&|index| index.apply_pod(&pod("a/web", "n1", &[("thermocline.io/policy", "batch")])), unchanged);
+    check(&|index| index.apply_pod(&pod("a/new", "n1", &[])), unchanged);
+    check(&|index| index.apply_policy(&policy("batch", 1, json!({ "allowOverrides": ["mode"] }))), unchanged);
+    check(&|index| index.apply_node(&node("n1")), unchanged);
+    check(&|index| index.apply_namespace(&namespace("a", json!({}))), unchanged);
+    check(&|index| index.delete_pod("a", "plain"), unchanged);
+    check(
+        &|index| index.apply_policy(&policy("batch", 2, json!({ "mode": "Observe" }))),
+        "nodes n1 n2; invalid ; policies batch",
+    );
+    check(
+        &|index| index.apply_namespace(&namespace("a", json!({ "thermocline.io/policy": "batch" }))),
+        "nodes n1; invalid ; policies batch",
+    );
+    check(
+        &|index| index.apply_pod(&pod("b/db", "n2", &[("container.thermocline.io/main", "btch")])),
+        "nodes n2; invalid b/db; policies batch",
+    );
+    check(
+        &|index| index.apply_pod(&pod("a/new", "n2", &[("thermocline.io/policy", "batch")])),
+        "nodes n1 n2; invalid ; policies batch",
+    );
+    check(&|index| index.delete_pod("a", "web"), "nodes n1; invalid ; policies batch");
+    check(&|index| index.delete_node("n2"), "nodes n2; invalid ; policies ");
+    check(&|index| index.delete_policy("batch"), "nodes n2; invalid a/new; policies batch");
+}
+
+#[test]
+fn what_a_relist_does_not_have_is_gone() {
+    let mut index = two_nodes();
+    for kind in [Kind::Pod, Kind::Node, Kind::Policy, Kind::Namespace] {
+        index.begin_relist(kind);
+    }
+    index.apply_pod(&pod("a/web", "n1", &[("thermocline.io/policy", "batch")]));
+    index.apply_node(&node("n1"));
+    index.apply_policy(&policy("batch", 1, json!({ "allowOverrides": ["mode"] })));
+    assert_eq!(changed(&mut index), "nodes ; invalid ; policies ");
+    for kind in [Kind::Pod, Kind::Node, Kind::Policy, Kind::Namespace] {
+        index.end_relist(kind);
+    }
+    assert_eq!(changed(&mut index), "nodes n2; invalid ; policies batch");
+    assert_eq!(explain(&index), "a/web: batch (annotation of the pod)\n");
+    assert_eq!(index.nodes().map(|name| &**name).collect::<Vec<_>>(), ["n1"]);
+}
+
+#[test]
+fn windows_has_no_agent_to_tell() {
+    let mut index = two_nodes();
+    let mut windows = node("n1");
+    windows.metadata.labels = Some([("kubernetes.io/os".to_owned(), "windows".to_owned())].into());
+    index.apply_node(&windows);
+    assert_eq!(changed(&mut index), "nodes n1; invalid ; policies ");
+    assert_eq!(index.assignment("n1"), None);
+}
+
+#[test]
+fn annotations_of_a_namespace_that_do_not_apply_are_told_of_the_namespace() {
+    let mut index = two_nodes();
+    index.apply_namespace(&namespace(
+        "a",
+        json!({ "thermocline.io/policy": "btch", "thermocline.io/mode": "Observe" }),
+    ));
+    index.take_changes();
+    let problems: Vec<String> = index.namespace_problems("a").iter().map(ToString::to_string).collect();
+    expect![[r#"
+        [
+            "annotation thermocline.io/mode: it has no meaning on a namespace: only thermocline.io/policy has; annotate the pods",
+            "annotation thermocline.io/policy: there is no usable TieringPolicy `btch`",
+        ]
+    "#]]
+    .assert_debug_eq(&problems);
+    assert!(index.problems(&("a".into(), "plain".into())).is_empty());
+}
+
+#[test]
+fn a_mirror_pod_cannot_claim_the_cgroup_of_another() {
+    let mut index = two_nodes();
+    let claiming = |key, uid| {
+        let mirror = [
+            ("thermocline.io/policy", "batch"),
+            ("kubernetes.io/config.mirror", "x"),
+            ("kubernetes.io/config.hash", uid),
+        ];
+        pod(key, "n1", &mirror)
+    };
+    index.apply_pod(&claiming("kube-system/static", "hash"));
+    index.apply_pod(&claiming("b/forged", "uid-plain"));
+    index.take_changes();
+    let told = |index: &Index| {
+        let pods = index.assignment("n1").unwrap().pods.into_iter();
+        pods.map(|pod| (pod.name, pod.uid)).collect::<Vec<_>>()
+    };
+    let named = |name: &str, uid: &str| (name.to_owned(), uid.to_owned());
+    assert_eq!(told(&index), [named("web", "uid-web"), named("static", "hash")]);
+    // Which of two is the static pod's own nobody can tell.
+    index.apply_pod(&claiming("b/forged", "hash"));
+    index.take_changes();
+    assert_eq!(told(&index), [named("web", "uid-web")]);
+}

@@ -1,0 +1,197 @@
+//! Which of several controllers writes: the holder of a `Lease`.
+//!
+//! A rival's lease is timed by our own clock, from when we last saw it change, so that clocks may differ; this is client-go's
+//! protocol. A holder writes only while its [`Fence`] holds, which ends before any rival may take over: no two write at once.
+
+mod claim;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::api::{ObjectMeta, PostParams};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use claim::{Claim, Record, Watch, claim};
+
+/// The name of the lease.
+pub const NAME: &str = "thermocline-controller";
+/// A lease that was not renewed for this long may be taken.
+pub const DURATION: Duration = Duration::from_secs(15);
+/// A holder that could not renew for this long stops writing.
+pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+/// Between two tries of the holder.
+const RENEW_INTERVAL: Duration = Duration::from_secs(2);
+/// Between two looks of those who wait.
+const WAIT_INTERVAL: Duration = Duration::from_secs(1);
+/// A request that takes longer is given up.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Until when this process may begin to write. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Fence {
+    since: Instant,
+    /// Milliseconds after `since`; 0 is never.
+    until: Arc<AtomicU64>,
+}
+
+impl Fence {
+    /// One that does not hold.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { since: Instant::now(), until: Arc::default() }
+    }
+
+    /// Whether a write may begin. It must end within [`DURATION`] less [`RENEW_DEADLINE`].
+    #[must_use]
+    pub fn holds(&self, now: Instant) -> bool {
+        now < self.until()
+    }
+
+    /// Until when it holds, as things are.
+    #[must_use]
+    pub fn until(&self) -> Instant {
+        self.since + Duration::from_millis(self.until.load(Ordering::Acquire))
+    }
+
+    fn extend(&self, until: Instant) {
+        let until = until.saturating_duration_since(self.since).as_millis();
+        self.until.store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Release);
+    }
+
+    fn drop(&self) {
+        self.until.store(0, Ordering::Release);
+    }
+}
+
+impl Default for Fence {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One who wants the lease.
+#[derive(Debug)]
+pub struct Candidate {
+    leases: Api<Lease>,
+    identity: String,
+    fence: Fence,
+    seen: Watch,
+}
+
+impl Candidate {
+    /// One of this identity, which no other may have, for the lease of this namespace.
+    #[must_use]
+    pub fn new(leases: Api<Lease>, identity: String) -> Self {
+        Self { leases, identity, fence: Fence::new(), seen: Watch::default() }
+    }
+
+    /// The fence of whoever writes.
+    #[must_use]
+    pub fn fence(&self) -> Fence {
+        self.fence.clone()
+    }
+
+    /// Gets and keeps the lease until `stop`, and says each time whether it is held. Returns itself, for [`Self::release`].
+    pub async fn run(mut self, stop: CancellationToken, mut tell: impl AsyncFnMut(bool)) -> Self {
+        let mut leading = false;
+        loop {
+            if let Err(error) = self.step().await {
+                tracing::warn!(%error, lease = NAME, "cannot renew or look at the lease");
+            }
+            let holds = self.fence.holds(Instant::now());
+            if holds != leading {
+                leading = holds;
+                tracing::info!(identity = self.identity, leading, "leadership");
+                tell(leading).await;
+            }
+            let mut pause = if leading { RENEW_INTERVAL } else { WAIT_INTERVAL };
+            if leading {
+                pause = pause.min(self.fence.until().saturating_duration_since(Instant::now()));
+            }
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = stop.cancelled() => return self,
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<(), String> {
+        let begun = Instant::now();
+        let lease = request(self.leases.get_opt(NAME)).await?;
+        let record = lease.as_ref().map(Record::of);
+        self.seen.look(record.as_ref(), Instant::now());
+        let taken = match claim(record.as_ref(), &self.seen, &self.identity, Instant::now()) {
+            Claim::Wait => {
+                // Whoever lost it, lost the right to write.
+                self.fence.drop();
+                return Ok(());
+            }
+            Claim::Create => {
+                let metadata = ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() };
+                let lease = Lease { metadata, spec: Some(self.spec(None)) };
+                request(self.leases.create(&PostParams::default(), &lease)).await?
+            }
+            Claim::Take | Claim::Renew => {
+                let Some(mut lease) = lease else { return Ok(()) };
+                lease.spec = Some(self.spec(lease.spec.as_ref()));
+                // With its resource version: of two who try at once, one fails.
+                request(self.leases.replace(NAME, &PostParams::default(), &lease)).await?
+            }
+        };
+        self.seen.look(Some(&Record::of(&taken)), Instant::now());
+        self.fence.extend(begun + RENEW_DEADLINE);
+        Ok(())
+    }
+
+    fn spec(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
+        let now = MicroTime(Timestamp::now());
+        let kept = before.filter(|before| before.holder_identity.as_ref() == Some(&self.identity));
+        let transitions = before.and_then(|before| before.lease_transitions).unwrap_or_default();
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+            acquire_time: kept.and_then(|kept| kept.acquire_time.clone()).or_else(|| Some(now.clone())),
+            renew_time: Some(now),
+            lease_transitions: Some(transitions + i32::from(before.is_some() && kept.is_none())),
+            ..LeaseSpec::default()
+        }
+    }
+
+    /// Gives the lease up, so that another need not wait for it to run out. Nothing may be written from here on.
+    pub async fn release(self) {
+        let held = self.fence.holds(Instant::now());
+        self.fence.drop();
+        if !held {
+            return;
+        }
+        let released = async {
+            let Some(mut lease) = request(self.leases.get_opt(NAME)).await? else { return Ok(()) };
+            let Some(spec) = &mut lease.spec else { return Ok(()) };
+            if spec.holder_identity.as_ref() == Some(&self.identity) {
+                spec.holder_identity = Some(String::new());
+                spec.lease_duration_seconds = Some(1);
+                spec.renew_time = Some(MicroTime(Timestamp::now()));
+                request(self.leases.replace(NAME, &PostParams::default(), &lease)).await?;
+            }
+            Ok::<_, String>(())
+        };
+        match released.await {
+            Ok(()) => tracing::info!(lease = NAME, "released"),
+            Err(error) => tracing::warn!(%error, lease = NAME, "not released; it runs out by itself"),
+        }
+    }
+}
+
+async fn request<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
+    match timeout(REQUEST_TIMEOUT, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(crate::watch::with_causes(&error)),
+        Err(_) => Err(format!("no answer within {} s", REQUEST_TIMEOUT.as_secs())),
+    }
+}

@@ -1,0 +1,259 @@
+//! Events for people: what happened to a pod, a namespace or a policy.
+//!
+//! They are posted one at a time and at a bounded rate, from a bounded queue: a storm of them delays nothing else, and what does not
+//! fit is counted. The name of an Event follows from what it says, so that a restart does not repeat it.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use api::conditions::events as reasons;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::Resource;
+use kube::api::ObjectMeta;
+use tokio::sync::mpsc;
+
+use crate::lease::Fence;
+use crate::write::{FIELD_MANAGER, WriteError, Writer};
+
+/// Events that may wait.
+const QUEUE: usize = 2048;
+/// Between two posts.
+const SPACING: Duration = Duration::from_millis(40);
+/// After a post that failed and may pass later.
+const RETRY: Duration = Duration::from_secs(1);
+/// The longest note that an API server takes, in bytes.
+const LONGEST_NOTE: usize = 1024;
+
+/// Something to tell people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Occurrence {
+    /// What it is about.
+    pub about: About,
+    /// What happened.
+    pub what: What,
+    /// Tells it from the same that happens again.
+    pub occasion: u64,
+}
+
+/// What an occurrence is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum About {
+    /// A pod.
+    Pod {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Its uid.
+        uid: String,
+    },
+    /// A namespace.
+    Namespace(String),
+    /// A policy.
+    Policy {
+        /// Its name.
+        name: String,
+        /// Its uid.
+        uid: String,
+    },
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A pod has a policy; the words say which and why.
+    Assigned(String),
+    /// A pod has none any more; the words say why.
+    Unassigned(String),
+    /// Annotations that do not apply.
+    InvalidAnnotation(String),
+    /// The agent stood down.
+    Suspended(String),
+    /// A policy makes no sense.
+    Rejected(String),
+}
+
+impl What {
+    fn parts(&self) -> (&'static str, &'static str, &'static str, &str) {
+        match self {
+            Self::Assigned(note) => ("Normal", reasons::ASSIGNED, "Assign", note),
+            Self::Unassigned(note) => ("Normal", reasons::UNASSIGNED, "Unassign", note),
+            Self::InvalidAnnotation(note) => {
+                ("Warning", reasons::INVALID_ANNOTATION, "ReadAnnotations", note)
+            }
+            Self::Suspended(note) => ("Warning", reasons::SUSPENDED, "StandDown", note),
+            Self::Rejected(note) => ("Warning", reasons::REJECTED, "ReadPolicy", note),
+        }
+    }
+}
+
+impl Occurrence {
+    /// The Event as it is posted, by the process of this identity.
+    #[must_use]
+    pub fn event(&self, instance: &str, now: Timestamp) -> Event {
+        let (type_, reason, action, note) = self.what.parts();
+        let reference = |kind: &str, version: &str, name: &str, uid: &str| ObjectReference {
+            api_version: Some(version.to_owned()),
+            kind: Some(kind.to_owned()),
+            name: Some(name.to_owned()),
+            uid: Some(uid.to_owned()).filter(|uid| !uid.is_empty()),
+            ..ObjectReference::default()
+        };
+        // Servers take an Event only into the namespace that it says its object is in, also where that is in none: a namespace's own
+        // is where its owner looks, and of policies it is the one that kubectl looks into.
+        let (namespace, regarding) = match &self.about {
+            About::Pod { namespace, name, uid } => (namespace.as_str(), reference("Pod", "v1", name, uid)),
+            About::Namespace(name) => (name.as_str(), reference("Namespace", "v1", name, "")),
+            About::Policy { name, uid } => {
+                let version = api::TieringPolicy::api_version(&());
+                ("default", reference(&api::TieringPolicy::kind(&()), &version, name, uid))
+            }
+        };
+        let regarding = ObjectReference { namespace: Some(namespace.to_owned()), ..regarding };
+        let mut hasher = DefaultHasher::new();
+        (&regarding.kind, &regarding.uid, reason, note, self.occasion).hash(&mut hasher);
+        let name = regarding.name.clone().unwrap_or_default();
+        let name = format!("{}.{:016x}", cut(&name, 200), hasher.finish());
+        Event {
+            metadata: ObjectMeta {
+                name: Some(name),
+                namespace: Some(namespace.to_owned()),
+                ..ObjectMeta::default()
+            },
+            event_time: Some(MicroTime(now)),
+            action: Some(action.to_owned()),
+            note: Some(cut(note, LONGEST_NOTE).to_owned()),
+            reason: Some(reason.to_owned()),
+            type_: Some(type_.to_owned()),
+            regarding: Some(regarding),
+            reporting_controller: Some(format!("thermocline.io/{FIELD_MANAGER}")),
+            reporting_instance: Some(cut(instance, 128).to_owned()),
+            ..Event::default()
+        }
+    }
+}
+
+fn cut(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
+/// Counts of Events since the start.
+#[derive(Debug, Default)]
+pub struct Counts {
+    posted: AtomicU64,
+    failed: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl Counts {
+    /// Posted, failed, dropped.
+    #[must_use]
+    pub fn read(&self) -> [u64; 3] {
+        [&self.posted, &self.failed, &self.dropped].map(|count| count.load(Ordering::Relaxed))
+    }
+}
+
+/// Where occurrences go.
+#[derive(Clone, Debug)]
+pub struct Occurrences {
+    queue: mpsc::Sender<Occurrence>,
+    counts: Arc<Counts>,
+}
+
+/// What posts them.
+pub struct Poster {
+    queue: mpsc::Receiver<Occurrence>,
+    counts: Arc<Counts>,
+    writer: Writer,
+    instance: String,
+    fence: Fence,
+}
+
+/// A queue, and what posts from it while the fence holds.
+#[must_use]
+pub fn queue(writer: Writer, instance: String, fence: Fence) -> (Occurrences, Poster) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let counts = Arc::<Counts>::default();
+    let poster = Poster { queue: receiver, counts: Arc::clone(&counts), writer, instance, fence };
+    (Occurrences { queue: sender, counts }, poster)
+}
+
+impl Occurrences {
+    /// Posts it some time, or counts that there was no room.
+    pub fn tell(&self, occurrence: Occurrence) {
+        if self.queue.try_send(occurrence).is_err() {
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
+    /// What became of them.
+    #[must_use]
+    pub fn counts(&self) -> [u64; 3] {
+        self.counts.read()
+    }
+}
+
+impl Poster {
+    /// Posts until nobody tells any more.
+    pub async fn run(mut self) {
+        while let Some(occurrence) = self.queue.recv().await {
+            if !self.fence.holds(Instant::now()) {
+                // Whoever leads now tells it itself.
+                continue;
+            }
+            let event = occurrence.event(&self.instance, Timestamp::now());
+            let mut result = self.writer.event(&event).await;
+            // Others wait meanwhile: while the server is away, they would fail, too.
+            while result.as_ref().is_err_and(WriteError::may_pass) && self.fence.holds(Instant::now()) {
+                tokio::time::sleep(RETRY).await;
+                result = self.writer.event(&event).await;
+            }
+            match result {
+                Ok(()) => &self.counts.posted,
+                Err(error) => {
+                    tracing::debug!(%error, about = ?occurrence.about, "an Event was not posted");
+                    &self.counts.failed
+                }
+            }
+            .fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(SPACING).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn occurrence(note: &str, occasion: u64) -> Occurrence {
+        let about = About::Pod { namespace: "a".to_owned(), name: "web".to_owned(), uid: "u".to_owned() };
+        Occurrence { about, what: What::InvalidAnnotation(note.to_owned()), occasion }
+    }
+
+    #[test]
+    fn the_same_occurrence_is_the_same_event_whoever_posts_it() {
+        let name = |occurrence: &Occurrence, instance, second| {
+            occurrence.event(instance, Timestamp::from_second(second).unwrap()).metadata.name.unwrap()
+        };
+        assert_eq!(name(&occurrence("x", 0), "one", 1), name(&occurrence("x", 0), "two", 2));
+        assert_ne!(name(&occurrence("x", 0), "one", 1), name(&occurrence("y", 0), "one", 1));
+        assert_ne!(name(&occurrence("x", 0), "one", 1), name(&occurrence("x", 1), "one", 1));
+    }
+
+    #[test]
+    fn a_long_note_is_cut_to_what_a_server_takes() {
+        let event = occurrence(&"ü".repeat(2000), 0).event("one", Timestamp::UNIX_EPOCH);
+        assert_eq!(event.note.unwrap().len(), LONGEST_NOTE);
+    }
+}

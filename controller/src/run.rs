@@ -1,0 +1,204 @@
+//! Starts everything, and ends with it.
+
+use std::future::Future;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::ListParams;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::Args;
+use crate::controller::{Controller, Event};
+use crate::exit::{ExitCode, Failure};
+use crate::http;
+use crate::lease::Candidate;
+use crate::occurrence;
+use crate::once;
+use crate::watch::{LONGEST, watch, with_causes};
+use crate::watched::{Kind, Namespace, Node, NodeTiering, Pod};
+use crate::write::Writer;
+
+/// Events of watches and writes that may wait for the loop.
+const EVENTS: usize = 1024;
+/// A connection on which a request waits for so long is given up. Longer than a watch without events lasts: the client times those
+/// itself, but not the wait for a watch to begin.
+const SILENCE: Duration = Duration::from_secs(LONGEST as u64 + 30);
+/// The task that ends last.
+const LOOP: &str = "loop";
+
+/// Does what the command line says: the text to print, where there is one.
+pub async fn run(args: &Args) -> Result<Option<String>, Failure> {
+    telemetry::init(args.log_format, &args.log_level)
+        .map_err(|error| Failure::new(ExitCode::Usage, error.to_string()))?;
+    let client = connect(args).await?;
+    if args.once {
+        let index = once::read(&client, args.default_policy.as_deref()).await?;
+        return once::show(&index, args.output).map(Some);
+    }
+    is_installed(&client).await?;
+    serve(args, client).await.map(|()| None)
+}
+
+async fn connect(args: &Args) -> Result<Client, Failure> {
+    let failed = |error: &dyn std::error::Error| {
+        Failure::new(ExitCode::NoCluster, format!("no cluster to talk to: {}", with_causes(error)))
+    };
+    let mut config = match &args.kubeconfig {
+        Some(file) => {
+            let kubeconfig = Kubeconfig::read_from(file).map_err(|error| failed(&error))?;
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+                .await
+                .map_err(|error| failed(&error))?
+        }
+        None => Config::infer().await.map_err(|error| failed(&error))?,
+    };
+    config.read_timeout = Some(SILENCE);
+    Client::try_from(config).map_err(|error| failed(&error))
+}
+
+/// Fails where waiting would not help: the definitions are missing, or the right to read them. A cluster that does not answer may
+/// yet.
+async fn is_installed(client: &Client) -> Result<(), Failure> {
+    let one = ListParams::default().limit(1);
+    let policies: Api<crate::watched::Guarded<api::TieringPolicy>> = Api::all(client.clone());
+    if let Err(error) = policies.list(&one).await {
+        let failure = Failure::of_list(Kind::Policy.plural(), &error);
+        if matches!(failure.code, ExitCode::Forbidden | ExitCode::NotInstalled) {
+            return Err(failure);
+        }
+        tracing::warn!(error = failure.message, "the cluster does not answer; waiting for it");
+    }
+    Ok(())
+}
+
+async fn serve(args: &Args, client: Client) -> Result<(), Failure> {
+    let listener = http::listen(args.http_address).await.map_err(|error| {
+        let message = format!(
+            "cannot listen on {}: {error}; choose a free port with --http-address",
+            args.http_address
+        );
+        Failure::new(ExitCode::Usage, message)
+    })?;
+    let identity = args.identity.clone().unwrap_or_else(default_identity);
+    let leases: Api<Lease> = Api::namespaced(client.clone(), &args.lease_namespace);
+    let candidate = Candidate::new(leases, identity.clone());
+    let fence = candidate.fence();
+    let writer = Writer::new(client.clone());
+    let (occurrences, poster) = occurrence::queue(writer.clone(), identity, fence.clone());
+    let (events, taken) = mpsc::channel(EVENTS);
+    let controller =
+        Controller::new(args.default_policy.as_deref(), writer, occurrences, fence, events.clone());
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(named("watch of pods", watch::<Pod, _>(client.clone(), Kind::Pod, events.clone())));
+    tasks.spawn(named(
+        "watch of namespaces",
+        watch::<Namespace, _>(client.clone(), Kind::Namespace, events.clone()),
+    ));
+    tasks.spawn(named(
+        "watch of policies",
+        watch::<api::TieringPolicy, _>(client.clone(), Kind::Policy, events.clone()),
+    ));
+    tasks.spawn(named("watch of nodes", watch::<Node, _>(client.clone(), Kind::Node, events.clone())));
+    tasks.spawn(named(
+        "watch of NodeTierings",
+        watch::<NodeTiering, _>(client, Kind::NodeTiering, events.clone()),
+    ));
+    tasks.spawn(named("poster of Events", poster.run()));
+    tasks.spawn(named("HTTP server", http::serve(listener, events.clone())));
+    let stop = CancellationToken::new();
+    let told = events.clone();
+    let (hand_back, candidate_again) = oneshot::channel();
+    let stopped = stop.clone();
+    tasks.spawn(named("candidacy for the lease", async move {
+        let tell = async move |leading| {
+            let _ = told.send(Event::Leading(leading)).await;
+        };
+        let _ = hand_back.send(candidate.run(stopped, tell).await);
+    }));
+    tasks.spawn(named(LOOP, controller.run(taken)));
+
+    let ended = first_to_end(&mut tasks, terminated()).await;
+    tracing::info!(because = ended.as_deref().unwrap_or("somebody asked"), "stopping");
+    // Where the loop is gone, so is its receiver.
+    if events.send(Event::Stop).await.is_ok() {
+        while tasks.join_next().await.is_some_and(|ended| ended.is_ok_and(|name| name != LOOP)) {}
+    }
+    stop.cancel();
+    // Released only after the last write: whoever takes it next may write at once.
+    if let Ok(Ok(candidate)) = tokio::time::timeout(Duration::from_secs(10), candidate_again).await {
+        candidate.release().await;
+    }
+    match ended {
+        None => Ok(()),
+        Some(task) => {
+            Err(Failure::new(ExitCode::Unexpected, format!("{task}, without which nothing can be done")))
+        }
+    }
+}
+
+async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
+    task.await;
+    name
+}
+
+/// Which task ended by itself before somebody asked for an end: every one is needed.
+async fn first_to_end(tasks: &mut JoinSet<&'static str>, asked: impl Future<Output = ()>) -> Option<String> {
+    tokio::select! {
+        () = asked => None,
+        Some(ended) = tasks.join_next() => Some(match ended {
+            Ok(name) => format!("the {name} ended"),
+            Err(error) => format!("a task ended badly ({error})"),
+        }),
+    }
+}
+
+/// Waits for SIGTERM or SIGINT; for ever where they can't be had.
+async fn terminated() {
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        _ => std::future::pending().await,
+    }
+}
+
+fn default_identity() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}-{}", host.trim(), std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{pending, ready};
+
+    async fn ended(task: impl Future<Output = ()> + Send + 'static) -> Option<String> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(named("watch of pods", pending()));
+        tasks.spawn(named("watch of nodes", task));
+        first_to_end(&mut tasks, pending()).await
+    }
+
+    #[tokio::test]
+    async fn any_task_that_ends_is_the_end() {
+        assert_eq!(ended(ready(())).await.as_deref(), Some("the watch of nodes ended"));
+        let panicked = ended(async { panic!("on purpose") }).await.unwrap();
+        assert!(panicked.contains("on purpose"), "{panicked}");
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_for_an_end_has_it() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(named("watch of pods", pending()));
+        assert_eq!(first_to_end(&mut tasks, ready(())).await, None);
+    }
+}
