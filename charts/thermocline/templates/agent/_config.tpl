@@ -1,0 +1,12 @@
+{{/* The agent's own file: settings of the node. Policies come from the API server. */}}
+{{- define "thermocline.agentConfig" -}}
+{{- with .Values.agent -}}
+listen: 0.0.0.0:{{ .port }}
+stateFile: /run/thermocline/state
+kernelDemotion: {{ .config.kernelDemotion }}
+interval: {{ .config.interval }}
+{{- with .config.tiers }}
+tiers: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+{{- end }}
