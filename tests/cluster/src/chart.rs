@@ -1,0 +1,60 @@
+//! The chart on an API server.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DynamicObject, PostParams};
+use kube::core::GroupVersionKind;
+use kube::discovery::{Scope, oneshot};
+use kube::{Api, Client, ResourceExt as _};
+use manifest_tests::{NAMESPACE, helm_template};
+use serde_json::{Value, json};
+
+use crate::{apply, install_crds};
+
+/// Kinds of the chart that Kubernetes 1.20 does not have, or not in the version that later ones have.
+const TOO_NEW: [&str; 3] =
+    ["PodDisruptionBudget", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"];
+
+/// Installs the chart as rendered with these arguments of `helm template`, by create requests as helm's, in its own namespace.
+/// Returns its documents.
+///
+/// # Errors
+/// What the server refuses, by kind and name.
+pub async fn install_chart(client: &Client, arguments: &[&str]) -> Result<Vec<Value>> {
+    let documents = helm_template(arguments)?;
+    apply(client, [json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } })])
+        .await?;
+    let (definitions, others): (Vec<_>, Vec<_>) =
+        documents.iter().cloned().partition(|document| document["kind"] == "CustomResourceDefinition");
+    let definitions: Vec<CustomResourceDefinition> =
+        definitions.into_iter().map(serde_json::from_value).collect::<Result<_, _>>()?;
+    install_crds(client, &definitions).await?;
+    let mut left_out = BTreeSet::new();
+    for document in others {
+        let object: DynamicObject = serde_json::from_value(document)?;
+        let types = object.types.as_ref().context("a document has apiVersion and kind")?;
+        if TOO_NEW.contains(&types.kind.as_str()) {
+            left_out.insert(types.kind.clone());
+            continue;
+        }
+        let kind = GroupVersionKind::try_from(types)?;
+        let (resource, capabilities) = oneshot::pinned_kind(client, &kind)
+            .await
+            .with_context(|| format!("the server does not know {} of {}", types.kind, types.api_version))?;
+        let api: Api<DynamicObject> = match capabilities.scope {
+            Scope::Cluster => Api::all_with(client.clone(), &resource),
+            Scope::Namespaced => Api::namespaced_with(
+                client.clone(),
+                &object.namespace().context("a namespaced document of the chart names its namespace")?,
+                &resource,
+            ),
+        };
+        api.create(&PostParams::default(), &object)
+            .await
+            .with_context(|| format!("{} {} is refused", types.kind, object.name_any()))?;
+    }
+    ensure!(left_out.iter().eq(TOO_NEW), "left out was {left_out:?}");
+    Ok(documents)
+}

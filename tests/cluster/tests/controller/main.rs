@@ -1,0 +1,13 @@
+//! The controller as a process of its own, on a real API server: what it assigns, writes and says, and what it survives.
+
+mod altered;
+mod burst;
+mod cluster;
+mod content;
+mod faults;
+mod leader;
+mod malformed;
+mod once;
+mod precedence;
+mod replica;
+mod tidings;

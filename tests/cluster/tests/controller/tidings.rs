@@ -1,0 +1,152 @@
+//! What people are told: status of policies, Events on pods, namespaces and policies.
+
+use anyhow::{Context as _, Result};
+use api::TieringPolicy;
+use api::conditions::{events, reasons, types};
+use cluster_tests::eventually;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
+use serde_json::json;
+
+use crate::cluster::{Objects, annotated, shared};
+
+/// Waits for an Event about an object whose note says all of this.
+async fn until_told(
+    objects: &Objects,
+    namespace: &str,
+    about: &str,
+    reason: &str,
+    says: &[&str],
+) -> Result<Event> {
+    let all: Api<Event> = Api::namespaced(objects.client.clone(), namespace);
+    let mut notes = Vec::new();
+    let what = format!("{reason} of {about}: {says:?}");
+    let waited = eventually(&what, async || {
+        let events = all.list(&ListParams::default()).await?.items.into_iter();
+        let about =
+            events.filter(|event| event.regarding.as_ref().and_then(|it| it.name.as_deref()) == Some(about));
+        let of_reason = |event: &Event| event.reason.as_deref() == Some(reason);
+        let found: Vec<Event> = about.filter(of_reason).collect();
+        notes = found.iter().filter_map(|event| event.note.clone()).collect();
+        let says_all = |event: &Event| {
+            let note = event.note.as_deref().unwrap_or_default();
+            says.iter().all(|words| note.contains(words))
+        };
+        Ok(found.into_iter().find(says_all))
+    });
+    waited.await.with_context(|| format!("there were {notes:?}"))
+}
+
+#[tokio::test]
+async fn a_pods_owner_is_told_what_became_of_it() -> Result<()> {
+    let shared = shared().await?;
+    let objects = shared.cluster.objects().await?;
+    objects.node("tidings-node").await?;
+    objects.namespace("tidings", json!({})).await?;
+    objects.policy("tidings-one", json!({})).await?;
+    let told = async |pod: &str, reason: &str, says: &[&str]| {
+        until_told(&objects, "tidings", pod, reason, says).await
+    };
+
+    let uid = objects.pod_with("tidings/web", "tidings-node", "tidings-one").await?;
+    let assigned = told("web", events::ASSIGNED, &["tidings-one", "annotation of the pod"]).await?;
+    let regarding = assigned.regarding.clone().context("it is about the pod")?;
+    assert_eq!((regarding.kind.as_deref(), regarding.uid.as_deref()), (Some("Pod"), Some(&*uid)));
+    assert_eq!(assigned.type_.as_deref(), Some("Normal"));
+
+    // The agent stood down.
+    let object = objects.node_tiering("tidings-node").await?.context("it was told")?;
+    let condition = json!({
+        "type": types::ENFORCING, "status": "False", "reason": reasons::STOOD_DOWN, "message": "systemd writes memory.high",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    });
+    let pod = json!({ "uid": uid, "namespace": "tidings", "name": "web", "conditions": [condition] });
+    let status = json!({ "status": { "observedGeneration": object.metadata.generation, "pods": [pod] } });
+    let nodes: Api<api::NodeTiering> = Api::all(objects.client.clone());
+    nodes.patch_status("tidings-node", &PatchParams::default(), &Patch::Merge(&status)).await?;
+    let suspended = told("web", events::SUSPENDED, &["systemd writes memory.high"]).await?;
+    assert_eq!(suspended.type_.as_deref(), Some("Warning"));
+
+    objects.name_policy("tidings/web", "none").await?;
+    told("web", events::UNASSIGNED, &["opted out by annotation of the pod"]).await?;
+
+    // Each key that does not apply, with the value or the name that was meant.
+    let bad = json!({ "metadata": { "annotations": {
+        "thermocline.io/policy": "tidings-one", "thermocline.io/demote-after": "soon", "thermocline.io/dram-flor": "1Gi",
+        "thermocline.io/mode": "Observe", "container.thermocline.io/absent": "tidings-one",
+    } } });
+    objects.pod("tidings/bad", "tidings-node", &bad).await?;
+    for says in [
+        ["thermocline.io/demote-after", "soon"],
+        ["thermocline.io/dram-flor", "thermocline.io/dram-floor"],
+        ["thermocline.io/mode", "allowOverrides"],
+        ["container.thermocline.io/absent", "no container"],
+    ] {
+        told("bad", events::INVALID_ANNOTATION, &says).await?;
+    }
+    // The rest applies.
+    objects.until_assigned("tidings-node", &[("tidings/bad", "tidings-one")]).await?;
+
+    objects
+        .namespace("tidings", annotated("thermocline.io/policy", "tidings-tow")["metadata"].clone())
+        .await?;
+    told("tidings", events::INVALID_ANNOTATION, &["tidings-tow"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_policys_writer_is_told_whether_it_is_accepted_and_how_many_pods_have_it() -> Result<()> {
+    let shared = shared().await?;
+    let objects = shared.cluster.objects().await?;
+    let policies: Api<TieringPolicy> = Api::all(objects.client.clone());
+    objects.node("status-node").await?;
+    objects.namespace("status", json!({})).await?;
+    objects.policy("status", json!({})).await?;
+    let check = async |accepted: &str, reason: &str, matched: u32| {
+        let mut found = None;
+        let what = format!("{accepted}, {reason}, {matched} pods");
+        let waited = eventually(&what, async || {
+            let policy = policies.get("status").await?;
+            let generation = policy.metadata.generation;
+            found.clone_from(&policy.status);
+            let Some(status) = policy.status else { return Ok(None) };
+            let is_so = status.conditions.iter().any(|condition| {
+                condition.type_ == types::ACCEPTED
+                    && condition.status == accepted
+                    && condition.reason == reason
+                    && condition.observed_generation == generation
+            });
+            let counted = status.matched_pods == Some(matched) && status.observed_generation == generation;
+            Ok((is_so && counted).then_some(()))
+        });
+        waited.await.with_context(|| format!("its status was {found:?}"))
+    };
+    check("True", reasons::VALID, 0).await?;
+    for pod in ["status/a", "status/b", "status/c"] {
+        objects.pod_with(pod, "status-node", "status").await?;
+    }
+    check("True", reasons::VALID, 3).await?;
+    objects.delete_pod("status/a").await?;
+    check("True", reasons::VALID, 2).await?;
+    let before = policies.get("status").await?;
+
+    // Each value is one, but the floor is above the ceiling: no schema sees that.
+    objects.policy("status", json!({ "dram": { "floor": "2Gi", "ceiling": "1Gi" } })).await?;
+    check("False", reasons::INVALID, 0).await?;
+    let rejected = until_told(&objects, "default", "status", events::REJECTED, &["ceiling"]).await?;
+    assert_eq!(rejected.type_.as_deref(), Some("Warning"));
+    until_told(&objects, "status", "b", events::INVALID_ANNOTATION, &["no usable TieringPolicy `status`"])
+        .await?;
+    let default = crate::cluster::DEFAULT_POLICY;
+    objects.until_assigned("status-node", &[("status/b", default), ("status/c", default)]).await?;
+
+    objects.policy("status", json!({ "mode": "Observe" })).await?;
+    check("True", reasons::VALID, 2).await?;
+    assert!(policies.get("status").await?.metadata.generation > before.metadata.generation);
+
+    policies.delete("status", &kube::api::DeleteParams::default()).await?;
+    objects.until_assigned("status-node", &[("status/b", default), ("status/c", default)]).await?;
+    assert_eq!(before.name_any(), "status");
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! Alerts: on metrics that exist, each with a runbook, and each shown to fire and to stay silent.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::{metrics, parse, root, run};
+
+const RULES: &str = "charts/thermocline/files/alerts.yaml";
+const TESTS: &str = "tests/manifests/alerts";
+
+fn alerts() -> Vec<Value> {
+    let text = std::fs::read_to_string(root().join(RULES)).unwrap();
+    let groups = parse(&text).unwrap().remove(0)["groups"].take();
+    let groups = groups.as_array().unwrap();
+    groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
+}
+
+fn name(alert: &Value) -> String {
+    alert["alert"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn promtool_finds_nothing_to_complain_about() {
+    run("promtool", ["check", "rules", "--lint=all", "--lint-fatal", RULES]).unwrap();
+}
+
+#[test]
+fn every_alert_is_about_metrics_and_labels_that_exist() {
+    let served = metrics::served();
+    for alert in alerts() {
+        let unknown = metrics::unknown(alert["expr"].as_str().unwrap(), &served);
+        assert!(unknown.is_empty(), "{}: {unknown:?}", name(&alert));
+    }
+}
+
+#[test]
+fn every_alert_says_how_bad_what_and_where_to_read_on() {
+    for alert in alerts() {
+        let name = name(&alert);
+        let severity = alert["labels"]["severity"].as_str().unwrap();
+        assert!(["info", "warning", "critical"].contains(&severity), "{name}");
+        for annotation in ["summary", "description"] {
+            assert!(
+                alert["annotations"][annotation].as_str().unwrap().ends_with('.'),
+                "{name}: {annotation}"
+            );
+        }
+        let page = format!("docs/runbooks/{name}.md");
+        let url = format!("https://github.com/thermocline/thermocline/blob/main/{page}");
+        assert_eq!(alert["annotations"]["runbook_url"], url);
+        let text =
+            std::fs::read_to_string(root().join(&page)).unwrap_or_else(|error| panic!("{page}: {error}"));
+        for heading in [&format!("# {name}"), "## Meaning", "## Impact", "## Diagnosis", "## Remedy"] {
+            assert!(text.contains(&format!("{heading}\n")), "{page} lacks {heading}");
+        }
+        assert!(text.contains("```\n"), "{page} has no command");
+    }
+}
+
+#[test]
+fn every_alert_is_on_the_page_for_operators() {
+    let page = std::fs::read_to_string(root().join("docs/operating.md")).unwrap();
+    for alert in alerts() {
+        let [name, severity] = [name(&alert), alert["labels"]["severity"].as_str().unwrap().to_owned()];
+        let description = alert["annotations"]["description"].as_str().unwrap();
+        let row = format!("| [{name}](runbooks/{name}.md) | {severity} | {description} |");
+        assert!(page.lines().any(|line| line == row), "docs/operating.md lacks {row}");
+    }
+}
+
+#[test]
+fn every_runbook_is_of_an_alert() {
+    let alerts: BTreeSet<_> = alerts().iter().map(|alert| format!("{}.md", name(alert))).collect();
+    let pages: BTreeSet<_> = std::fs::read_dir(root().join("docs/runbooks"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(alerts, pages);
+}
+
+#[test]
+fn every_alert_fires_when_it_should_and_is_silent_when_not() {
+    let mut shown: BTreeMap<String, BTreeSet<bool>> = BTreeMap::new();
+    for entry in std::fs::read_dir(root().join(TESTS)).unwrap() {
+        let path = entry.unwrap().path();
+        run("promtool", ["test".as_ref(), "rules".as_ref(), path.as_os_str()]).unwrap();
+        let file = parse(&std::fs::read_to_string(&path).unwrap()).unwrap().remove(0);
+        for test in file["tests"].as_array().unwrap() {
+            for alert in test["alert_rule_test"].as_array().unwrap() {
+                let fires = alert["exp_alerts"].as_array().is_some_and(|alerts| !alerts.is_empty());
+                shown.entry(alert["alertname"].as_str().unwrap().to_owned()).or_default().insert(fires);
+            }
+        }
+    }
+    for alert in alerts() {
+        let shown = shown.remove(&name(&alert)).unwrap_or_default();
+        assert_eq!(shown, BTreeSet::from([false, true]), "{} is not tested both ways", name(&alert));
+    }
+    assert!(shown.is_empty(), "tests of no alert: {shown:?}");
+}

@@ -1,0 +1,262 @@
+//! The chart as a whole: it renders for every file of values in `ci/`, and gives each pod no more rights than its mode says.
+
+use serde_json::{Value, json};
+
+use crate::{helm_template, root, run};
+
+/// The one object of a kind and name.
+pub(crate) fn object(documents: &[Value], kind: &str, name: &str) -> Value {
+    let found: Vec<_> = documents
+        .iter()
+        .filter(|document| document["kind"] == kind && document["metadata"]["name"] == name)
+        .collect();
+    assert_eq!(found.len(), 1, "{kind} {name}");
+    found[0].clone()
+}
+
+/// The files of values that the chart is tested with, the defaults first.
+pub(crate) fn values_files() -> Vec<String> {
+    let mut files: Vec<_> = std::fs::read_dir(root().join("charts/thermocline/ci"))
+        .unwrap()
+        .map(|entry| format!("charts/thermocline/ci/{}", entry.unwrap().file_name().into_string().unwrap()))
+        .collect();
+    files.sort();
+    files.insert(0, "charts/thermocline/values.yaml".to_owned());
+    assert!(files.len() > 4, "{files:?}");
+    files
+}
+
+#[test]
+fn helm_finds_nothing_to_complain_about() {
+    for values in values_files() {
+        run("helm", ["lint", "--strict", "--quiet", "charts/thermocline", "--values", &values]).unwrap();
+    }
+}
+
+#[test]
+fn every_object_says_whose_it_is() {
+    for values in values_files() {
+        for document in helm_template(&["--values", &values]).unwrap() {
+            let labels = &document["metadata"]["labels"];
+            for label in ["name", "instance", "version", "part-of", "managed-by"] {
+                let label = format!("app.kubernetes.io/{label}");
+                assert!(
+                    labels[&label].is_string(),
+                    "{label} of {} in {values}",
+                    document["metadata"]["name"]
+                );
+            }
+        }
+    }
+}
+
+/// Names of the host paths that the agent's containers mount, with a star for those that they may write.
+fn mounts(pod: &Value) -> Vec<String> {
+    let paths: std::collections::BTreeMap<&str, &str> = pod["volumes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|volume| Some((volume["name"].as_str()?, volume["hostPath"]["path"].as_str()?)))
+        .collect();
+    let containers =
+        ["initContainers", "containers"].into_iter().filter_map(|kind| pod[kind].as_array()).flatten();
+    containers
+        .flat_map(|container| container["volumeMounts"].as_array().unwrap())
+        .filter_map(|mount| {
+            let path = paths.get(mount["name"].as_str().unwrap())?;
+            Some(format!("{path}{}", if mount["readOnly"] == true { "" } else { "*" }))
+        })
+        .collect()
+}
+
+fn agent(arguments: &[&str]) -> Value {
+    let documents = helm_template(arguments).unwrap();
+    object(&documents, "DaemonSet", "thermocline-agent")["spec"]["template"]["spec"].clone()
+}
+
+#[test]
+fn the_agent_in_mode_full_has_three_capabilities_and_its_own_profile() {
+    let pod = agent(&[]);
+    let security = &pod["containers"][0]["securityContext"];
+    assert_eq!(
+        security["capabilities"],
+        json!({ "drop": ["ALL"], "add": ["SYS_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH"] })
+    );
+    assert_eq!(
+        security["seccompProfile"],
+        json!({ "type": "Localhost", "localhostProfile": "thermocline/agent.json" })
+    );
+    assert_eq!(pod["hostPID"], true);
+    assert_eq!(
+        mounts(&pod),
+        [
+            "/var/lib/kubelet/seccomp*",
+            "/run/thermocline*",
+            "/sys/fs/cgroup*",
+            "/sys/kernel/mm*",
+            "/sys/devices",
+            "/sys/bus",
+            "/sys/kernel/debug*",
+            "/proc",
+            "/proc/sys/kernel/numa_balancing*",
+        ]
+    );
+}
+
+#[test]
+fn the_agent_in_mode_reclaim_has_no_capability_and_sees_no_other_process() {
+    let pod = agent(&["--set", "agent.mode=reclaim"]);
+    let security = &pod["containers"][0]["securityContext"];
+    assert_eq!(security["capabilities"], json!({ "drop": ["ALL"] }));
+    assert!(security.get("seccompProfile").is_none());
+    assert!(security.get("appArmorProfile").is_none());
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    assert!(pod.get("hostPID").is_none());
+    assert!(pod.get("initContainers").is_none());
+    assert_eq!(
+        mounts(&pod),
+        ["/run/thermocline*", "/sys/fs/cgroup*", "/sys/kernel/mm*", "/sys/devices", "/sys/bus"]
+    );
+}
+
+#[test]
+fn no_pod_is_privileged_and_none_is_on_the_host_s_network() {
+    for values in values_files() {
+        for document in helm_template(&["--values", &values]).unwrap() {
+            let pod = &document["spec"]["template"]["spec"];
+            for key in ["hostNetwork", "hostIPC"] {
+                assert!(pod.get(key).is_none(), "{key}");
+            }
+            for container in pod["containers"].as_array().into_iter().flatten() {
+                let security = &container["securityContext"];
+                assert!(security.get("privileged").is_none());
+                assert_eq!(security["allowPrivilegeEscalation"], false);
+                assert_eq!(security["readOnlyRootFilesystem"], true);
+            }
+        }
+    }
+}
+
+/// <https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted>
+#[test]
+fn the_controller_s_pod_is_restricted() {
+    let documents = helm_template(&[]).unwrap();
+    let deployment = object(&documents, "Deployment", "thermocline-controller");
+    let pod = &deployment["spec"]["template"]["spec"];
+    let security = &pod["containers"][0]["securityContext"];
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    assert_eq!(security["capabilities"], json!({ "drop": ["ALL"] }));
+    assert_eq!(security["allowPrivilegeEscalation"], false);
+    assert!(pod.get("volumes").is_none());
+}
+
+/// What each role may do, as `group/resource: verbs`.
+fn rights(documents: &[Value], kind: &str, name: &str) -> Vec<String> {
+    object(documents, kind, name)["rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| {
+            let words = |key: &str| {
+                let words = rule[key].as_array().unwrap();
+                words.iter().map(|word| word.as_str().unwrap()).collect::<Vec<_>>().join(",")
+            };
+            format!("{}/{}: {}", words("apiGroups"), words("resources"), words("verbs"))
+        })
+        .collect()
+}
+
+#[test]
+fn the_agent_may_read_assignments_and_write_their_status() {
+    let documents = helm_template(&[]).unwrap();
+    assert_eq!(
+        rights(&documents, "ClusterRole", "thermocline-agent"),
+        ["thermocline.io/nodetierings: list,watch", "thermocline.io/nodetierings/status: patch",]
+    );
+    let roles: Vec<_> = documents
+        .iter()
+        .filter(|document| {
+            document["subjects"][0]["name"] == "thermocline-agent" && document["kind"] != "ClusterRoleBinding"
+        })
+        .collect();
+    assert!(roles.is_empty(), "{roles:?}");
+}
+
+#[test]
+fn the_controller_writes_no_pod_and_reads_no_secret() {
+    let documents = helm_template(&[]).unwrap();
+    assert_eq!(
+        rights(&documents, "ClusterRole", "thermocline-controller"),
+        [
+            "/pods,namespaces,nodes: list,watch",
+            "thermocline.io/tieringpolicies: list,watch",
+            "thermocline.io/tieringpolicies/status: patch",
+            "thermocline.io/nodetierings: list,watch,create,patch,delete",
+            "events.k8s.io/events: create",
+        ]
+    );
+    assert_eq!(
+        rights(&documents, "Role", "thermocline-controller"),
+        ["coordination.k8s.io/leases: create", "coordination.k8s.io/leases: get,update"]
+    );
+}
+
+#[test]
+fn definitions_stay_when_the_release_goes() {
+    let documents = helm_template(&[]).unwrap();
+    let definitions: Vec<_> =
+        documents.iter().filter(|document| document["kind"] == "CustomResourceDefinition").collect();
+    assert_eq!(definitions.len(), 2);
+    for definition in definitions {
+        assert_eq!(definition["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+    }
+}
+
+/// Helm would look the kind of an ordinary object up before the definitions are there, and delete a hook with
+/// `before-hook-creation` at each upgrade, its policy's pods with it.
+#[test]
+fn policies_are_hooks_that_helm_never_deletes_once_made() {
+    let documents = helm_template(&[]).unwrap();
+    let names: Vec<_> = documents
+        .iter()
+        .filter(|document| document["kind"] == "TieringPolicy")
+        .map(|policy| {
+            let annotations = &policy["metadata"]["annotations"];
+            assert_eq!(annotations["helm.sh/hook"], "post-install,post-upgrade");
+            assert_eq!(annotations["helm.sh/hook-delete-policy"], "hook-failed");
+            policy["metadata"]["name"].as_str().unwrap()
+        })
+        .collect();
+    assert_eq!(names, ["batch", "cold-only", "latency", "observe"]);
+}
+
+#[test]
+fn selectors_find_their_pods_and_nothing_else() {
+    let documents = helm_template(&["--set", "networkPolicy.enabled=true,monitoring.monitors=true"]).unwrap();
+    let labels = |kind: &str, name: &str| {
+        object(&documents, kind, name)["spec"]["template"]["metadata"]["labels"].clone()
+    };
+    let pods = [labels("DaemonSet", "thermocline-agent"), labels("Deployment", "thermocline-controller")];
+    let selects = |selector: &Value| -> Vec<usize> {
+        let selector = selector.as_object().unwrap();
+        (0..pods.len()).filter(|&i| selector.iter().all(|(key, value)| pods[i][key] == *value)).collect()
+    };
+    for (kind, name, selector, expected) in [
+        ("DaemonSet", "thermocline-agent", "/spec/selector/matchLabels", 0),
+        ("Deployment", "thermocline-controller", "/spec/selector/matchLabels", 1),
+        ("Service", "thermocline-controller", "/spec/selector", 1),
+        ("PodDisruptionBudget", "thermocline-controller", "/spec/selector/matchLabels", 1),
+        ("NetworkPolicy", "thermocline-agent", "/spec/podSelector/matchLabels", 0),
+        ("NetworkPolicy", "thermocline-controller", "/spec/podSelector/matchLabels", 1),
+        ("PodMonitor", "thermocline-agent", "/spec/selector/matchLabels", 0),
+    ] {
+        let object = object(&documents, kind, name);
+        assert_eq!(selects(object.pointer(selector).unwrap()), [expected], "{kind} {name}");
+    }
+    let service = object(&documents, "Service", "thermocline-controller");
+    let monitor = object(&documents, "ServiceMonitor", "thermocline-controller");
+    for (key, value) in monitor["spec"]["selector"]["matchLabels"].as_object().unwrap() {
+        assert_eq!(service["metadata"]["labels"][key], *value);
+    }
+}

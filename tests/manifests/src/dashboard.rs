@@ -1,0 +1,72 @@
+//! The dashboard asks for what is served, in queries that Prometheus understands.
+
+use serde_json::Value;
+
+use crate::{metrics, root, run};
+
+fn dashboard() -> Value {
+    let path = root().join("charts/thermocline/files/dashboard/thermocline.json");
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// Title of the panel and query.
+fn queries(dashboard: &Value) -> Vec<(String, String)> {
+    let panels = dashboard["panels"].as_array().unwrap();
+    let queries: Vec<_> = panels
+        .iter()
+        .flat_map(|panel| {
+            let title = panel["title"].as_str().unwrap().to_owned();
+            let targets = panel["targets"].as_array().into_iter().flatten();
+            targets.map(move |target| (title.clone(), target["expr"].as_str().unwrap().to_owned()))
+        })
+        .collect();
+    assert!(queries.len() > 15, "the dashboard has changed shape");
+    queries
+}
+
+#[test]
+fn every_query_is_about_metrics_and_labels_that_exist() {
+    let served = metrics::served();
+    for (title, query) in queries(&dashboard()) {
+        assert!(
+            metrics::unknown(&query, &served).is_empty(),
+            "{title}: {:?}",
+            metrics::unknown(&query, &served)
+        );
+    }
+}
+
+#[test]
+fn prometheus_understands_every_query() {
+    let rules: Vec<_> = queries(&dashboard())
+        .iter()
+        .enumerate()
+        .map(|(i, (_, query))| {
+            let query = query.replace("$__rate_interval", "5m").replace("$node", ".*");
+            assert!(!query.contains('$'), "an unknown variable in {query}");
+            format!("      - {{ record: 'query:{i}', expr: {} }}", Value::from(query))
+        })
+        .collect();
+    let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+    std::fs::write(file.path(), format!("groups:\n  - name: dashboard\n    rules:\n{}\n", rules.join("\n")))
+        .unwrap();
+    run("promtool", ["check".as_ref(), "rules".as_ref(), file.path().as_os_str()]).unwrap();
+}
+
+#[test]
+fn panels_have_ids_of_their_own_and_do_not_overlap() {
+    let dashboard = dashboard();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut taken = std::collections::BTreeSet::new();
+    let mut ids = std::collections::BTreeSet::new();
+    for panel in panels {
+        let side = |key: &str| panel["gridPos"][key].as_u64().unwrap();
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{}", panel["title"]);
+        for x in side("x")..side("x") + side("w") {
+            assert!(x < 24);
+            for y in side("y")..side("y") + side("h") {
+                assert!(taken.insert((x, y)), "{} lies on another panel", panel["title"]);
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Floors, ceilings and weights hold while workloads grow; whom no policy names loses nothing.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::guest::{Cgroup, FAST, Guest, SLOW, Workload, node_memory, numa_stat, write_file};
+use crate::report::Verdict;
+use crate::scenario::Scenario;
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "bounds",
+    about: "floors and ceilings hold within 5 % or 8 MiB while workloads grow, hot or cold; shortage costs by weight; a neighbour nothing",
+    applies: |_| true,
+    agent: true,
+    guest_timeout: Duration::from_mins(20),
+    run,
+};
+
+const MIB: u64 = 1 << 20;
+/// What each bound is held within, or 5 % of it where that is more.
+const WITHIN_MIB: f64 = 8.0;
+/// One more process of a growing workload: below the tolerance, or no agent that acts after the fact could hold the bound.
+const STEP_MIB: u64 = 6;
+const STEPS: u64 = 12;
+const BETWEEN: Duration = Duration::from_secs(4);
+/// What the first hog leaves free above the headroom: more than its page tables and one more step take.
+const SPARE_MIB: u64 = 14;
+const CONFIG: &str = "stateFile: /run/thermocline/state
+policies:
+  - { name: floor, cgroups: [/pods/floor], spec: { dram: { floor: 64Mi }, demote: { after: 10s } } }
+  - { name: half, cgroups: [/pods/half], spec: { dram: { floor: 50% }, demote: { after: 10s } } }
+  - { name: ceiling, cgroups: [/pods/ceiling], spec: { dram: { ceiling: 64Mi }, demote: { after: 10s } } }
+  - { name: most, cgroups: [/pods/most], spec: { dram: { ceiling: 60% }, demote: { after: 10s } } }
+  - { name: heavy, cgroups: [/pods/heavy], spec: { dram: { weight: 300 }, demote: { after: 10m } } }
+  - { name: light, cgroups: [/pods/light], spec: { dram: { weight: 100 }, demote: { after: 10m } } }
+  - { name: kept, cgroups: [/pods/kept], spec: { dram: { weight: 1, floor: 64Mi }, demote: { after: 10m } } }
+";
+
+fn run(guest: &mut Guest) -> Result<Verdict> {
+    write_file("/sys/kernel/mm/lru_gen/enabled", "y")?;
+    let neighbour = guest.cgroup("/others/neighbour")?;
+    let mut other = guest.spawn_workload(&neighbour, "--region cold:48M --region hot:16M")?;
+    let agent = guest.spawn_agent(CONFIG, &[])?;
+
+    let fixed = |mib: f64| move |_: f64| mib;
+    let part = |part: f64| move |footprint: f64| footprint * part;
+    growing(guest, "floor", "cold", &fixed(64.0), Side::Least)?;
+    growing(guest, "half", "cold", &part(0.5), Side::Least)?;
+    growing(guest, "ceiling", "hot", &fixed(64.0), Side::Most)?;
+    growing(guest, "most", "hot", &part(0.6), Side::Most)?;
+    shortage(guest)?;
+
+    let moved = other.ledger()?.sum(|_| true, |r| r.n1_bytes);
+    guest.equal("neighbour's bytes on the slow node", moved, &0);
+    guest.say(format_args!("agent CPU {:?}", agent.cpu()?));
+    guest.say(agent.log()?);
+    let status = agent.stop(Duration::from_secs(20))?;
+    guest.check("exit status after SIGTERM", status, "exit status: 0", status.success());
+    Ok(guest.verdict())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Least,
+    Most,
+}
+
+/// Lets a workload grow process by process, and compares its DRAM with its bound all the while.
+fn growing(guest: &mut Guest, name: &str, heat: &str, bound: &dyn Fn(f64) -> f64, side: Side) -> Result<()> {
+    let pod = guest.cgroup(&format!("/pods/{name}"))?;
+    let mut processes = vec![guest.spawn_workload(&pod, &format!("--region {heat}:48M"))?];
+    // What came all at once can't be within a ceiling at once.
+    guest.sleep(Duration::from_secs(5));
+    let mut worst = f64::MIN;
+    let (mut dram, mut footprint) = (0.0, 0.0);
+    let samples = 8;
+    for step in 0..STEPS + 6 {
+        if step < STEPS {
+            processes.push(guest.spawn_workload(&pod, &format!("--region {heat}:{STEP_MIB}M"))?);
+        }
+        for _ in 0..samples {
+            guest.sleep(BETWEEN / samples);
+            let [fast, slow] = numa_stat(&pod, "anon")?;
+            (dram, footprint) = (fast as f64 / MIB as f64, (fast + slow) as f64 / MIB as f64);
+            let bound = bound(footprint);
+            let crossed = match side {
+                Side::Least => bound.min(footprint) - dram,
+                Side::Most => dram - bound,
+            };
+            worst = worst.max(crossed - WITHIN_MIB.max(bound * 0.05));
+        }
+        guest.say(format_args!(
+            "{name}: {dram:.1} of {footprint:.1} MiB in DRAM, bound {:.1}",
+            bound(footprint)
+        ));
+    }
+    guest.at_most(format!("{name}: worst crossing beyond the tolerance, MiB"), worst, 0.0);
+    let bound = bound(footprint);
+    let tolerance = WITHIN_MIB.max(bound * 0.05);
+    guest.at_most(
+        format!("{name}: MiB between DRAM and the bound in the end"),
+        (dram - bound).abs(),
+        tolerance,
+    );
+    drop(processes);
+    pod.remove()
+}
+
+/// A neighbour's hog takes DRAM in steps; pods give way by weight, and one that has but its floor not at all.
+fn shortage(guest: &mut Guest) -> Result<()> {
+    let [heavy, light, kept] = ["heavy", "light", "kept"].map(|name| guest.cgroup(&format!("/pods/{name}")));
+    let (heavy, light, kept) = (heavy?, light?, kept?);
+    let pods = [(&heavy, 150), (&light, 150), (&kept, 60)]
+        .map(|(pod, mib)| guest.spawn_workload(pod, &format!("--region cold:{mib}M")));
+    let hog_group = guest.cgroup("/others/hog")?;
+    hog_group.write("cpuset.mems", FAST)?;
+    let before = node_memory(FAST)?;
+    // The agent keeps 2 % of the node free above the low watermark.
+    let headroom = before.low + before.managed / 50;
+    let spare = || node_memory(FAST).map(|memory| (memory.available() as f64 - headroom as f64) / MIB as f64);
+    let hog_mib = (before.available() - headroom) / MIB - SPARE_MIB;
+    let hog = guest.spawn_workload(&hog_group, &format!("--region mlock:{hog_mib}M"))?;
+    guest.say(format_args!("{:.1} MiB free above the headroom, {:?}", spare()?, node_memory(FAST)?));
+    ensure!(spare()? > 0.0, "the hog took more than it was to take");
+    guest.sleep(Duration::from_secs(5));
+    let given = |pod: &Cgroup| numa_stat(pod, "anon").map(|anon| anon[SLOW] as f64 / MIB as f64);
+    guest.at_most("given up before there is a shortage, MiB", given(&heavy)? + given(&light)?, 0.0);
+
+    let mut hogs: Vec<Workload> = vec![hog];
+    let mut first = None;
+    // Three quarters of what is left are the heavy one's: all of its memory, until 100 MiB are missing.
+    for step in 0..12 {
+        hogs.push(guest.spawn_workload(&hog_group, "--region mlock:8M")?);
+        if first.is_none() && spare()? < 0.0 {
+            first = Some(guest.expect_within(Duration::from_secs(30), "demotion begins", || {
+                given(&light).is_ok_and(|given| given > 0.0) || given(&heavy).is_ok_and(|given| given > 0.0)
+            })?);
+        }
+        guest.sleep(Duration::from_secs(2));
+        let (from_heavy, from_light) = (given(&heavy)?, given(&light)?);
+        guest.say(format_args!(
+            "hog step {step}: {:.1} MiB free above the headroom, heavy gave {from_heavy:.1}, light {from_light:.1} MiB",
+            spare()?
+        ));
+    }
+    // The shortage may begin right after a round: an interval of a second, a step of at most 0.3 s, and this test looks each 0.15 s.
+    let first = first.context("there was no shortage")?;
+    guest.at_most("time from shortage to demotion, s", first.as_secs_f64(), 1.5);
+    let (from_heavy, from_light) = (given(&heavy)?, given(&light)?);
+    guest.at_least("given by the light one, MiB", from_light, 50.0);
+    guest.at_most("given by the heavy one, a share", from_heavy / (from_heavy + from_light), 0.1);
+    guest.at_most("given by the one that has but its floor, MiB", given(&kept)?, 0.0);
+    let free = node_memory(FAST)?.available();
+    guest.at_least("free in the end, against the headroom", free as f64 / headroom as f64, 0.9);
+    drop(hogs);
+    for pod in pods {
+        drop(pod?);
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! The hot set moves away: what is hot now comes back to DRAM, what was hot sinks. One run for each way of promotion.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::agent_config;
+use crate::guest::{Guest, write_file};
+use crate::report::Verdict;
+use crate::scenario::{Machine, Scenario};
+use crate::workload::RegionLedger;
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "hot-shift",
+    about: "after the hot set shifts, 95 % of the new hot bytes are back in DRAM, by the kernel's promotion and by ours",
+    applies: |_| true,
+    agent: true,
+    guest_timeout: Duration::from_mins(15),
+    run,
+};
+
+const MIB: u64 = 1 << 20;
+const AFTER: Duration = Duration::from_secs(20);
+const REGIONS: &str = "--region hot:64M --region cold:64M --region readhot:32M --region cold:64M:name=stays";
+
+/// Engines and who promotes beside them.
+fn ways(machine: Machine) -> &'static [&'static str] {
+    if machine.has_lower_tier() { &["LruGen", "Pages"] } else { &["Pages"] }
+}
+
+fn run(guest: &mut Guest) -> Result<Verdict> {
+    write_file("/sys/kernel/mm/lru_gen/enabled", "y")?;
+    for way in ways(guest.machine()) {
+        shift(guest, way)?;
+    }
+    Ok(guest.verdict())
+}
+
+fn shift(guest: &mut Guest, engine: &str) -> Result<()> {
+    let pod = guest.cgroup("/pods/managed")?;
+    let mut workload = guest.spawn_workload(&pod, REGIONS)?;
+    let spec = format!("demote: {{ after: {}s, engine: {engine} }}", AFTER.as_secs());
+    let agent = guest.spawn_agent(&agent_config("/pods/managed", &spec), &[])?;
+    let slow = |r: &RegionLedger| r.n1_bytes as f64 / r.bytes as f64;
+    let all_sunk = guest.expect_within(4 * AFTER, "both cold regions sink", || {
+        let cold =
+            workload.ledger().map(|l| l.regions.into_iter().filter(|r| r.kind == "cold").collect::<Vec<_>>());
+        cold.is_ok_and(|cold| cold.iter().all(|r| slow(r) >= 0.95))
+    });
+    if all_sunk.is_err() {
+        guest.say(agent.log()?);
+    }
+    all_sunk?;
+
+    workload.shift()?;
+    let share = |workload: &mut crate::guest::Workload, name: &str| -> Result<f64> {
+        workload.ledger()?.region(name).map(slow).with_context(|| format!("no region {name}"))
+    };
+    let back =
+        guest.expect_within(Duration::from_mins(4), "95 % of the new hot bytes are back in DRAM", || {
+            share(&mut workload, "cold").is_ok_and(|slow| slow <= 0.05)
+        });
+    if back.is_err() {
+        guest.say(agent.log()?);
+    }
+    let state: serde_json::Value = serde_json::from_str(&guest.http_get(9440, "/debug/state")?)?;
+    let promoter = state["promoter"].as_str().unwrap_or("none").to_owned();
+    guest.at_most(
+        format!("{engine}, {promoter} promotes: time until 95 % were back, s"),
+        back?.as_secs_f64(),
+        240.0,
+    );
+    let sunk = guest.expect_within(20 * AFTER, "the old hot set sinks", || {
+        share(&mut workload, "hot").is_ok_and(|slow| slow >= 0.95)
+    });
+    let sunk = match sunk {
+        Ok(time) => time.as_secs_f64(),
+        Err(error) => {
+            guest.say(agent.log()?);
+            return Err(error);
+        }
+    };
+    guest.say(format_args!("{engine}: the old hot set sank within another {sunk:.1} s"));
+    let ledger = workload.ledger()?;
+    for r in &ledger.regions {
+        guest.say(format_args!(
+            "{engine}: {:8} DRAM {:3} slow {:3} MiB",
+            r.name,
+            r.n0_bytes / MIB,
+            r.n1_bytes / MIB
+        ));
+    }
+    let wrong = ledger.region("readhot").context("readhot")?.n1_bytes / MIB;
+    guest.equal(format!("{engine}: MiB of the steady hot set on the slow node"), wrong, &0);
+    guest.at_least(
+        format!("{engine}: share of `stays` still on the slow node"),
+        share(&mut workload, "stays")?,
+        0.95,
+    );
+    let verified = workload.verify()?;
+    guest.check(format!("{engine}: pages with wrong content"), verified.wrong, "= 0", verified.wrong == 0);
+    guest.say(format_args!("{engine}: {}", state["totals"]));
+    let status = agent.stop(Duration::from_secs(20))?;
+    guest.check(format!("{engine}: exit status after SIGTERM"), status, "exit status: 0", status.success());
+    drop(workload);
+    guest.sleep(Duration::from_secs(1));
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! One file a scenario. A new one: `mod`, and a line in the table.
+
+use std::time::Duration;
+
+use crate::scenario::{Kernel, Machine, Scenario};
+
+mod bounds;
+mod churn;
+mod crash;
+mod demo;
+mod drift;
+mod hot_shift;
+mod kernel_demotion;
+mod kubelet_layouts;
+mod memory_high;
+mod never_moves;
+mod no_target;
+#[cfg(feature = "cluster")]
+mod node;
+mod observe;
+mod placement;
+mod revisits;
+mod smoke;
+mod thousand;
+mod tiers;
+
+/// Every scenario, in the order in which they run.
+pub const SCENARIOS: &[Scenario] = &[
+    smoke::SCENARIO,
+    demo::SCENARIO,
+    placement::SCENARIO,
+    revisits::SCENARIO,
+    hot_shift::SCENARIO,
+    thousand::SCENARIO,
+    churn::SCENARIO,
+    tiers::SCENARIO,
+    crash::SCENARIO,
+    drift::SCENARIO,
+    memory_high::SCENARIO,
+    kernel_demotion::SCENARIO,
+    never_moves::SCENARIO,
+    observe::SCENARIO,
+    no_target::SCENARIO,
+    bounds::SCENARIO,
+    kubelet_layouts::SCENARIO,
+];
+
+/// The one that needs a cluster beside its guest: `cargo xtask node`.
+pub const NODE: Scenario = Scenario {
+    name: "node",
+    about: "on a real Kubernetes node, annotations move pods' cold memory and bound their footprint",
+    applies: |machine| machine.kernel > Kernel::V6_1,
+    agent: true,
+    guest_timeout: Duration::from_mins(45),
+    #[cfg(feature = "cluster")]
+    run: node::run,
+    #[cfg(not(feature = "cluster"))]
+    run: |_| anyhow::bail!("built without the feature `cluster`"),
+};
+
+/// Where each runs in `cargo xtask test`, which has to end while one waits; `--full` runs it wherever it applies. Each kernel
+/// series has its turn, with either kind of slow node.
+const SHORT: &[(&str, &[&str])] = &[
+    ("smoke", &["6.1 kmem", "6.12 hmat", "7.2 hmat"]),
+    ("demo", &["7.2 hmat"]),
+    ("placement", &["6.1 hmat", "6.1 kmem", "6.12 hmat", "6.12 kmem", "7.2 hmat", "7.2 kmem"]),
+    ("revisits", &["6.1 kmem", "7.2 hmat"]),
+    ("hot-shift", &["6.1 hmat", "7.2 hmat"]),
+    ("thousand", &["7.2 hmat"]),
+    ("churn", &["7.2 hmat"]),
+    ("tiers", &["6.1 hmat", "6.12 kmem", "7.2 kmem"]),
+    ("crash", &["6.1 kmem", "6.12 hmat", "7.2 kmem"]),
+    ("drift", &["6.1 kmem", "7.2 kmem"]),
+    ("memory-high", &["6.12 hmat", "7.2 kmem"]),
+    ("kernel-demotion", &["7.2 hmat"]),
+    ("never-moves", &["6.1 hmat", "6.12 hmat", "7.2 kmem"]),
+    ("observe", &["6.1 hmat", "6.12 kmem"]),
+    ("no-target", &["6.12 hmat", "7.2 kmem"]),
+    ("bounds", &["6.1 kmem", "6.12 hmat"]),
+    ("kubelet-layouts", &["6.12 kmem", "7.2 hmat"]),
+];
+
+/// Whether a scenario runs on a machine in `cargo xtask test`.
+#[must_use]
+pub fn in_short_run(scenario: &str, machine: Machine) -> bool {
+    let machine = machine.to_string();
+    SHORT.iter().any(|(name, machines)| *name == scenario && machines.contains(&machine.as_str()))
+}
+
+/// A configuration with one policy for the cgroups of one glob. `spec` is in YAML's flow style, without the braces.
+pub(crate) fn agent_config(glob: &str, spec: &str) -> String {
+    format!(
+        "stateFile: /run/thermocline/state\npolicies:\n  - name: managed\n    cgroups: [\"{glob}\"]\n    spec: {{ {spec} }}\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_has_its_turn_and_only_where_it_applies() {
+        for scenario in SCENARIOS {
+            let there = Machine::all().filter(|machine| in_short_run(scenario.name, *machine));
+            let there: Vec<Machine> = there.collect();
+            assert!(!there.is_empty(), "{}", scenario.name);
+            assert!(there.iter().all(|machine| (scenario.applies)(*machine)), "{}", scenario.name);
+        }
+        let listed: usize = SHORT.iter().map(|(_, machines)| machines.len()).sum();
+        let run = SCENARIOS.iter().flat_map(|s| Machine::all().map(move |m| (s.name, m)));
+        assert_eq!(run.filter(|(name, machine)| in_short_run(name, *machine)).count(), listed);
+    }
+}

@@ -1,0 +1,276 @@
+//! Observing decides as enforcing would, and writes nothing; on a host with one memory node it is all there is.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rustix::fs::inotify;
+
+use super::agent_config;
+use crate::guest::{Cgroup, Guest, Use, offline_node, online_all, read, write_file};
+use crate::report::Verdict;
+use crate::scenario::{Scenario, SlowNode};
+use crate::workload::RegionLedger;
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "observe",
+    about: "observe, as a mode and as a command, decides as enforce does and writes no cgroup file and no setting",
+    applies: |_| true,
+    agent: true,
+    guest_timeout: Duration::from_mins(10),
+    run,
+};
+
+const AFTER: Duration = Duration::from_secs(10);
+const MIB: f64 = 1024.0 * 1024.0;
+const CGROUPS: &str = "/sys/fs/cgroup";
+const SETTINGS: [&str; 3] = [
+    "/sys/kernel/mm/numa/demotion_enabled",
+    "/proc/sys/kernel/numa_balancing",
+    "/sys/kernel/mm/lru_gen/enabled",
+];
+
+fn run(guest: &mut Guest) -> Result<Verdict> {
+    let pod = guest.cgroup("/pods/a")?;
+    guest.cgroup("/agent")?;
+    // A setting that no agent would choose shows a change at once.
+    write_file("/proc/sys/kernel/numa_balancing", "1")?;
+    let mut workload = guest.spawn_workload(&pod, "--region hot:32M --region cold:96M")?;
+    let files = writable_files()?;
+    let settings = settings()?;
+    let watch = Watch::new()?;
+
+    let observed = first_demotion(guest, &pod, "Observe")?;
+    let command = |arguments: &[&str]| -> Result<Output> {
+        let output =
+            Command::new("/bin/thermocline-agent").args(arguments).output().context("thermocline-agent")?;
+        guest.say(format_args!("{}: {}", arguments.join(" "), output.status));
+        Ok(output)
+    };
+    let once = ["observe", "/pods/*", "--once", "--interval", "6s", "--after", "10s"];
+    let table = command(&once)?;
+    let json = command(&[&once[..], &["--output", "json"]].concat())?;
+    let written = watch.written()?;
+    let text = String::from_utf8_lossy(&table.stdout).into_owned();
+    guest.say(&text);
+    let snapshot: serde_json::Value = serde_json::from_slice(&json.stdout)
+        .with_context(|| format!("{}", String::from_utf8_lossy(&json.stderr)))?;
+    guest.check(
+        "observe --once succeeds",
+        table.status,
+        "exit status: 0",
+        table.status.success() && json.status.success(),
+    );
+    guest.check("its table names the cgroup", text.contains("/pods/a"), "true", text.contains("/pods/a"));
+    guest.at_least("bytes whose age its JSON tells, MiB", bytes_of_ages(&snapshot, "/pods/a") / MIB, 120.0);
+
+    guest.check("writes to files of cgroups", written.join(", "), "none", written.is_empty());
+    let changed = changes(&files, &writable_files()?);
+    guest.check("changed files of cgroups", changed.join(", "), "none", changed.is_empty());
+    let changed = changes(&settings, &self::settings()?);
+    guest.check("changed settings", changed.join(", "), "none", changed.is_empty());
+    guest.equal("bytes on the slow node", workload.ledger()?.sum(|_| true, |r| r.n1_bytes), &0);
+    pod.write("memory.high", "max")?;
+    let seen = watch.written()?;
+    guest.check("the watch sees a write", seen.join(", "), "one", seen.len() == 1);
+
+    let enforced = first_demotion(guest, &pod, "Enforce")?;
+    guest.equal("reason of the first decision, as enforced", observed.reason.clone(), &enforced.reason);
+    let apart = (observed.cold - enforced.cold).abs() / enforced.cold;
+    guest.at_most("cold bytes of that decision, apart from the enforced", apart, 0.02);
+    let cold = |r: &RegionLedger| r.kind == "cold";
+    guest.at_least(
+        "then it is carried out: MiB that sank",
+        workload.ledger()?.sum(cold, |r| r.n1_bytes) as f64 / MIB,
+        90.0,
+    );
+    drop(workload);
+
+    if guest.machine().slow_node == SlowNode::Kmem {
+        one_node(guest)?;
+    }
+    Ok(guest.verdict())
+}
+
+/// A host whose one memory node is the CPUs' own.
+fn one_node(guest: &mut Guest) -> Result<()> {
+    let blocks = offline_node(1)?;
+    guest.say(format_args!(
+        "{blocks} blocks offline, has_memory {}",
+        read("/sys/devices/system/node/has_memory")?.trim()
+    ));
+    let pod = guest.cgroup("/pods/b")?;
+    let workload = guest.spawn_workload(&pod, "--region hot:16M --region cold:32M")?;
+    let observe = ["observe", "/pods/*", "--once", "--interval", "2s", "--output", "json"];
+    let output = Command::new("/bin/thermocline-agent").args(observe).output()?;
+    guest.check("one node: observe", output.status, "exit status: 0", output.status.success());
+    let snapshot: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("{}", String::from_utf8_lossy(&output.stderr)))?;
+    let current = snapshot["cgroups"]["/pods/b"]["current_bytes"].as_f64().unwrap_or(0.0);
+    guest.at_least("one node: bytes that observe finds, MiB", current / MIB, 48.0);
+    guest.say(format_args!(
+        "one node: engine {}, ages {}",
+        snapshot["engine"], snapshot["cgroups"]["/pods/b"]["ages"]
+    ));
+    guest.at_least(
+        "one node: bytes whose age it tells, MiB",
+        bytes_of_ages(&snapshot, "/pods/b") / MIB,
+        44.0,
+    );
+
+    let config = "/run/one-node.yaml";
+    std::fs::write(config, agent_config("/pods/*", ""))?;
+    let output = Command::new("/bin/thermocline-agent").args(["run", "--config", config]).output()?;
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    guest.say(format_args!("run: {}\n{message}", output.status));
+    guest.equal("one node: exit code of run", output.status.code().unwrap_or(-1), &6);
+    for words in ["to do:", "observe", "1 memory node"] {
+        guest.check(
+            format!("one node: it says {words:?}"),
+            message.contains(words),
+            "true",
+            message.contains(words),
+        );
+    }
+    drop(workload);
+    online_all(Use::Movable)
+}
+
+fn bytes_of_ages(snapshot: &serde_json::Value, cgroup: &str) -> f64 {
+    let ages = snapshot["cgroups"][cgroup]["ages"].as_array().into_iter().flatten();
+    ages.filter_map(|age| age[1].as_f64()).sum()
+}
+
+struct Demotion {
+    reason: String,
+    cold: f64,
+}
+
+/// Runs an agent until it decides to demote, and two rounds more.
+fn first_demotion(guest: &mut Guest, pod: &Cgroup, mode: &str) -> Result<Demotion> {
+    let spec = format!("mode: {mode}, demote: {{ after: {}s }}", AFTER.as_secs());
+    let agent = guest.spawn_agent(&agent_config(pod.path(), &spec), &[])?;
+    let mut found = None;
+    let waited = guest.expect_within(Duration::from_mins(1), "a decision to demote", || {
+        let Some(state) = guest.http_get(9440, "/debug/state").ok() else { return false };
+        let Ok(state) = serde_json::from_str::<serde_json::Value>(&state) else { return false };
+        let view = &state["cgroups"][pod.path()];
+        if view["decision"]["action"] != "demote" {
+            return false;
+        }
+        let reason = view["decision"]["reason"].as_str().unwrap_or_default().to_owned();
+        guest.say(format_args!("{mode}: {}", view["decision"]["text"]));
+        found = Some(Demotion { reason, cold: view["cold_bytes"].as_f64().unwrap_or(0.0) });
+        true
+    });
+    if waited.is_err() {
+        guest.say(agent.log()?);
+    }
+    waited?;
+    guest.sleep(Duration::from_secs(15));
+    let status = agent.stop(Duration::from_secs(20))?;
+    guest.check(format!("{mode}: exit status after SIGTERM"), status, "exit status: 0", status.success());
+    found.context("no decision")
+}
+
+/// Settings of the whole host that an agent may change.
+fn settings() -> Result<BTreeMap<PathBuf, String>> {
+    let exists = SETTINGS.iter().map(PathBuf::from).filter(|path| path.exists());
+    exists.map(|path| Ok((path.clone(), read(path)?))).collect()
+}
+
+/// What can be read of all files of all cgroups that can be written and do not change on their own.
+fn writable_files() -> Result<BTreeMap<PathBuf, String>> {
+    let mut files = BTreeMap::new();
+    for directory in directories()? {
+        for entry in std::fs::read_dir(&directory)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let moves = ["procs", "threads", "pressure", "peak"].iter().any(|end| name.ends_with(end));
+            let mode = entry.metadata()?.permissions().mode();
+            if entry.file_type()?.is_file() && mode & 0o200 != 0 && mode & 0o400 != 0 && !moves {
+                // Some can't be read in every state.
+                let content = std::fs::read_to_string(entry.path()).unwrap_or_else(|error| error.to_string());
+                files.insert(entry.path(), content);
+            }
+        }
+    }
+    Ok(files)
+}
+
+fn changes(before: &BTreeMap<PathBuf, String>, after: &BTreeMap<PathBuf, String>) -> Vec<String> {
+    before
+        .iter()
+        .filter_map(|(path, value)| {
+            let now = after.get(path)?;
+            (now != value).then(|| format!("{} {:?} -> {:?}", path.display(), value.trim(), now.trim()))
+        })
+        .collect()
+}
+
+fn directories() -> Result<Vec<PathBuf>> {
+    let mut found = vec![PathBuf::from(CGROUPS)];
+    let mut next = 0;
+    while let Some(directory) = found.get(next).cloned() {
+        next += 1;
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                found.push(entry.path());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Sees writes to any file of any cgroup.
+struct Watch {
+    inotify: OwnedFd,
+    directories: BTreeMap<i32, PathBuf>,
+}
+
+impl Watch {
+    fn new() -> Result<Self> {
+        let inotify = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
+        let mut directories = BTreeMap::new();
+        for directory in self::directories()? {
+            let descriptor = inotify::add_watch(&inotify, &directory, inotify::WatchFlags::MODIFY)?;
+            directories.insert(descriptor, directory);
+        }
+        Ok(Self { inotify, directories })
+    }
+
+    /// Files written since the last call. The kernel's own notices are of files that nobody can write. The scenario
+    /// itself puts the agent in its cgroup and enables controllers of the root, which are compared by content.
+    fn written(&self) -> Result<Vec<String>> {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
+        let mut written = Vec::new();
+        loop {
+            let event = match reader.next() {
+                Ok(event) => event,
+                Err(rustix::io::Errno::AGAIN) => return Ok(written),
+                Err(error) => return Err(error).context("inotify"),
+            };
+            let directory = self.directories.get(&event.wd()).map_or(Path::new("?"), PathBuf::as_path);
+            let name = event
+                .file_name()
+                .map(|name| OsString::from(name.to_string_lossy().into_owned()))
+                .unwrap_or_default();
+            let path = directory.join(name);
+            let writable =
+                std::fs::metadata(&path).map_or(true, |meta| meta.permissions().mode() & 0o200 != 0);
+            let own =
+                ["agent/cgroup.procs", "cgroup.subtree_control"].map(|file| Path::new(CGROUPS).join(file));
+            if writable && !own.contains(&path) {
+                written.push(path.display().to_string());
+            }
+        }
+    }
+}
