@@ -1,0 +1,107 @@
+//! `cargo xtask codegen`: the pages of `docs/` and the CRDs, made from the code.
+//!
+//! Such a page has a test beside the code that it is made from, which compares, or writes where `UPDATE_EXPECT` is set. So no
+//! build task needs to link the agent, and `cargo test` alone finds a stale page, too.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+
+use crate::guest_image::root;
+use crate::{kube, out};
+
+/// What is made from one crate.
+struct Generated {
+    package: &'static str,
+    /// Its tests, by a part of their names.
+    tests: &'static str,
+    /// How many tests that are: a renamed one must not look green.
+    count: usize,
+    files: &'static str,
+}
+
+const GENERATED: [Generated; 4] = [
+    Generated {
+        package: "thermocline-agent",
+        tests: "metrics::tests::the_reference_is_up_to_date",
+        count: 1,
+        files: "docs/metrics.md",
+    },
+    Generated {
+        package: "thermocline-controller",
+        tests: "metrics::tests::the_reference_is_up_to_date",
+        count: 1,
+        files: "docs/metrics-controller.md",
+    },
+    Generated {
+        package: "api",
+        tests: "generated::",
+        count: 3,
+        files: "charts/thermocline/files/crds, docs/annotations.md, docs/policy.md",
+    },
+    // Last: it renders the files above.
+    Generated {
+        package: "manifest-tests",
+        tests: "generated::",
+        count: 2,
+        files: "deploy/base, deploy/components, charts/thermocline/README.md",
+    },
+];
+
+/// Write or compare.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only see whether the files are what the code says
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<bool> {
+    if args.check {
+        return check();
+    }
+    kube::ensure_tools()?;
+    let mut written = true;
+    for generated in &GENERATED {
+        if test(generated, true)? {
+            out!("ok     wrote {}", generated.files);
+        } else {
+            written = false;
+        }
+    }
+    Ok(written)
+}
+
+/// Whether the pages are what the code says.
+pub(crate) fn check() -> Result<bool> {
+    kube::ensure_tools()?;
+    let mut same = true;
+    for generated in &GENERATED {
+        if !test(generated, false)? {
+            out!("FAILED codegen: {} is not what the code says: run `cargo xtask codegen`", generated.files);
+            same = false;
+        }
+    }
+    if same {
+        out!("ok     codegen");
+    }
+    Ok(same)
+}
+
+fn test(generated: &Generated, write: bool) -> Result<bool> {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(root());
+    cargo.args(["test", "--quiet", "-p", generated.package, "--lib", "--", generated.tests]);
+    if write {
+        cargo.env("UPDATE_EXPECT", "1");
+    } else {
+        cargo.env_remove("UPDATE_EXPECT");
+    }
+    let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cargo")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let ran = text.contains(&format!("test result: ok. {} passed", generated.count));
+    if !(output.status.success() && ran) {
+        out!("{}", text.trim());
+    }
+    Ok(output.status.success() && ran)
+}

@@ -1,0 +1,186 @@
+//! `cargo xtask image`: the agent's and the controller's images as OCI archives, without a daemon.
+
+mod oci;
+mod sbom;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use xshell::{Shell, cmd};
+
+use crate::guest_image::root;
+use crate::static_build::{StaticBuild, read_static};
+use crate::{out, say};
+
+pub(crate) use oci::{File, Image};
+
+const REGISTRY: &str = "ghcr.io/thermocline";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// An image of ours.
+struct Product {
+    /// The package, the binary and the repository.
+    name: &'static str,
+    title: &'static str,
+    /// Also in the Containerfile.
+    user: &'static str,
+}
+
+const PRODUCTS: [Product; 2] = [
+    // Files of cgroups belong to root.
+    Product { name: "thermocline-agent", title: "Thermocline node agent", user: "0:0" },
+    Product { name: "thermocline-controller", title: "Thermocline cluster controller", user: "65532:65532" },
+];
+
+/// Which binaries, and where to.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// release: reproducible, for registries; guest: quick to build, shares its cache with the guests of `vm` and `test`
+    #[arg(long, value_enum, default_value = "release")]
+    profile: Profile,
+    /// Where the archives and their bills of materials go
+    #[arg(long, default_value = "target/images", value_name = "DIR")]
+    out: PathBuf,
+}
+
+/// How binaries of an image are built.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Profile {
+    Release,
+    Guest,
+}
+
+pub(crate) fn run(args: &Args) -> Result<bool> {
+    build(args.profile, &root().join(&args.out))?;
+    Ok(true)
+}
+
+/// Writes `NAME.tar` and `NAME.cdx.json` of both images into the directory.
+pub(crate) fn build(profile: Profile, dir: &Path) -> Result<()> {
+    let source = Source::read()?;
+    say!("building the images' binaries, statically linked");
+    let binaries = profile.build(&source)?.run(&PRODUCTS.map(|product| product.name))?;
+    std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    for product in &PRODUCTS {
+        let bill = serde_json::to_vec_pretty(&sbom::cyclonedx(product.name, source.created)?)?;
+        let image = product.image(read_static(&binaries.join(product.name))?, bill.clone(), &source)?;
+        let archive = image.archive()?;
+        let path = dir.join(format!("{}.tar", product.name));
+        std::fs::write(&path, &archive.bytes).with_context(|| path.display().to_string())?;
+        std::fs::write(dir.join(format!("{}.cdx.json", product.name)), bill)?;
+        let mib = archive.bytes.len() as f64 / f64::from(1 << 20);
+        out!("{} {} {mib:.1} MiB {}", image.name, archive.digest, path.display());
+    }
+    Ok(())
+}
+
+/// The archive of the agent's image, with a binary that is built already.
+pub(crate) fn agent(binaries: &Path) -> Result<Vec<u8>> {
+    let source = Source::read()?;
+    let [agent, _] = &PRODUCTS;
+    let bill = serde_json::to_vec_pretty(&sbom::cyclonedx(agent.name, source.created)?)?;
+    Ok(agent.image(read_static(&binaries.join(agent.name))?, bill, &source)?.archive()?.bytes)
+}
+
+impl Profile {
+    fn build(self, source: &Source) -> Result<StaticBuild<'static>> {
+        Ok(match self {
+            Self::Guest => StaticBuild {
+                profile: "guest",
+                target_dir: root().join("target/guest"),
+                flags: Vec::new(),
+                env: Vec::new(),
+            },
+            Self::Release => StaticBuild {
+                profile: "release",
+                target_dir: root().join("target/static"),
+                // Where the sources lie must not show in the binary.
+                flags: vec![
+                    format!("--remap-path-prefix={}=/src", root().display()),
+                    format!("--remap-path-prefix={}=/cargo", cargo_home()?.display()),
+                ],
+                env: vec![("THERMOCLINE_REVISION", source.revision.clone())],
+            },
+        })
+    }
+}
+
+impl Product {
+    fn image(&self, binary: Vec<u8>, bill: Vec<u8>, source: &Source) -> Result<Image> {
+        let name = self.name;
+        let license = std::fs::read(root().join("LICENSE"))?;
+        let repository = env!("CARGO_PKG_REPOSITORY");
+        Ok(Image {
+            name: format!("{REGISTRY}/{name}:{VERSION}"),
+            files: BTreeMap::from([
+                (name.to_owned(), File { mode: 0o755, content: binary }),
+                // Scanners of images look for bills by this ending.
+                (format!("usr/share/sbom/{name}.cdx.json"), File { mode: 0o644, content: bill }),
+                (format!("usr/share/doc/{name}/LICENSE"), File { mode: 0o644, content: license }),
+            ]),
+            entrypoint: format!("/{name}"),
+            user: self.user,
+            labels: BTreeMap::from([
+                ("org.opencontainers.image.title", self.title.to_owned()),
+                ("org.opencontainers.image.version", VERSION.to_owned()),
+                ("org.opencontainers.image.revision", source.revision.clone()),
+                ("org.opencontainers.image.source", repository.to_owned()),
+                ("org.opencontainers.image.documentation", format!("{repository}/tree/main/docs")),
+                ("org.opencontainers.image.licenses", env!("CARGO_PKG_LICENSE").to_owned()),
+            ]),
+            created: source.created,
+        })
+    }
+}
+
+/// What the images are built from.
+struct Source {
+    /// The commit, or `unknown` outside of a git checkout.
+    revision: String,
+    /// `SOURCE_DATE_EPOCH`, or the time of the commit, or 0.
+    created: u64,
+}
+
+impl Source {
+    fn read() -> Result<Self> {
+        let sh = Shell::new()?;
+        sh.change_dir(root());
+        let git = cmd!(sh, "git log -1 --format=%H-%ct").quiet().ignore_stderr().read().unwrap_or_default();
+        let (revision, committed) = git.split_once('-').unwrap_or(("unknown", "0"));
+        let changed = cmd!(sh, "git status --porcelain").quiet().ignore_stderr().read().unwrap_or_default();
+        let created = std::env::var("SOURCE_DATE_EPOCH").unwrap_or_else(|_| committed.to_owned());
+        Ok(Self {
+            revision: format!("{revision}{}", if changed.is_empty() { "" } else { "-dirty" }),
+            created: created.parse().with_context(|| format!("SOURCE_DATE_EPOCH is {created:?}"))?,
+        })
+    }
+}
+
+fn cargo_home() -> Result<PathBuf> {
+    if let Some(home) = std::env::var_os("CARGO_HOME") {
+        return Ok(home.into());
+    }
+    Ok(PathBuf::from(std::env::var_os("HOME").context("neither CARGO_HOME nor HOME is set")?).join(".cargo"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PRODUCTS, root};
+
+    #[test]
+    fn the_containerfile_makes_the_same_images() {
+        let text = std::fs::read_to_string(root().join("Containerfile")).unwrap();
+        for product in &PRODUCTS {
+            let (name, user) = (product.name, product.user);
+            let stage = text
+                .split("\nFROM ")
+                .find(|stage| {
+                    stage.starts_with(&format!("scratch AS {}\n", name.replace("thermocline-", "")))
+                })
+                .unwrap_or_else(|| panic!("no stage for {name}"));
+            assert!(stage.contains(&format!("\nUSER {user}\n")), "{stage}");
+            assert!(stage.contains(&format!("\nENTRYPOINT [\"/{name}\"]")), "{stage}");
+        }
+    }
+}

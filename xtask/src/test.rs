@@ -1,0 +1,242 @@
+//! `cargo xtask test`: everything that must hold before a change goes in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use thermocline_tests::scenario::{Kernel, Machine, SCENARIOS, Scenario, in_short_run};
+
+use crate::vm::{Guests, Outcome, render};
+use crate::{cluster, codegen, fuzz, guest_image, interrupt, kube, out, say};
+
+/// Guests at a time. Each keeps one CPU busy.
+const GUESTS_AT_A_TIME: usize = 2;
+
+/// How long each fuzz target runs: enough to trip over what a change just broke. Longer is `cargo xtask fuzz`.
+const FUZZ_SECONDS: u32 = 8;
+
+/// What to leave out.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Of the guests only the smoke test on one kernel
+    #[arg(long)]
+    quick: bool,
+    /// Every scenario on every kind of guest: an hour or more
+    #[arg(long, conflicts_with = "quick")]
+    full: bool,
+    /// Only steps whose name contains this, or one of these: fmt, clippy, unit, cluster, manifests, codegen, fuzz, "smoke 6.12 hmat", crash,drift
+    #[arg(long, default_value = "")]
+    filter: String,
+    /// Show every number also of what passed
+    #[arg(long)]
+    verbose: bool,
+}
+
+#[derive(Default)]
+struct Count {
+    passed: usize,
+    failed: usize,
+}
+
+impl Count {
+    fn add(&mut self, pass: bool) {
+        if pass { self.passed += 1 } else { self.failed += 1 }
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<bool> {
+    let mut count = Count::default();
+    let wanted = |name: &str| args.filter.split(',').any(|filter| name.contains(filter));
+    for (name, arguments) in [
+        ("fmt", &["fmt", "--all", "--check"][..]),
+        ("fmt fuzz", &["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]),
+        ("clippy", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    ] {
+        if wanted(name) {
+            say!("cargo {}", arguments.join(" "));
+            let status = cargo(arguments).status().context("cargo")?;
+            out!("{} {name}", word(status.success()));
+            count.add(status.success());
+        }
+    }
+    if wanted("unit") {
+        let without = ["--workspace", "--exclude", "manifest-tests", "--exclude", "cluster-tests"];
+        tests("unit tests", &without, &mut count)?;
+    }
+    let mut left_out = None;
+    if wanted("cluster") {
+        left_out = cluster_tests(&mut count)?;
+    }
+    if wanted("manifests") {
+        kube::ensure_tools()?;
+        tests("manifests", &["--package", "manifest-tests"], &mut count)?;
+    }
+    if wanted("codegen") {
+        count.add(codegen::check()?);
+    }
+    if wanted("fuzz") {
+        let (passed, failed) = fuzz::run_all(FUZZ_SECONDS)?;
+        count.passed += passed;
+        count.failed += failed;
+    }
+
+    let jobs: Vec<(&'static Scenario, Machine)> = SCENARIOS
+        .iter()
+        .flat_map(|scenario| Machine::all().map(move |machine| (scenario, machine)))
+        .filter(|(scenario, machine)| {
+            (scenario.applies)(*machine) && wanted(&format!("{} {machine}", scenario.name))
+        })
+        .filter(|(scenario, machine)| args.full || in_short_run(scenario.name, *machine))
+        .filter(|(scenario, machine)| {
+            !args.quick || (scenario.name == "smoke" && machine.to_string() == "6.12 hmat")
+        })
+        .collect();
+    if !jobs.is_empty() {
+        guests(&jobs, args.verbose, &mut count)?;
+    }
+    if let Some(what) = left_out {
+        out!("NOT RUN: {what}");
+    }
+    out!("{} passed, {} failed", count.passed, count.failed);
+    // A filter that matches nothing must not look green.
+    Ok(count.failed == 0 && count.passed > 0)
+}
+
+fn word(pass: bool) -> &'static str {
+    if pass { "ok    " } else { "FAILED" }
+}
+
+fn cargo(arguments: &[impl AsRef<OsStr>]) -> Command {
+    let mut command = Command::new("cargo");
+    command.args(arguments).current_dir(guest_image::root());
+    command
+}
+
+/// Counts each test of `cargo test`.
+fn tests(name: &str, packages: &[impl AsRef<str>], count: &mut Count) -> Result<()> {
+    let packages: Vec<_> = packages.iter().map(AsRef::as_ref).collect();
+    say!("cargo test {}", packages.join(" "));
+    let start = Instant::now();
+    let mut child = cargo(&["test", "--no-fail-fast", "--quiet"])
+        .args(&packages)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cargo")?;
+    let mut units = Count::default();
+    for line in BufReader::new(child.stdout.take().context("stdout")?).lines() {
+        let line = line?;
+        let number = |word: &str| -> Option<usize> {
+            line.split(word).next()?.trim_end().rsplit(' ').next()?.parse().ok()
+        };
+        if line.starts_with("test result: ") {
+            units.passed += number(" passed").unwrap_or(0);
+            units.failed += number(" failed").unwrap_or(0);
+        } else if !line.trim().is_empty() {
+            out!("{line}");
+        }
+    }
+    let ended_well = child.wait()?.success();
+    if !ended_well && units.failed == 0 {
+        // It did not compile, or a test binary crashed.
+        units.failed = 1;
+    }
+    out!(
+        "{} {name}: {} passed, {} failed, {:.1} s",
+        word(units.failed == 0),
+        units.passed,
+        units.failed,
+        start.elapsed().as_secs_f64()
+    );
+    count.passed += units.passed;
+    count.failed += units.failed;
+    Ok(())
+}
+
+/// Makes sure of the servers and runs the tests on them; what could not be run here.
+fn cluster_tests(count: &mut Count) -> Result<Option<String>> {
+    let made = match kube::ensure() {
+        Ok(made) => made,
+        Err(error) => {
+            out!("FAILED cluster: {error:#}");
+            count.add(false);
+            return Ok(None);
+        }
+    };
+    let on_servers = cluster::tests(&made)?;
+    tests("cluster", &on_servers.arguments, count)?;
+    Ok(on_servers.left_out)
+}
+
+/// Runs the scenarios, two at a time, and prints each as it ends, then the matrix.
+fn guests(jobs: &[(&'static Scenario, Machine)], verbose: bool, count: &mut Count) -> Result<()> {
+    let kernels: BTreeSet<Kernel> = jobs.iter().map(|(_, machine)| machine.kernel).collect();
+    let kernels: Vec<_> = kernels.into_iter().collect();
+    let with_agent = jobs.iter().any(|(scenario, _)| scenario.agent);
+    let guests = Guests::prepare(&kernels, with_agent, false)?;
+    say!("{} scenarios in guests, {GUESTS_AT_A_TIME} at a time", jobs.len());
+    let start = Instant::now();
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(BTreeMap::new());
+    let work = || -> Result<()> {
+        while let Some(&(scenario, machine)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let guest = guests.guest(machine, Some(scenario), false, false)?;
+            let outcome = guests.run(scenario, &guest, |_| {})?;
+            let mut done = done.lock().map_err(|_| anyhow::anyhow!("another guest's thread panicked"))?;
+            show(&outcome, verbose);
+            done.insert((scenario.name, machine), outcome);
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..GUESTS_AT_A_TIME).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| {
+            worker.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a guest's thread panicked")))
+        })
+    })?;
+    interrupt::check()?;
+    let done = done.into_inner().map_err(|_| anyhow::anyhow!("a guest's thread panicked"))?;
+    matrix(&done);
+    out!("{} scenarios took {:.1} s of wall time", jobs.len(), start.elapsed().as_secs_f64());
+    for outcome in done.values() {
+        count.add(outcome.pass());
+    }
+    Ok(())
+}
+
+fn show(outcome: &Outcome, verbose: bool) {
+    out!("{}", outcome.summary());
+    for check in
+        outcome.checks.iter().filter(|check| verbose || !outcome.pass() || !check.bar.starts_with("= "))
+    {
+        out!("{}", render(check));
+    }
+}
+
+/// Scenarios down, machines across, wall seconds in between.
+fn matrix(done: &BTreeMap<(&str, Machine), Outcome>) {
+    let machines: BTreeSet<Machine> = done.keys().map(|(_, machine)| *machine).collect();
+    let header: Vec<_> = machines.iter().map(|machine| format!("{:>14}", machine.to_string())).collect();
+    out!("\n{:20}{}", "", header.concat());
+    for scenario in SCENARIOS {
+        if !done.keys().any(|(name, _)| *name == scenario.name) {
+            continue;
+        }
+        let cells: Vec<_> = machines
+            .iter()
+            .map(|machine| match done.get(&(scenario.name, *machine)) {
+                None => format!("{:>14}", "-"),
+                Some(outcome) => {
+                    format!("{:>6} {:5.1} s", word(outcome.pass()).trim(), outcome.wall.as_secs_f64())
+                }
+            })
+            .map(|cell| format!("{cell:>14}"))
+            .collect();
+        out!("{:20}{}", scenario.name, cells.concat());
+    }
+    out!("");
+}

@@ -1,0 +1,73 @@
+//! Programs of the distribution that the tasks need, installed when missing.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::say;
+
+/// A program and the Debian package that has it.
+pub(crate) struct Tool {
+    pub(crate) program: &'static str,
+    pub(crate) package: &'static str,
+}
+
+/// Boots the guests.
+pub(crate) const QEMU: Tool = Tool { program: "qemu-system-x86_64", package: "qemu-system-x86" };
+/// Unpacks the modules of newer kernels.
+pub(crate) const XZ: Tool = Tool { program: "xz", package: "xz-utils" };
+/// Compiles the fuzzer's runtime.
+pub(crate) const CXX: Tool = Tool { program: "c++", package: "g++" };
+/// Ties the emulator's life to ours.
+pub(crate) const SETPRIV: Tool = Tool { program: "setpriv", package: "util-linux" };
+/// Fetches packages of the Python registry.
+pub(crate) const PIP: Tool = Tool { program: "pip3", package: "python3-pip" };
+/// Unpacks source packages.
+pub(crate) const DPKG_SOURCE: Tool = Tool { program: "dpkg-source", package: "dpkg-dev" };
+/// Builds Kubernetes.
+pub(crate) const MAKE: Tool = Tool { program: "make", package: "make" };
+/// Kubernetes' makefiles call it.
+pub(crate) const JQ: Tool = Tool { program: "jq", package: "jq" };
+
+impl Tool {
+    fn is_present(&self) -> bool {
+        std::env::var_os("PATH")
+            .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(self.program).is_file()))
+    }
+}
+
+/// Makes sure that every tool is there, installing what is missing in one go.
+///
+/// # Errors
+/// When something is missing and may not be installed: the message has the command to run.
+pub(crate) fn ensure(tools: &[&Tool]) -> Result<()> {
+    let packages: Vec<_> = tools.iter().filter(|tool| !tool.is_present()).map(|tool| tool.package).collect();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let wanted = packages.join(" ");
+    let by_hand = format!("sudo apt-get update && sudo apt-get install --no-install-recommends {wanted}");
+    if !Path::new("/usr/bin/apt-get").exists() {
+        bail!(
+            "missing: {wanted} (Debian package names), and this machine has no apt-get to install them with"
+        );
+    }
+    if !rustix::process::geteuid().is_root() {
+        bail!("missing: {wanted}. Installing needs root; run this, then try again:\n    {by_hand}");
+    }
+    say!("installing {wanted} with apt-get");
+    // The lists of a fresh machine are empty or old; a failure here shows in the next step if it matters.
+    let _ = apt_get(&["update", "-q"]);
+    let mut install = vec!["install", "-q", "-y", "--no-install-recommends"];
+    install.extend(&packages);
+    apt_get(&install).with_context(|| format!("could not install {wanted}; try by hand:\n    {by_hand}"))
+}
+
+fn apt_get(args: &[&str]) -> Result<()> {
+    let status = Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive").status()?;
+    if !status.success() {
+        bail!("apt-get {} ended with {status}", args.join(" "));
+    }
+    Ok(())
+}
