@@ -10,10 +10,11 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
 use crate::guest::{
-    AgentProcess, Cgroup, Guest, SLOW, Workload, kernel_argument, numa_stat, read, vmstat, write_file,
+    AgentProcess, Cgroup, Guest, SLOW, Use, Workload, kernel_argument, numa_stat, offline_node, online_all,
+    read, vmstat, write_file,
 };
 use crate::report::Verdict;
-use crate::scenario::{Kernel, Machine, Scenario};
+use crate::scenario::{Kernel, Machine, Scenario, SlowNode};
 use spot::Spot;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -200,6 +201,11 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     let machine = guest.machine();
     if std::path::Path::new("/sys/kernel/mm/lru_gen/enabled").exists() {
         write_file("/sys/kernel/mm/lru_gen/enabled", "y")?;
+    }
+    if machine.slow_node == SlowNode::Kmem {
+        // `tiers: [1]` would be refused: nobody is bound to movable memory alone.
+        offline_node(SLOW)?;
+        online_all(Use::Kernel)?;
     }
     let number = Machine::all().position(|other| other == machine).unwrap_or_default() as u64;
     let seed = match kernel_argument("thermocline.seed")? {
