@@ -55,7 +55,8 @@ pub struct FastNodes {
     pub total: Bytes,
     /// Free memory, as the kernel compares it with its watermarks.
     pub free: Bytes,
-    /// Free memory that waits on lists of single CPUs: it is none that has to be given up for.
+    /// Free memory that waits on lists of single CPUs. It counts towards the headroom, not against the watermark: the
+    /// kernel reclaims, and may kill, while it is there.
     pub per_cpu: Bytes,
     /// Where the kernel's own reclaim starts: the sum of the low watermarks.
     pub low_watermark: Bytes,
@@ -69,16 +70,16 @@ impl FastNodes {
         self.low_watermark + Ratio::of_parts(2, 100).of(self.total)
     }
 
-    /// What is missing.
+    /// What is missing of the headroom, or of the kernel's watermark where that is more.
     #[must_use]
     pub fn shortfall(&self) -> Bytes {
-        self.headroom() - self.free - self.per_cpu
+        (self.headroom() - self.free - self.per_cpu).max(self.low_watermark - self.free)
     }
 
-    /// Room for promotion.
+    /// Room for promotion: none while something is missing.
     #[must_use]
     pub fn room(&self) -> Bytes {
-        self.free + self.per_cpu - self.headroom()
+        (self.free + self.per_cpu - self.headroom()).min(self.free - self.low_watermark)
     }
 }
 
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn headroom_is_two_percent_above_the_watermark() {
+    fn headroom_is_two_percent_above_the_watermark_which_lists_of_cpus_do_not_replace() {
         let check = |free, per_cpu, shortfall, room| {
             let nodes =
                 FastNodes { total: Bytes::mib(1000), low_watermark: Bytes::mib(10), ..nodes(free, per_cpu) };
@@ -218,6 +219,7 @@ mod tests {
         };
         check(25, 0, 5, 0);
         check(25, 3, 2, 0);
-        check(25, 40, 0, 35);
+        check(25, 40, 0, 15);
+        check(5, 40, 5, 0);
     }
 }
