@@ -80,7 +80,7 @@ fn the_agent_in_mode_full_has_three_capabilities_and_its_own_profile() {
     let security = &pod["containers"][0]["securityContext"];
     assert_eq!(
         security["capabilities"],
-        json!({ "drop": ["ALL"], "add": ["SYS_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH", "DAC_OVERRIDE"] })
+        json!({ "drop": ["ALL"], "add": ["SYS_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH"] })
     );
     assert_eq!(
         security["seccompProfile"],
