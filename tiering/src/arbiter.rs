@@ -5,12 +5,13 @@
 //!
 //! # Approach
 //! Each managed cgroup is entitled to a part of the DRAM that managed cgroups may have: its floor first, then the rest
-//! by weight, never more than it can use (its footprint, its ceiling). While free memory is below the headroom, the
-//! shortfall is taken from those above their entitlement, in proportion to the excess; if that is not enough, from all
-//! down to their floors.
+//! by weight, never more than it can use (its footprint, its ceiling). While free memory is below the headroom, or
+//! below the kernel's watermark without what waits on lists of single CPUs, the shortfall is taken from those above
+//! their entitlement, in proportion to the excess; if that is not enough, from all down to their floors.
 //!
 //! # Properties
 //! - `nothing_is_given_up_with_headroom`: free memory at or above the headroom costs nobody anything.
+//! - `what_is_short_has_no_room`: nothing is promoted to nodes that others are asked to leave.
 //! - `floors_hold`: nobody is asked to go below the floor.
 //! - `conservation`: what is given up is the shortfall, or all that is above the floors.
 //! - `entitlements_fit`: entitlements sum to at most the budget, or to the floors where those exceed it.

@@ -52,6 +52,11 @@ proptest! {
     }
 
     #[test]
+    fn what_is_short_has_no_room(nodes in nodes()) {
+        prop_assert!(nodes.shortfall().is_zero() || nodes.room().is_zero());
+    }
+
+    #[test]
     fn floors_hold(claims in claims(), nodes in nodes()) {
         for (claim, given) in claims.iter().zip(arbitrate(&claims, nodes)) {
             prop_assert!(given <= claim.fast_anon - floor_of(claim));

@@ -40,7 +40,7 @@ fn rendered() -> Result<Vec<Value>> {
 }
 
 /// It runs confined, and finds all that one without confinement finds but for what the chart leaves out on purpose:
-/// `clear_refs` wants `CAP_DAC_OVERRIDE` (docs/kernel-requirements.md).
+/// `clear_refs` wants `CAP_DAC_OVERRIDE` and a writable `/proc` (docs/kernel-requirements.md).
 fn has_its_rights(guest: &mut Guest, cluster: &Cluster) -> Result<()> {
     let status = read(format!("/proc/{}/status", process(cluster)?))?;
     let field = |name: &str| {
