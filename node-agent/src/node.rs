@@ -105,6 +105,7 @@ impl NodeMemory {
             free,
             per_cpu: sum(|node| node.per_cpu),
             low_watermark: sum(|node| pages(node.watermarks.low)),
+            high_watermark: sum(|node| pages(node.watermarks.high)),
         }
     }
 }

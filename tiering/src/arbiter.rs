@@ -6,8 +6,8 @@
 //! # Approach
 //! Each managed cgroup is entitled to a part of the DRAM that managed cgroups may have: its floor first, then the rest
 //! by weight, never more than it can use (its footprint, its ceiling). While free memory is below the headroom, or
-//! below the kernel's watermark without what waits on lists of single CPUs, the shortfall is taken from those above
-//! their entitlement, in proportion to the excess; if that is not enough, from all down to their floors.
+//! below the kernel's high watermark without what waits on lists of single CPUs, the shortfall is taken from those
+//! above their entitlement, in proportion to the excess; if that is not enough, from all down to their floors.
 //!
 //! # Properties
 //! - `nothing_is_given_up_with_headroom`: free memory at or above the headroom costs nobody anything.
@@ -56,11 +56,13 @@ pub struct FastNodes {
     pub total: Bytes,
     /// Free memory, as the kernel compares it with its watermarks.
     pub free: Bytes,
-    /// Free memory that waits on lists of single CPUs. It counts towards the headroom, not against the watermark: the
+    /// Free memory that waits on lists of single CPUs. It counts towards the headroom, not against the watermarks: the
     /// kernel reclaims, and may kill, while it is there.
     pub per_cpu: Bytes,
     /// Where the kernel's own reclaim starts: the sum of the low watermarks.
     pub low_watermark: Bytes,
+    /// Where it ends, and below which the kernel empties the lists of single CPUs: the sum of the high watermarks.
+    pub high_watermark: Bytes,
 }
 
 impl FastNodes {
@@ -71,16 +73,17 @@ impl FastNodes {
         self.low_watermark + Ratio::of_parts(2, 100).of(self.total)
     }
 
-    /// What is missing of the headroom, or of the kernel's watermark where that is more.
+    /// What is missing of the headroom, or of the kernel's high watermark where that is more. A burst as great as the
+    /// distance of the two watermarks does not wake the kernel's reclaim then, which knows neither floors nor policies.
     #[must_use]
     pub fn shortfall(&self) -> Bytes {
-        (self.headroom() - self.free - self.per_cpu).max(self.low_watermark - self.free)
+        (self.headroom() - self.free - self.per_cpu).max(self.high_watermark - self.free)
     }
 
     /// Room for promotion: none while something is missing.
     #[must_use]
     pub fn room(&self) -> Bytes {
-        (self.free + self.per_cpu - self.headroom()).min(self.free - self.low_watermark)
+        (self.free + self.per_cpu - self.headroom()).min(self.free - self.high_watermark)
     }
 }
 
@@ -181,7 +184,13 @@ mod tests {
     /// MiB free.
     fn nodes(free: u64, per_cpu: u64) -> FastNodes {
         let (free, per_cpu) = (Bytes::mib(free), Bytes::mib(per_cpu));
-        FastNodes { total: Bytes::ZERO, free, per_cpu, low_watermark: Bytes::ZERO }
+        FastNodes {
+            total: Bytes::ZERO,
+            free,
+            per_cpu,
+            low_watermark: Bytes::ZERO,
+            high_watermark: Bytes::ZERO,
+        }
     }
 
     #[test]
@@ -211,16 +220,20 @@ mod tests {
     }
 
     #[test]
-    fn headroom_is_two_percent_above_the_watermark_which_lists_of_cpus_do_not_replace() {
+    fn headroom_is_two_percent_above_the_low_watermark_and_lists_of_cpus_do_not_replace_the_high_one() {
         let check = |free, per_cpu, shortfall, room| {
-            let nodes =
-                FastNodes { total: Bytes::mib(1000), low_watermark: Bytes::mib(10), ..nodes(free, per_cpu) };
+            let nodes = FastNodes {
+                total: Bytes::mib(1000),
+                low_watermark: Bytes::mib(10),
+                high_watermark: Bytes::mib(15),
+                ..nodes(free, per_cpu)
+            };
             assert_eq!(nodes.headroom(), Bytes::mib(30));
             assert_eq!((nodes.shortfall(), nodes.room()), (Bytes::mib(shortfall), Bytes::mib(room)));
         };
         check(25, 0, 5, 0);
         check(25, 3, 2, 0);
-        check(25, 40, 0, 15);
-        check(5, 40, 5, 0);
+        check(25, 40, 0, 10);
+        check(5, 40, 10, 0);
     }
 }

@@ -26,12 +26,13 @@ fn claims() -> impl Strategy<Value = Vec<Claim>> {
 }
 
 fn nodes() -> impl Strategy<Value = FastNodes> {
-    (1_u64 << 30..1 << 38, 0_u64..=100, 0_u64..1 << 28, 0_u64..1 << 28).prop_map(
-        |(total, free_percent, low, per_cpu)| FastNodes {
+    (1_u64 << 30..1 << 38, 0_u64..=100, 0_u64..1 << 28, 0_u64..1 << 28, 0_u64..1 << 28).prop_map(
+        |(total, free_percent, low, above_low, per_cpu)| FastNodes {
             total: Bytes(total),
             free: Bytes(total / 100 * free_percent / 10),
             per_cpu: Bytes(per_cpu),
             low_watermark: Bytes(low),
+            high_watermark: Bytes(low + above_low),
         },
     )
 }
@@ -47,7 +48,7 @@ fn sum(bytes: &[Bytes]) -> Bytes {
 proptest! {
     #[test]
     fn nothing_is_given_up_with_headroom(claims in claims(), mut nodes in nodes(), spare in 0_u64..1 << 30) {
-        nodes.free = nodes.headroom() + Bytes(spare);
+        nodes.free = nodes.headroom().max(nodes.high_watermark) + Bytes(spare);
         prop_assert!(arbitrate(&claims, nodes).iter().all(|given| given.is_zero()));
     }
 

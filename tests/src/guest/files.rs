@@ -105,6 +105,8 @@ pub struct NodeMemory {
     pub per_cpu: u64,
     /// The sum of the zones' low watermarks, without what the kernel adds for moments.
     pub low: u64,
+    /// The same of the high watermarks.
+    pub high: u64,
 }
 
 impl NodeMemory {
@@ -136,6 +138,7 @@ fn parse_zoneinfo(text: &str, node: usize) -> Option<NodeMemory> {
             ["managed", pages] => memory.managed += bytes(pages)?,
             ["boost", pages] => boost = bytes(pages)?,
             ["low", pages] => memory.low += bytes(pages)?.saturating_sub(boost),
+            ["high", pages] => memory.high += bytes(pages)?.saturating_sub(boost),
             ["count:", pages] => memory.per_cpu += bytes(pages)?,
             _ => {}
         }
@@ -169,10 +172,17 @@ mod tests {
     #[test]
     fn zones_of_a_node_add_up() {
         let text = "Node 0, zone DMA\n  pages free     3\n        boost    5\n        min      6\n        low      7\n\
-                    \x20       managed  90\n  pagesets\n    cpu: 0\n              count:    4\n              high:     9\n\
-                    Node 0, zone Normal\n  pages free     10\n        low      8\n        managed  10\n\
+                    \x20       high     8\n        managed  90\n  pagesets\n    cpu: 0\n              count:    4\n              high:     9\n\
+                    Node 0, zone Normal\n  pages free     10\n        low      8\n        high     9\n        managed  10\n\
                     Node 1, zone Normal\n  pages free     1000\n";
-        let expected = NodeMemory { managed: 100 << 12, free: 13 << 12, per_cpu: 4 << 12, low: 10 << 12 };
+        let pages = |pages: u64| pages << 12;
+        let expected = NodeMemory {
+            managed: pages(100),
+            free: pages(13),
+            per_cpu: pages(4),
+            low: pages(10),
+            high: pages(12),
+        };
         assert_eq!(parse_zoneinfo(text, 0), Some(expected));
     }
 

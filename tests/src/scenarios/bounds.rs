@@ -119,11 +119,11 @@ fn shortage(guest: &mut Guest) -> Result<()> {
     let before = node_memory(FAST)?;
     // The agent keeps 2 % of the node free above the low watermark.
     let headroom = before.low + before.managed / 50;
-    // What waits on lists of single CPUs fills the headroom, but the kernel does not see it at its watermark.
+    // What waits on lists of single CPUs fills the headroom, but the kernel does not see it at its watermarks.
     let spare = || {
         node_memory(FAST).map(|memory| {
             let above_headroom = memory.available() as f64 - headroom as f64;
-            above_headroom.min(memory.free as f64 - memory.low as f64) / MIB as f64
+            above_headroom.min(memory.free as f64 - memory.high as f64) / MIB as f64
         })
     };
     // How much waits there changes as the hog grows, so its last part comes in steps.
@@ -152,8 +152,9 @@ fn shortage(guest: &mut Guest) -> Result<()> {
         guest.sleep(Duration::from_secs(2));
         let (from_heavy, from_light) = (given(&heavy)?, given(&light)?);
         guest.say(format_args!(
-            "hog step {step}: {:.1} MiB to spare, heavy gave {from_heavy:.1}, light {from_light:.1} MiB",
-            spare()?
+            "hog step {step}: {:.1} MiB to spare, heavy gave {from_heavy:.1}, light {from_light:.1} MiB, {:?}",
+            spare()?,
+            node_memory(FAST)?
         ));
     }
     // The shortage may begin right after a round: an interval of a second, a step of at most 0.3 s, and this test looks each 0.15 s.
