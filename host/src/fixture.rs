@@ -15,6 +15,6 @@ pub(crate) fn tree(files: &[(&str, &str)]) -> (TempDir, Roots) {
         fs::write(path, content).unwrap();
     }
     let root = dir.path();
-    let roots = Roots { proc: root.join("proc"), sys: root.join("sys"), debugfs: root.join("debug") };
+    let roots = Roots::new(root.join("proc"), root.join("sys"), root.join("debug"));
     (dir, roots)
 }

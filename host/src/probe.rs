@@ -485,8 +485,8 @@ fn psi(roots: &Roots) -> Found {
 /// Opens the first process's file, and writes nothing. Those of other users' processes take a capability as well.
 fn clear_refs(roots: &Roots) -> Found {
     const REMEDY: &str =
-        "mount the host's /proc read-write and allow CAP_DAC_OVERRIDE; lru-gen needs neither";
-    let path = roots.proc.join("1/clear_refs");
+        "run in the host's pid namespace (hostPID) and allow CAP_DAC_OVERRIDE; lru-gen needs neither";
+    let path = roots.written_proc.join("1/clear_refs");
     if let Err(error) = OpenOptions::new().write(true).open(&path) {
         return failed(&Error::io(&path, "open", error), REMEDY);
     }
@@ -589,7 +589,7 @@ mod tests {
             State::Denied,
             "only of root's processes",
         );
-        check(&[], Feature::ClearRefs, State::Missing, "mount the host's /proc read-write");
+        check(&[], Feature::ClearRefs, State::Missing, "run in the host's pid namespace");
     }
 
     #[test]

@@ -332,11 +332,7 @@ fn prepare(host_args: &HostArgs, open: OpenRoot) -> Result<CgroupRoot, Failure> 
 }
 
 fn roots(host_args: &HostArgs) -> Roots {
-    Roots {
-        proc: host_args.proc_root.clone(),
-        sys: host_args.sysfs_root.clone(),
-        debugfs: host_args.debugfs_root.clone(),
-    }
+    Roots::new(host_args.proc_root.clone(), host_args.sysfs_root.clone(), host_args.debugfs_root.clone())
 }
 
 fn boot_id(proc: &Path) -> Result<String, Failure> {

@@ -144,11 +144,8 @@ mod tests {
 
     fn host(present: &str) -> Host {
         let dir = tempfile::tempdir().unwrap();
-        let roots = Roots {
-            proc: dir.path().join("proc"),
-            sys: dir.path().join("sys"),
-            debugfs: dir.path().join("debug"),
-        };
+        let [proc, sys, debugfs] = ["proc", "sys", "debug"].map(|name| dir.path().join(name));
+        let roots = Roots::new(proc, sys, debugfs);
         std::fs::create_dir_all(dir.path().join("sys/kernel/mm/numa")).unwrap();
         let state = State::open(&dir.path().join("state"), "boot").unwrap();
         let host = Host { dir, roots, state };

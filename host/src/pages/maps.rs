@@ -155,7 +155,9 @@ pub fn smaps(mut reader: impl BufRead, path: &Path) -> Result<Vec<Vma>> {
 }
 
 /// Writes `2` to `PID/clear_refs`: forgets accesses of anonymous pages, so that `Referenced` of `smaps` counts from now on.
-/// Blinds other access detectors of that process; use one at a time.
+/// Blinds other access detectors of that process; use one at a time. `proc` is [`Roots::written_proc`].
+///
+/// [`Roots::written_proc`]: crate::roots::Roots::written_proc
 pub fn write_clear_refs(proc: &Path, pid: i32) -> Result<()> {
     file::write(&proc.join(pid.to_string()).join("clear_refs"), "2")
 }
@@ -198,7 +200,7 @@ VmFlags: rd wr mr mw me gd ac
         assert_eq!((vmas[1].referenced, vmas[1].lazyfree), (Some(120 << 10), Some(16 << 10)));
         assert_eq!((vmas[2].anon_huge, vmas[2].rss), (Some(2 << 20), None));
         assert!(vmas[2].flags.unwrap().is_locked());
-        write_clear_refs(&roots.proc, 7).unwrap();
+        write_clear_refs(&roots.written_proc, 7).unwrap();
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl PagesEngine {
                         (vma.start, mapping(process, &vma, &places, known.get(&vma.start), ground, now))
                     })
                     .collect();
-                write_clear_refs(proc, pid)?;
+                write_clear_refs(&ground.roots.written_proc, pid)?;
                 Ok::<_, host::Error>((process, mappings))
             })();
             match known {

@@ -75,12 +75,12 @@ fn agent(arguments: &[&str]) -> Value {
 }
 
 #[test]
-fn the_agent_in_mode_full_has_three_capabilities_and_its_own_profile() {
+fn the_agent_in_mode_full_has_four_capabilities_and_its_own_profile() {
     let pod = agent(&[]);
     let security = &pod["containers"][0]["securityContext"];
     assert_eq!(
         security["capabilities"],
-        json!({ "drop": ["ALL"], "add": ["SYS_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH"] })
+        json!({ "drop": ["ALL"], "add": ["SYS_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH", "DAC_OVERRIDE"] })
     );
     assert_eq!(
         security["seccompProfile"],
