@@ -26,6 +26,10 @@ const STEP_PAGES: u64 = 4096;
 /// would be file or `MADV_FREE` pages (measured on 6.12: 64 of them).
 const OVERSHOOT_PAGES: u64 = 64;
 
+/// A generation is left for what it is, in use, where less than this part of a step moved. Each page that stays costs the kernel a
+/// look at its mappings and us as much CPU as a move.
+const STAYS_YOUNG: u64 = 8;
+
 /// See the module.
 #[derive(Debug)]
 pub struct LruGenEngine {
@@ -183,7 +187,7 @@ impl LruGenEngine {
         }
         let demoted_before = demoted(order.cgroup, &ground.slow)?;
 
-        let mut asked = 0;
+        let (mut asked, mut moved) = (0, Bytes::ZERO);
         let window = DemotionWindow::open(&ground.roots, state)?;
         'all: for batch in batches {
             let mut left = batch.pages.min(wanted - asked);
@@ -202,14 +206,20 @@ impl LruGenEngine {
                 }
                 asked += pages;
                 left -= pages;
+                let so_far = demoted(order.cgroup, &ground.slow)? - demoted_before;
+                let step = so_far - moved;
+                moved = so_far;
                 if asked >= wanted || began.elapsed() >= order.budget {
                     break 'all;
+                }
+                // The kernel finds the pages of this generation in use: it looked older than it is.
+                if !order.age.is_zero() && step < bytes(pages / STAYS_YOUNG) {
+                    continue 'all;
                 }
             }
         }
         drop(window);
 
-        let moved = demoted(order.cgroup, &ground.slow)? - demoted_before;
         let stayed = asked.saturating_sub(moved.0 / host::pages::page_size());
         let failed = if stayed > 0 { BTreeMap::from([("stayed", stayed)]) } else { BTreeMap::new() };
         Ok(Moved { bytes: moved, failed })
