@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use anyhow::{Context as _, Result};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::discovery::{Scope, oneshot};
@@ -78,6 +78,18 @@ impl Cluster {
             let (api, what) = self.place(&object).await?;
             api.create(&PostParams::default(), &object).await.with_context(|| format!("create {what}"))?;
             Ok(())
+        })
+    }
+
+    /// Deletes an object that a manifest names; what it made goes with it. One that is not there is no error.
+    pub fn delete(&self, manifest: Value) -> Result<()> {
+        let object: DynamicObject = serde_json::from_value(manifest)?;
+        self.runtime.block_on(async {
+            let (api, what) = self.place(&object).await?;
+            match api.delete(&object.name_any(), &DeleteParams::background()).await {
+                Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+                deleted => deleted.map(drop).with_context(|| format!("delete {what}")),
+            }
         })
     }
 

@@ -13,6 +13,8 @@ use crate::node::{ADDRESS, GATEWAY, IMAGES, KUBELET_CONFIG, NAME, NAMESPACE, PAU
 
 const CONTAINERD_LOG: &str = "/var/log/containerd.log";
 const KUBELET_LOG: &str = "/var/log/kubelet.log";
+/// Of the kubelet, as its configuration has it.
+const HEALTH_PORT: u16 = 10248;
 /// Emulated Go programs take tens of seconds to start where the machine has other work.
 const START_LIMIT: Duration = Duration::from_mins(4);
 
@@ -39,6 +41,17 @@ impl Node {
         guest.say("images are imported");
         let kubelet = kubelet()?;
         Ok(Self { containerd, kubelet })
+    }
+
+    /// Kills the kubelet, starts it again and waits until it answers.
+    pub fn restart_kubelet(&mut self, guest: &Guest) -> Result<()> {
+        end(&mut self.kubelet);
+        self.kubelet = kubelet()?;
+        let answers = guest.expect_within(START_LIMIT, "kubelet answers", || {
+            guest.http_get(HEALTH_PORT, "/healthz").is_ok()
+        })?;
+        guest.say(format_args!("kubelet answers again after {answers:?}"));
+        Ok(())
     }
 
     /// The last lines of the logs of both, and of the pods in the chart's namespace.

@@ -3,6 +3,7 @@
 
 mod agent;
 mod policies;
+mod rewrites;
 
 use std::time::Duration;
 
@@ -24,8 +25,8 @@ const MIB: u64 = 1 << 20;
 const MEMORY_HIGH: &str = "memory.high";
 
 pub(super) fn run(guest: &mut Guest) -> Result<Verdict> {
-    let node = Node::start(guest)?;
-    let done = steps(guest);
+    let mut node = Node::start(guest)?;
+    let done = steps(guest, &mut node);
     let verdict = guest.verdict();
     if done.is_err() || !verdict.pass {
         guest.say(node.last_words());
@@ -34,7 +35,7 @@ pub(super) fn run(guest: &mut Guest) -> Result<Verdict> {
 }
 
 /// The steps, each on what the one before left.
-fn steps(guest: &mut Guest) -> Result<()> {
+fn steps(guest: &mut Guest, node: &mut Node) -> Result<()> {
     let cluster = Cluster::connect()?;
     let ready = guest.expect_within(PATIENCE, "the node is ready", || {
         cluster.get::<NodeObject>(NAME).is_ok_and(|node| node.is_some_and(|node| is_ready(&node)))
@@ -42,12 +43,20 @@ fn steps(guest: &mut Guest) -> Result<()> {
     guest.say(format_args!("the node is ready after {ready:?}"));
     let subjects = Subjects::start(guest, &cluster)?;
 
+    let before = agent::Tunables::read()?;
     agent::install(guest, &cluster)?;
     policies::create(&cluster)?;
     let Subjects { guaranteed, burstable, besteffort } = &subjects;
     policies::sink(guest, &cluster, &[guaranteed, burstable, besteffort])?;
     policies::follow(guest, &cluster, guaranteed)?;
+    policies::change(guest, &cluster, &subjects)?;
+    policies::misspell(guest, &cluster, besteffort)?;
+    rewrites::by_another(guest, guaranteed)?;
+    rewrites::by_kubelet(guest, node, guaranteed)?;
+    agent::kill(guest, &cluster, guaranteed)?;
+    policies::opt_out(guest, &cluster, burstable)?;
     agent::cost(guest, &cluster)?;
+    agent::uninstall(guest, &cluster, &before, &[guaranteed, besteffort])?;
     for subject in subjects.all() {
         let now = subject.now(&cluster)?;
         guest.equal(

@@ -8,15 +8,19 @@ use api::NodeTiering;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::{MIB, PATIENCE};
+use super::policies::becomes;
+use super::{MEMORY_HIGH, MIB, PATIENCE, Subject};
 use crate::guest::{Cluster, Guest, pod, read};
 use crate::node::{AGENT, NAME, NAMESPACE};
 
 /// Of the chart's release: the daemon set, and its container.
 const DAEMON_SET: &str = "thermocline-agent";
 const CONTAINER: &str = "agent";
+/// Where the node keeps original values.
+const STATE: &str = "/run/thermocline/state";
 /// What the chart asks for the agent, bytes.
 const MEMORY_REQUEST: u64 = 64 * MIB;
 
@@ -25,13 +29,63 @@ pub(super) fn install(guest: &mut Guest, cluster: &Cluster) -> Result<()> {
     for object in rendered()? {
         cluster.create(object)?;
     }
-    let ready = guest.expect_within(PATIENCE, "the agent's pod is ready", || {
-        cluster
-            .get_in::<DaemonSet>(NAMESPACE, DAEMON_SET)
-            .is_ok_and(|set| set.and_then(|set| set.status).is_some_and(|status| status.number_ready == 1))
-    })?;
+    let ready = guest.expect_within(PATIENCE, "the agent's pod is ready", || is_ready(cluster))?;
     guest.say(format_args!("the agent's pod is ready after {ready:?}"));
     has_its_rights(guest, cluster)
+}
+
+/// The kernel's settings that the agent may change.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Tunables([String; 2]);
+
+impl Tunables {
+    /// As they are.
+    pub(super) fn read() -> Result<Self> {
+        let [demotion, balancing] =
+            ["/sys/kernel/mm/numa/demotion_enabled", "/proc/sys/kernel/numa_balancing"].map(read);
+        Ok(Self([demotion?, balancing?]))
+    }
+}
+
+/// The agent is killed: what it wrote stands, and the next one takes it over.
+pub(super) fn kill(guest: &mut Guest, cluster: &Cluster, subject: &Subject) -> Result<()> {
+    let ours = subject.cgroup.read(MEMORY_HIGH)?;
+    let killed = process(cluster)?;
+    let pid = Pid::from_raw(killed).context("a process without a number")?;
+    kill_process(pid, Signal::KILL)?;
+    let back = guest.expect_within(PATIENCE, "the agent runs again", || {
+        process(cluster).is_ok_and(|now| now != killed) && is_ready(cluster)
+    })?;
+    guest.say(format_args!("the agent is ready again after {back:?}"));
+    guest.equal("restarts of the agent", pod::restarts(&pod(cluster)?, CONTAINER)?, &1);
+    becomes(guest, subject, "after the agent was killed", &ours)
+}
+
+/// Deletes what the chart rendered, as `helm uninstall` does: no value of ours is left.
+pub(super) fn uninstall(
+    guest: &mut Guest,
+    cluster: &Cluster,
+    before: &Tunables,
+    subjects: &[&Subject],
+) -> Result<()> {
+    for object in rendered()?.into_iter().rev() {
+        cluster.delete(object)?;
+    }
+    let gone = guest.expect_within(PATIENCE, "the agent's pod is gone", || pod(cluster).is_err())?;
+    guest.say(format_args!("the agent's pod is gone after {gone:?}"));
+    for subject in subjects {
+        becomes(guest, subject, "after the chart was uninstalled", "max")?;
+    }
+    let now = Tunables::read()?;
+    guest.check(
+        "settings of the kernel after that",
+        format!("{now:?}"),
+        format!("{before:?}"),
+        now == *before,
+    );
+    let left = std::fs::read_to_string(STATE).unwrap_or_default();
+    guest.equal("records of values to put back", left.matches("\"original\"").count(), &0);
+    Ok(())
 }
 
 fn rendered() -> Result<Vec<Value>> {
@@ -87,6 +141,11 @@ pub(super) fn cost(guest: &mut Guest, cluster: &Cluster) -> Result<()> {
     let rss: f64 = rss.context("VmRSS")?.parse()?;
     guest.at_most("resident memory of the agent, MiB", rss / 1024.0, (MEMORY_REQUEST / MIB) as f64);
     Ok(())
+}
+
+fn is_ready(cluster: &Cluster) -> bool {
+    let set = cluster.get_in::<DaemonSet>(NAMESPACE, DAEMON_SET).ok().flatten();
+    set.and_then(|set| set.status).is_some_and(|status| status.number_ready == 1)
 }
 
 fn pod(cluster: &Cluster) -> Result<Pod> {
