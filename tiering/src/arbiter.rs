@@ -6,8 +6,8 @@
 //! # Approach
 //! Each managed cgroup is entitled to a part of the DRAM that managed cgroups may have: its floor first, then the rest
 //! by weight, never more than it can use (its footprint, its ceiling). While free memory is below the headroom, or
-//! below the kernel's high watermark without what waits on lists of single CPUs, the shortfall is taken from those
-//! above their entitlement, in proportion to the excess; if that is not enough, from all down to their floors.
+//! too little of it can be taken by any CPU, the shortfall is taken from those above their entitlement, in proportion
+//! to the excess; if that is not enough, from all down to their floors.
 //!
 //! # Properties
 //! - `nothing_is_given_up_with_headroom`: free memory at or above the headroom costs nobody anything.
@@ -73,17 +73,23 @@ impl FastNodes {
         self.low_watermark + Ratio::of_parts(2, 100).of(self.total)
     }
 
-    /// What is missing of the headroom, or of the kernel's high watermark where that is more. A burst as great as the
-    /// distance of the two watermarks does not wake the kernel's reclaim then, which knows neither floors nor policies.
+    /// What any CPU should find free: half of what is kept above the low watermark, and at least the high one. A burst as
+    /// great as that does not wake the kernel's reclaim, which knows neither floors nor policies.
+    #[must_use]
+    pub fn free_for_any(&self) -> Bytes {
+        (self.low_watermark + Ratio::of_parts(1, 100).of(self.total)).max(self.high_watermark)
+    }
+
+    /// What is missing of the headroom, or of what any CPU should find free where that is more.
     #[must_use]
     pub fn shortfall(&self) -> Bytes {
-        (self.headroom() - self.free - self.per_cpu).max(self.high_watermark - self.free)
+        (self.headroom() - self.free - self.per_cpu).max(self.free_for_any() - self.free)
     }
 
     /// Room for promotion: none while something is missing.
     #[must_use]
     pub fn room(&self) -> Bytes {
-        (self.free + self.per_cpu - self.headroom()).min(self.free - self.high_watermark)
+        (self.free + self.per_cpu - self.headroom()).min(self.free - self.free_for_any())
     }
 }
 
@@ -220,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn headroom_is_two_percent_above_the_low_watermark_and_lists_of_cpus_do_not_replace_the_high_one() {
+    fn headroom_is_two_percent_above_the_low_watermark_and_lists_of_cpus_hold_at_most_half_of_them() {
         let check = |free, per_cpu, shortfall, room| {
             let nodes = FastNodes {
                 total: Bytes::mib(1000),
@@ -233,7 +239,7 @@ mod tests {
         };
         check(25, 0, 5, 0);
         check(25, 3, 2, 0);
-        check(25, 40, 0, 10);
-        check(5, 40, 10, 0);
+        check(25, 40, 0, 5);
+        check(5, 40, 15, 0);
     }
 }

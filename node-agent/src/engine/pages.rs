@@ -32,12 +32,17 @@ const HOT_WALKS: u32 = 2;
 /// What can't be moved is offered again after this long: a child that shared it may have ended.
 const STUCK_FOR: Duration = Duration::from_mins(10);
 
+/// Where more is asked for than is known, what came since the last walk is looked for at most this often.
+const WALK_AGAIN: Duration = Duration::from_secs(5);
+
 /// See the module.
 #[derive(Debug)]
 pub struct PagesEngine {
     movable: MovablePages,
     node_pfns: NodePfns,
     processes: HashMap<CgroupId, BTreeMap<Process, BTreeMap<u64, Mapping>>>,
+    /// When each leaf was walked last.
+    walked: HashMap<CgroupId, Instant>,
     /// Of cgroups whose tiers change: what is still to be looked at, and from which node.
     relocating: HashMap<CgroupId, (NodeId, Vec<Mapping>)>,
 }
@@ -93,6 +98,7 @@ impl PagesEngine {
             movable: MovablePages::open(&ground.roots.proc).map_err(words)?,
             node_pfns: read_node_pfns(&ground.roots.sys).map_err(words)?,
             processes: HashMap::new(),
+            walked: HashMap::new(),
             relocating: HashMap::new(),
         })
     }
@@ -138,6 +144,27 @@ impl PagesEngine {
             }
         }
         self.processes.insert(leaf.id(), after);
+        self.walked.insert(leaf.id(), now);
+        Ok(())
+    }
+
+    /// Walks leaves where less is known than is `wanted` at any age: a shortage does not wait for the next walk.
+    fn look_for_more(
+        &mut self,
+        ground: &Ground,
+        leaves: &[Cgroup],
+        wanted: Bytes,
+        now: Instant,
+    ) -> Result<(), EngineError> {
+        let known = leaves.iter().flat_map(|leaf| self.mappings(leaf.id()));
+        if known.map(|mapping| mapping.movable(now)).sum::<Bytes>() >= wanted {
+            return Ok(());
+        }
+        for leaf in leaves {
+            if self.walked.get(&leaf.id()).is_none_or(|walked| now.since(*walked) >= WALK_AGAIN) {
+                self.walk(ground, leaf, now)?;
+            }
+        }
         Ok(())
     }
 
@@ -148,10 +175,14 @@ impl PagesEngine {
     /// Forgets cgroups that are not `managed`.
     pub fn retain(&mut self, managed: impl Fn(CgroupId) -> bool) {
         self.processes.retain(|leaf, _| managed(*leaf));
+        self.walked.retain(|leaf, _| managed(*leaf));
     }
 
     /// Moves the mappings that are idle longest down, if they still are idle.
     pub fn demote(&mut self, ground: &Ground, order: Order<'_>, now: Instant) -> Result<Moved, EngineError> {
+        if order.age.is_zero() {
+            self.look_for_more(ground, order.leaves, order.bytes, now)?;
+        }
         let leaves = order.leaves.iter().flat_map(|leaf| self.mappings(leaf.id()));
         let old = |mapping: &Mapping| now.since(mapping.idle_since) >= order.age;
         let mut cold: Vec<Mapping> =

@@ -119,11 +119,12 @@ fn shortage(guest: &mut Guest) -> Result<()> {
     let before = node_memory(FAST)?;
     // The agent keeps 2 % of the node free above the low watermark.
     let headroom = before.low + before.managed / 50;
-    // What waits on lists of single CPUs fills the headroom, but the kernel does not see it at its watermarks.
+    // What waits on lists of single CPUs fills half of it at most: the kernel does not see it at its watermarks.
+    let for_any = before.high.max(before.low + before.managed / 100);
     let spare = || {
         node_memory(FAST).map(|memory| {
             let above_headroom = memory.available() as f64 - headroom as f64;
-            above_headroom.min(memory.free as f64 - memory.high as f64) / MIB as f64
+            above_headroom.min(memory.free as f64 - for_any as f64) / MIB as f64
         })
     };
     // How much waits there changes as the hog grows, so its last part comes in steps.
