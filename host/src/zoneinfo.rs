@@ -14,6 +14,9 @@ use crate::file;
 pub struct NodeWatermarks {
     /// Free pages that any CPU can take.
     pub free: u64,
+    /// Of `free`, what the kernel keeps in low zones for allocations that can be nowhere else (`lowmem_reserve`): others are
+    /// refused there as if it was not free.
+    pub reserved: u64,
     /// Free pages on lists of single CPUs, which `free` leaves out. Since 6.7 the kernel lets these lists grow to an eighth
     /// of a zone, and empties them when the zone falls to its high watermark.
     pub per_cpu: u64,
@@ -29,7 +32,7 @@ impl NodeWatermarks {
     /// Pages that can be taken before the free pages fall to the high watermark.
     #[must_use]
     pub fn above_high(&self) -> u64 {
-        self.free.saturating_sub(self.high)
+        self.free.saturating_sub(self.reserved).saturating_sub(self.high)
     }
 }
 
@@ -43,7 +46,7 @@ pub fn read_zoneinfo(proc: &Path) -> Result<BTreeMap<u32, NodeWatermarks>> {
 pub fn zoneinfo(text: &str, path: &Path) -> Result<BTreeMap<u32, NodeWatermarks>> {
     let mut nodes = BTreeMap::new();
     let mut node: Option<&mut NodeWatermarks> = None;
-    let mut boost = 0;
+    let (mut boost, mut free) = (0, 0);
     for (index, line) in text.lines().enumerate() {
         let malformed = || Error::malformed(path, index + 1, line);
         if let Some(rest) = line.strip_prefix("Node ") {
@@ -65,7 +68,17 @@ pub fn zoneinfo(text: &str, path: &Path) -> Result<BTreeMap<u32, NodeWatermarks>
                 boost = pages()?;
                 continue;
             }
-            "free" => (&mut node.free, pages()?),
+            "free" => {
+                free = pages()?;
+                (&mut node.free, free)
+            }
+            // By the highest zone that an allocation may be in: `(0, 1846, 1846)`.
+            "protection:" => {
+                let all = line.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty());
+                let most =
+                    all.map(str::parse::<u64>).collect::<Result<Vec<_>, _>>().map_err(|_| malformed())?;
+                (&mut node.reserved, most.into_iter().max().unwrap_or(0).min(free))
+            }
             "count:" => (&mut node.per_cpu, pages()?),
             // The kernel prints a zone's boost before its watermarks, which contain it.
             "min" => (&mut node.min, pages()?.saturating_sub(boost)),
@@ -94,6 +107,7 @@ Node 0, zone      DMA
         high     193
         promo    225
         spanned  4095
+        protection: (0, 1846, 1846, 1846)
       nr_free_pages 3776
   pagesets
     cpu: 0
@@ -106,6 +120,7 @@ Node 0, zone    DMA32
         min      612
         low      712
         high     812
+        protection: (0, 0, 0, 0)
   pagesets
     cpu: 0
               count:    9000
@@ -129,8 +144,10 @@ Node 1, zone  Movable
     fn zones_add_up_per_node_without_what_is_lifted_for_a_moment() {
         let (_dir, roots) = tree(&[("proc/zoneinfo", TWO_ZONES)]);
         let nodes = read_zoneinfo(&roots.proc).unwrap();
-        assert_eq!(nodes[&0], NodeWatermarks { free: 237_776, per_cpu: 9500, min: 229, low: 361, high: 493 });
-        assert_eq!(nodes[&1].above_high(), 260_976);
+        let expected =
+            NodeWatermarks { free: 237_776, reserved: 1846, per_cpu: 9500, min: 229, low: 361, high: 493 };
+        assert_eq!(nodes[&0], expected);
+        assert_eq!((nodes[&0].above_high(), nodes[&1].above_high()), (235_437, 260_976));
     }
 
     #[test]

@@ -27,6 +27,14 @@ struct Node {
     watermarks: NodeWatermarks,
 }
 
+impl Node {
+    /// What of the free memory any allocation may take. How much is kept back changes with the watermarks, or as the last of it
+    /// is used.
+    fn usable(&self) -> Bytes {
+        self.free - pages(self.watermarks.reserved)
+    }
+}
+
 impl NodeMemory {
     /// The kernel recomputes watermarks on memory hotplug and sysctl writes only.
     const WATERMARKS_EVERY: Duration = Duration::from_mins(1);
@@ -66,13 +74,13 @@ impl NodeMemory {
         Ok(())
     }
 
-    /// Free bytes above the high watermark, less a reserve of 1/64 of the node: allocations of others go on while we move,
-    /// and a move that finds no room makes cold pages young again.
+    /// Free bytes for any allocation above the high watermark, less a reserve of 1/64 of the node: allocations of others
+    /// go on while we move, and a move that finds no room makes cold pages young again.
     #[must_use]
     pub fn room(&self, node: NodeId) -> Bytes {
         let Some(node) = self.nodes.get(&node) else { return Bytes::ZERO };
         let high = pages(node.watermarks.high);
-        node.free - high - Bytes(node.total.0 / 64)
+        node.usable() - high - Bytes(node.total.0 / 64)
     }
 
     /// Nodes with memory that the kernel may use for itself: all but those of movable memory alone.
@@ -97,12 +105,12 @@ impl NodeMemory {
     /// The fast nodes as the arbiter sees them.
     #[must_use]
     pub fn fast(&self, nodes: &NodeSet) -> FastNodes {
-        let (total, free) = self.size_of(nodes);
+        let (total, _) = self.size_of(nodes);
         let sum =
             |of: fn(&Node) -> Bytes| nodes.iter().filter_map(|node| self.nodes.get(&node)).map(of).sum();
         FastNodes {
             total,
-            free,
+            free: sum(Node::usable),
             per_cpu: sum(|node| node.per_cpu),
             low_watermark: sum(|node| pages(node.watermarks.low)),
             high_watermark: sum(|node| pages(node.watermarks.high)),

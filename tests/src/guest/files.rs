@@ -99,7 +99,7 @@ pub fn numa_stat(cgroup: &Cgroup, key: &str) -> Result<[u64; 2]> {
 pub struct NodeMemory {
     /// All memory that the kernel manages there.
     pub managed: u64,
-    /// Free, as the kernel compares it with the watermarks.
+    /// Free, as the kernel compares it with the watermarks: without what low zones keep for allocations that can be nowhere else.
     pub free: u64,
     /// Free, but on the lists of single CPUs.
     pub per_cpu: u64,
@@ -124,7 +124,7 @@ pub fn node_memory(node: usize) -> Result<NodeMemory> {
 
 fn parse_zoneinfo(text: &str, node: usize) -> Option<NodeMemory> {
     let mut memory = NodeMemory::default();
-    let (mut of_node, mut boost) = (false, 0);
+    let (mut of_node, mut boost, mut zone_free) = (false, 0, 0);
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("Node ") {
             of_node = rest.split(',').next()?.parse::<usize>().ok()? == node;
@@ -134,7 +134,14 @@ fn parse_zoneinfo(text: &str, node: usize) -> Option<NodeMemory> {
         let bytes = |pages: &str| pages.parse::<u64>().ok().map(|pages| pages * 4096);
         match words.as_slice() {
             _ if !of_node => {}
-            ["pages", "free", pages] => memory.free += bytes(pages)?,
+            ["pages", "free", pages] => {
+                zone_free = bytes(pages)?;
+                memory.free += zone_free;
+            }
+            ["protection:", kept @ ..] => {
+                let kept = kept.iter().filter_map(|pages| bytes(pages.trim_matches(['(', ')', ','])));
+                memory.free -= kept.max().unwrap_or(0).min(zone_free);
+            }
             ["managed", pages] => memory.managed += bytes(pages)?,
             ["boost", pages] => boost = bytes(pages)?,
             ["low", pages] => memory.low += bytes(pages)?.saturating_sub(boost),
