@@ -3,6 +3,8 @@
 //! A [`PolicySpec`] says only what its writer said; [`PolicySpec::to_policy`] adds the defaults and checks that the whole makes
 //! sense. The rules that an API server checks (CEL) are the same checks, early.
 
+mod to_policy;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -11,14 +13,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
-use tiering::{
-    Bytes, DemotePolicy, EngineChoice, MemoryHighPolicy, Mode, Policy, PolicyError, Ratio, TierRef,
-};
+use tiering::TierRef;
 
 use crate::duration::WireDuration;
 use crate::notation::{Notation, ParseError, wire_notation};
 use crate::quantity::{Factor, Percentage, Quantity, Rate, WireShare};
+
+pub use to_policy::{MemoryHighInputs, SpecError};
 
 /// What a policy says. A field that is left out has its default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, CustomResource, KubeSchema)]
@@ -388,216 +389,6 @@ impl FromStr for TierReference {
 impl fmt::Display for TierReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-/// What the `Formula` of `memoryHigh` computes with. A cluster knows them from the pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryHighInputs {
-    /// The memory request; 0 where there is none.
-    pub request: Bytes,
-    /// The memory limit, or what the node can allocate where there is none.
-    pub limit: Bytes,
-}
-
-/// Why a spec does not make a policy.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum SpecError {
-    /// The values do not fit each other.
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
-    /// No tier allowed.
-    #[error("tiers is empty: leave it out to allow all, or name some, for example [dram, slow]")]
-    NoTiers,
-    /// An operator of a selector without the values it needs, or with values it does not take.
-    #[error(
-        "selector: {key} {operator:?}: operators In and NotIn need values, Exists and DoesNotExist take none"
-    )]
-    SelectorValues {
-        /// The label.
-        key: String,
-        /// The operator.
-        operator: LabelOperator,
-    },
-    /// `Fixed` without `value`.
-    #[error("memoryHigh.mode Fixed needs memoryHigh.value, for example {{ mode: Fixed, value: 1Gi }}")]
-    NoValue,
-    /// `Formula` without request and limit.
-    #[error("memoryHigh.mode Formula needs the memory request and limit to compute with")]
-    NoInputs,
-    /// A field of another mode.
-    #[error(
-        "memoryHigh.{field} has no meaning in mode {mode:?}: leave it out, or set memoryHigh.mode: {belongs}"
-    )]
-    FieldOfOtherMode {
-        /// The field.
-        field: &'static str,
-        /// The mode that is set.
-        mode: MemoryHighMode,
-        /// The mode that has the field.
-        belongs: &'static str,
-    },
-    /// `Pressure`.
-    #[error(
-        "memoryHigh.mode Pressure is not supported by this version: use None, Fixed or Formula; demotion itself already \
-         backs off under pressure"
-    )]
-    PressureUnsupported,
-}
-
-impl SpecError {
-    /// The field to look at, as the keys that lead to it.
-    #[must_use]
-    pub fn path(&self) -> &'static [&'static str] {
-        match self {
-            Self::Policy(error) => match error {
-                PolicyError::After(_) => &["demote", "after"],
-                PolicyError::AfterMax { .. } => &["demote", "afterMax"],
-                PolicyError::FloorAboveCeiling => &["dram", "floor"],
-                PolicyError::Weight(_) => &["dram", "weight"],
-                PolicyError::ZeroRate("demote.maxRate") => &["demote", "maxRate"],
-                PolicyError::ZeroRate(_) => &["promote", "maxRate"],
-                PolicyError::ZeroHigh => &["memoryHigh", "value"],
-                PolicyError::RequestAboveLimit => &["memoryHigh"],
-                PolicyError::TierTwice(_) => &["tiers"],
-            },
-            Self::NoTiers => &["tiers"],
-            Self::SelectorValues { .. } => &["selector"],
-            Self::NoValue | Self::NoInputs => &["memoryHigh"],
-            Self::FieldOfOtherMode { field: "value", .. } => &["memoryHigh", "value"],
-            Self::FieldOfOtherMode { field: "factor", .. } => &["memoryHigh", "factor"],
-            Self::FieldOfOtherMode { field: "target", .. } => &["memoryHigh", "target"],
-            Self::FieldOfOtherMode { .. } => &["memoryHigh", "floor"],
-            Self::PressureUnsupported => &["memoryHigh", "mode"],
-        }
-    }
-}
-
-impl MemoryHighSpec {
-    /// KEP-2570's default factor.
-    const DEFAULT_FACTOR: (u128, u128) = (9, 10);
-
-    fn to_policy(self, inputs: Option<MemoryHighInputs>) -> Result<MemoryHighPolicy, SpecError> {
-        let mode = self.mode.unwrap_or_default();
-        if mode == MemoryHighMode::Pressure {
-            return Err(SpecError::PressureUnsupported);
-        }
-        let misplaced = [
-            ("value", self.value.is_some() && mode != MemoryHighMode::Fixed, "Fixed"),
-            ("factor", self.factor.is_some() && mode != MemoryHighMode::Formula, "Formula"),
-            ("target", self.target.is_some(), "Pressure (not supported by this version)"),
-            ("floor", self.floor.is_some(), "Pressure (not supported by this version)"),
-        ];
-        if let Some((field, _, belongs)) = misplaced.into_iter().find(|(_, misplaced, _)| *misplaced) {
-            return Err(SpecError::FieldOfOtherMode { field, mode, belongs });
-        }
-        Ok(match mode {
-            MemoryHighMode::None | MemoryHighMode::Pressure => MemoryHighPolicy::None,
-            MemoryHighMode::Fixed => MemoryHighPolicy::Fixed(self.value.ok_or(SpecError::NoValue)?.0),
-            MemoryHighMode::Formula => {
-                let MemoryHighInputs { request, limit } = inputs.ok_or(SpecError::NoInputs)?;
-                let (part, whole) = Self::DEFAULT_FACTOR;
-                let factor = self.factor.map_or(Ratio::of_parts(part, whole), |factor| factor.0);
-                MemoryHighPolicy::Formula { factor, request, limit }
-            }
-        })
-    }
-}
-
-impl PolicySpec {
-    /// The policy, with defaults where nothing is said, if it makes sense.
-    ///
-    /// `selector`, `priority` and `allowOverrides` say where a policy applies and are not part of it.
-    pub fn to_policy(&self, inputs: Option<MemoryHighInputs>) -> Result<Policy, SpecError> {
-        let mut policy = Policy::default();
-        if let Some(mode) = self.mode {
-            policy.mode = match mode {
-                ModeSpec::Observe => Mode::Observe,
-                ModeSpec::Enforce => Mode::Enforce,
-            };
-        }
-        match self.tiers.as_deref() {
-            Some([]) => return Err(SpecError::NoTiers),
-            tiers => policy.tiers = tiers.unwrap_or_default().iter().map(|tier| tier.0).collect(),
-        }
-        policy.dram.ceiling = self.dram.ceiling.map(|ceiling| ceiling.0);
-        set(&mut policy.dram.floor, self.dram.floor.map(|floor| floor.0));
-        set(&mut policy.dram.weight, self.dram.weight);
-        if let Some(WireDuration(after)) = self.demote.after {
-            policy.demote.after = after;
-            policy.demote.after_max =
-                after.saturating_mul(DemotePolicy::AFTER_MAX_FACTOR).min(DemotePolicy::AFTER_LIMIT);
-        }
-        set(&mut policy.demote.after_max, self.demote.after_max.map(|after_max| after_max.0));
-        set(&mut policy.demote.slow_touch_rate, self.demote.slow_touch_rate.map(|rate| rate.0));
-        set(&mut policy.demote.max_rate, self.demote.max_rate.map(|rate| rate.0));
-        if let Some(engine) = self.demote.engine {
-            policy.demote.engine = match engine {
-                EngineSpec::Auto => EngineChoice::Auto,
-                EngineSpec::LruGen => EngineChoice::LruGen,
-                EngineSpec::Reclaim => EngineChoice::Reclaim,
-                EngineSpec::Pages => EngineChoice::Pages,
-            };
-        }
-        set(&mut policy.promote.enabled, self.promote.enabled);
-        set(&mut policy.promote.max_rate, self.promote.max_rate.map(|rate| rate.0));
-        policy.memory_high = self.memory_high.to_policy(inputs)?;
-        set(&mut policy.pressure.memory, self.pressure.memory.map(|memory| memory.0));
-        set(&mut policy.pressure.io, self.pressure.io.map(|io| io.0));
-        Ok(policy.validated()?)
-    }
-}
-
-impl PolicySpec {
-    /// Whether a cluster may assign it: the selector has a meaning and the values make a policy, whatever a pod's memory is.
-    pub fn check(&self) -> Result<(), SpecError> {
-        let selectors = self.selector.iter().flat_map(|selector| [&selector.namespaces, &selector.pods]);
-        for requirement in selectors.flatten().flat_map(|labels| &labels.match_expressions) {
-            let needs_values = matches!(requirement.operator, LabelOperator::In | LabelOperator::NotIn);
-            if needs_values == requirement.values.is_empty() {
-                let LabelRequirement { key, operator, .. } = requirement.clone();
-                return Err(SpecError::SelectorValues { key, operator });
-            }
-        }
-        let any = MemoryHighInputs { request: Bytes(0), limit: Bytes(u64::MAX) };
-        self.to_policy(Some(any)).map(|_| ())
-    }
-
-    /// With every default said, so that two specs that mean the same are the same.
-    ///
-    /// `afterMax` and what `memoryHigh` takes follow from other fields and stay as they are.
-    #[must_use]
-    pub fn complete(mut self) -> Self {
-        let Policy { dram, demote, promote, pressure, .. } = Policy::default();
-        self.mode.get_or_insert(ModeSpec::Enforce);
-        self.priority.get_or_insert(0);
-        self.dram.floor.get_or_insert(WireShare(dram.floor));
-        self.dram.weight.get_or_insert(dram.weight);
-        self.demote.after.get_or_insert(WireDuration(demote.after));
-        self.demote.slow_touch_rate.get_or_insert(Percentage(demote.slow_touch_rate));
-        self.demote.max_rate.get_or_insert(Rate(demote.max_rate));
-        self.demote.engine.get_or_insert(EngineSpec::Auto);
-        self.promote.enabled.get_or_insert(promote.enabled);
-        self.promote.max_rate.get_or_insert(Rate(promote.max_rate));
-        self.memory_high.mode.get_or_insert_default();
-        self.pressure.memory.get_or_insert(Percentage(pressure.memory));
-        self.pressure.io.get_or_insert(Percentage(pressure.io));
-        self
-    }
-}
-
-impl TryFrom<&PolicySpec> for Policy {
-    type Error = SpecError;
-
-    /// For a spec whose `memoryHigh` needs no request and limit.
-    fn try_from(spec: &PolicySpec) -> Result<Self, SpecError> {
-        spec.to_policy(None)
-    }
-}
-
-fn set<T>(field: &mut T, said: Option<T>) {
-    if let Some(said) = said {
-        *field = said;
     }
 }
 

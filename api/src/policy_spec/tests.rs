@@ -1,5 +1,5 @@
 use super::*;
-use tiering::TierName;
+use tiering::{Bytes, MemoryHighPolicy, Policy, Ratio, TierName};
 
 fn spec(json: &str) -> PolicySpec {
     serde_json::from_str(json).unwrap()
