@@ -200,20 +200,19 @@ impl LruGenEngine {
                     swappiness: Swappiness::Anon,
                     pages,
                 };
-                match write_lru_gen(&ground.roots.debugfs, self.syntax, &[evict])? {
-                    LruGenWritten::Done => {}
-                    _ => continue 'all,
+                let written = write_lru_gen(&ground.roots.debugfs, self.syntax, &[evict])?;
+                let before_step = moved;
+                moved = demoted(order.cgroup, &ground.slow)? - demoted_before;
+                if written != LruGenWritten::Done {
+                    continue 'all;
                 }
                 asked += pages;
                 left -= pages;
-                let so_far = demoted(order.cgroup, &ground.slow)? - demoted_before;
-                let step = so_far - moved;
-                moved = so_far;
                 if asked >= wanted || began.elapsed() >= order.budget {
                     break 'all;
                 }
                 // The kernel finds the pages of this generation in use: it looked older than it is.
-                if !order.age.is_zero() && step < bytes(pages / STAYS_YOUNG) {
+                if !order.age.is_zero() && moved - before_step < bytes(pages / STAYS_YOUNG) {
                     continue 'all;
                 }
             }
