@@ -58,23 +58,12 @@ impl Node {
         arguments: &[&str],
     ) -> Result<Self> {
         let agent = start_agent(&tree, access, name, arguments)?;
-        let resource = ApiResource::erase::<NodeTiering>(&());
-        let tierings = Api::all_with(cluster.administrator().await?, &resource);
-        Ok(Self { name, tree, agent, tierings })
+        Ok(Self { name, tree, agent, tierings: tierings(cluster).await? })
     }
 
-    /// Assigns these pods to it, as the controller does.
+    /// Assigns these pods to it.
     async fn assign(&self, pods: &[Value]) -> Result<()> {
-        let object = json!({
-            "apiVersion": "thermocline.io/v1alpha1",
-            "kind": "NodeTiering",
-            "metadata": { "name": self.name },
-            "spec": { "pods": pods },
-        });
-        let params = PatchParams::apply("thermocline-controller").force();
-        let patched = self.tierings.patch(self.name, &params, &Patch::Apply(&object)).await;
-        patched.context("the assignment is refused")?;
-        Ok(())
+        assign(&self.tierings, self.name, pods).await
     }
 
     /// Waits until a pod's `memory.high` is this.
@@ -99,6 +88,25 @@ impl Node {
             .await;
         seen.with_context(|| format!("the last status: {last:#}"))
     }
+}
+
+async fn tierings(cluster: &Cluster) -> Result<Api<DynamicObject>> {
+    let resource = ApiResource::erase::<NodeTiering>(&());
+    Ok(Api::all_with(cluster.administrator().await?, &resource))
+}
+
+/// Assigns these pods to a node, as the controller does.
+async fn assign(tierings: &Api<DynamicObject>, node: &str, pods: &[Value]) -> Result<()> {
+    let object = json!({
+        "apiVersion": "thermocline.io/v1alpha1",
+        "kind": "NodeTiering",
+        "metadata": { "name": node },
+        "spec": { "pods": pods },
+    });
+    let params = PatchParams::apply("thermocline-controller").force();
+    let patched = tierings.patch(node, &params, &Patch::Apply(&object)).await;
+    patched.context("the assignment is refused")?;
+    Ok(())
 }
 
 fn start_agent(tree: &NodeTree, access: &Access, name: &str, arguments: &[&str]) -> Result<Agent> {
