@@ -1,6 +1,6 @@
 //! One round: sample, model, decide, apply, publish.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant as Clock, SystemTime};
 
 use host::cgroup::{CgroupId, ControlFile};
@@ -386,12 +386,10 @@ impl Agent {
         if let Some(Engine::Pages(pages)) = &mut self.engine
             && !looked_at.is_empty()
         {
-            let leaves: std::collections::HashSet<CgroupId> = self
-                .managed
-                .values()
-                .flat_map(|managed| managed.leaves.iter().map(host::cgroup::Cgroup::id))
-                .collect();
-            pages.retain(|leaf| leaves.contains(&leaf));
+            let leaves =
+                self.managed.values().flat_map(|managed| &managed.leaves).map(host::cgroup::Cgroup::id);
+            let managed: HashSet<CgroupId> = self.managed.keys().copied().chain(leaves).collect();
+            pages.retain(|cgroup| managed.contains(&cgroup));
         }
         let tiers = self.tier_views();
         let at = self.now();

@@ -40,11 +40,17 @@ const WALK_AGAIN: Duration = Duration::from_secs(5);
 pub struct PagesEngine {
     movable: MovablePages,
     node_pfns: NodePfns,
-    processes: HashMap<CgroupId, BTreeMap<Process, BTreeMap<u64, Mapping>>>,
-    /// When each leaf was walked last.
-    walked: HashMap<CgroupId, Instant>,
+    leaves: HashMap<CgroupId, Leaf>,
     /// Of cgroups whose tiers change: what is still to be looked at, and from which node.
     relocating: HashMap<CgroupId, (NodeId, Vec<Mapping>)>,
+}
+
+/// What the last walk of one leaf found.
+#[derive(Debug)]
+struct Leaf {
+    walked: Instant,
+    /// Mappings by where they start.
+    processes: BTreeMap<Process, BTreeMap<u64, Mapping>>,
 }
 
 /// A process: pids are used again, a pid and its start time are not.
@@ -52,6 +58,21 @@ pub struct PagesEngine {
 struct Process {
     pid: i32,
     start_time: u64,
+}
+
+impl Process {
+    /// The process that has this pid now.
+    fn of(proc: &Path, pid: i32) -> host::Result<Self> {
+        Ok(Self { pid, start_time: read_start_time(proc, pid)? })
+    }
+
+    /// Whether it still has its pid. Once it ended, another's process may have it.
+    fn lives(self, proc: &Path) -> host::Result<bool> {
+        match Self::of(proc, self.pid) {
+            Err(error) if error.is_gone() => Ok(false),
+            now => Ok(now? == self),
+        }
+    }
 }
 
 /// What is known of one mapping.
@@ -97,8 +118,7 @@ impl PagesEngine {
         Ok(Self {
             movable: MovablePages::open(&ground.roots.proc).map_err(words)?,
             node_pfns: read_node_pfns(&ground.roots.sys).map_err(words)?,
-            processes: HashMap::new(),
-            walked: HashMap::new(),
+            leaves: HashMap::new(),
             relocating: HashMap::new(),
         })
     }
@@ -123,11 +143,11 @@ impl PagesEngine {
     /// Takes in which mappings were accessed since the last walk, and begins anew.
     fn walk(&mut self, ground: &Ground, leaf: &Cgroup, now: Instant) -> Result<(), EngineError> {
         let proc = &ground.roots.proc;
-        let mut before = self.processes.remove(&leaf.id()).unwrap_or_default();
-        let mut after = BTreeMap::new();
+        let mut before = self.leaves.remove(&leaf.id()).map(|leaf| leaf.processes).unwrap_or_default();
+        let mut processes = BTreeMap::new();
         for pid in leaf.read_cgroup_procs()? {
             let known = (|| {
-                let process = Process { pid, start_time: read_start_time(proc, pid)? };
+                let process = Process::of(proc, pid)?;
                 let known = before.remove(&process).unwrap_or_default();
                 let mappings = read_mappings(proc, pid)?
                     .map(|(vma, places)| {
@@ -138,13 +158,12 @@ impl PagesEngine {
                 Ok::<_, host::Error>((process, mappings))
             })();
             match known {
-                Ok((process, mappings)) => drop(after.insert(process, mappings)),
+                Ok((process, mappings)) => drop(processes.insert(process, mappings)),
                 Err(error) if error.is_gone() => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        self.processes.insert(leaf.id(), after);
-        self.walked.insert(leaf.id(), now);
+        self.leaves.insert(leaf.id(), Leaf { walked: now, processes });
         Ok(())
     }
 
@@ -161,7 +180,7 @@ impl PagesEngine {
             return Ok(());
         }
         for leaf in leaves {
-            if self.walked.get(&leaf.id()).is_none_or(|walked| now.since(*walked) >= WALK_AGAIN) {
+            if self.leaves.get(&leaf.id()).is_none_or(|known| now.since(known.walked) >= WALK_AGAIN) {
                 self.walk(ground, leaf, now)?;
             }
         }
@@ -169,13 +188,14 @@ impl PagesEngine {
     }
 
     fn mappings(&self, leaf: CgroupId) -> impl Iterator<Item = Mapping> + '_ {
-        self.processes.get(&leaf).into_iter().flatten().flat_map(|(_, mappings)| mappings.values().copied())
+        let processes = self.leaves.get(&leaf).into_iter().flat_map(|leaf| leaf.processes.values());
+        processes.flat_map(|mappings| mappings.values().copied())
     }
 
-    /// Forgets cgroups that are not `managed`.
+    /// Forgets cgroups, and leaves of cgroups, that are not `managed`.
     pub fn retain(&mut self, managed: impl Fn(CgroupId) -> bool) {
-        self.processes.retain(|leaf, _| managed(*leaf));
-        self.walked.retain(|leaf, _| managed(*leaf));
+        self.leaves.retain(|leaf, _| managed(*leaf));
+        self.relocating.retain(|cgroup, _| managed(*cgroup));
     }
 
     /// Moves the mappings that are idle longest down, if they still are idle.
@@ -220,10 +240,10 @@ impl PagesEngine {
     /// Keeps how far mappings were looked at.
     fn take_back(&mut self, leaves: &[Cgroup], mappings: &[Mapping]) {
         for leaf in leaves {
-            let Some(processes) = self.processes.get_mut(&leaf.id()) else { continue };
+            let Some(known) = self.leaves.get_mut(&leaf.id()) else { continue };
             for mapping in mappings {
                 let known =
-                    processes.get_mut(&mapping.process).and_then(|known| known.get_mut(&mapping.start));
+                    known.processes.get_mut(&mapping.process).and_then(|known| known.get_mut(&mapping.start));
                 if let Some(known) = known {
                     *known = *mapping;
                 }
@@ -278,10 +298,14 @@ impl PagesEngine {
                 if step.is_over() {
                     return Ok(step.moved);
                 }
+                let proc = &ground.roots.proc;
+                if !mapping.process.lives(proc)? {
+                    mapping.cursor = mapping.end;
+                    break;
+                }
                 let window = mapping.cursor..mapping.cursor.saturating_add(WINDOW).min(mapping.end);
                 for (node, to) in &ways {
                     let nodes = BTreeSet::from([node.0]);
-                    let proc = &ground.roots.proc;
                     let pid = mapping.process.pid;
                     let folios = match self.movable.of(proc, pid, window.clone(), &nodes, &self.node_pfns) {
                         Err(error) if error.is_gone() => break,
@@ -312,11 +336,12 @@ fn everything(ground: &Ground, leaves: &[Cgroup]) -> Result<Vec<Mapping>, Engine
     let mut all = Vec::new();
     for leaf in leaves {
         for pid in leaf.read_cgroup_procs()? {
-            let mappings = match read_mappings(&ground.roots.proc, pid) {
-                Err(error) if error.is_gone() => continue,
-                mappings => mappings?,
-            };
-            let process = Process { pid, start_time: 0 };
+            let proc = &ground.roots.proc;
+            let (process, mappings) =
+                match Process::of(proc, pid).and_then(|process| Ok((process, read_mappings(proc, pid)?))) {
+                    Err(error) if error.is_gone() => continue,
+                    known => known?,
+                };
             all.extend(mappings.map(|(vma, places)| mapping(process, &vma, &places, None, ground, none)));
         }
     }
@@ -388,4 +413,26 @@ fn still_idle(ground: &Ground, mappings: &[Mapping]) -> Result<BTreeSet<(Process
 /// The size of a folio.
 fn bytes(folio: &Movable) -> Bytes {
     Bytes(folio.pages.saturating_mul(page_size()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Process;
+
+    #[test]
+    fn a_process_that_ended_is_not_the_next_of_its_pid() {
+        let proc = tempfile::tempdir().unwrap();
+        let dir = proc.path().join("7");
+        let started = |ticks: u64| {
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(dir.join("stat"), format!("7 (sh) S {}{ticks} 0\n", "0 ".repeat(18))).unwrap();
+        };
+        started(100);
+        let process = Process::of(proc.path(), 7).unwrap();
+        assert!(process.lives(proc.path()).unwrap());
+        started(200);
+        assert!(!process.lives(proc.path()).unwrap(), "the next");
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(!process.lives(proc.path()).unwrap(), "none");
+    }
 }
