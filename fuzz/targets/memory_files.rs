@@ -15,9 +15,7 @@ fuzz_target!(|data: &[u8]| {
     let text = String::from_utf8_lossy(data);
     let text = text.as_ref();
 
-    for watermarks in parsed(text, zoneinfo::zoneinfo).unwrap_or_default().values() {
-        assert!(watermarks.above_high() <= watermarks.free);
-    }
+    parsed(text, zoneinfo::zoneinfo);
     if let Some(vmstat) = parsed(text, vmstat::vmstat) {
         assert!(vmstat.demoted() >= vmstat.pgdemote_direct.unwrap_or(0));
         assert!(vmstat.allocstall() >= vmstat.allocstall_normal.unwrap_or(0));
