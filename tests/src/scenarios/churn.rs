@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::agent_config;
+use super::{STATE, agent_config};
 use crate::guest::{AgentProcess, Cgroup, Guest, read};
 use crate::report::Verdict;
 use crate::scenario::Scenario;
@@ -102,7 +102,7 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     guest.at_most("growth of the agent's RSS, KiB", size.rss_kib as f64 - warm.rss_kib as f64, 256.0);
     guest.equal("open files of the agent", size.files, &warm.files);
     guest.equal("watches of the agent", size.watches, &warm.watches);
-    let state = std::fs::read_to_string("/run/thermocline/state").unwrap_or_default();
+    let state = std::fs::read_to_string(STATE).unwrap_or_default();
     guest.equal("records of cgroups that are gone", state.matches("/churn/").count(), &0);
     let published = guest.http_get(9440, "/debug/state")?;
     guest.equal("published cgroups that are gone", published.matches("\"/churn/").count(), &0);

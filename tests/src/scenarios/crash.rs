@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
+use super::{BALANCING, DEMOTION, STATE};
 use crate::guest::{
     AgentProcess, Cgroup, Guest, SLOW, Use, Workload, kernel_argument, numa_stat, offline_node, online_all,
     read, vmstat, write_file,
@@ -29,10 +30,6 @@ pub(super) const SCENARIO: Scenario = Scenario {
 /// Six kinds of machine: 204 in all.
 const KILLS: usize = 34;
 const TERMS: usize = 10;
-
-const STATE: &str = "/run/thermocline/state";
-const DEMOTION: &str = "/sys/kernel/mm/numa/demotion_enabled";
-const BALANCING: &str = "/proc/sys/kernel/numa_balancing";
 
 /// `main` gets a limit and sinks, `cold` moves from DRAM to the slow tier, `pinned` is bound to DRAM.
 const CONFIG: &str = r#"

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
+use super::BALANCING;
 use crate::guest::{Cgroup, Guest, read, write_file};
 use crate::report::Verdict;
 use crate::scenario::Scenario;
@@ -26,7 +27,6 @@ pub(super) const SCENARIO: Scenario = Scenario {
 const ROUNDS: u64 = 3;
 const MIB: u64 = 1 << 20;
 const OURS: u64 = 128 * MIB;
-const BALANCING: &str = "/proc/sys/kernel/numa_balancing";
 const CONFIG: &str = r#"
 stateFile: /run/thermocline/state
 policies:

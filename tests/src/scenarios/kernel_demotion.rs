@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::STATE;
 use crate::guest::{Guest, write_file};
 use crate::report::Verdict;
 use crate::scenario::{Machine, Scenario};
@@ -83,7 +84,7 @@ fn at_limit(guest: &mut Guest, limit: &str, mode: &str) -> Result<Cost> {
     pod.write(limit, LIMIT_MIB * MIB)?;
     // Nothing becomes cold for the agent: what sinks, the kernel sank.
     let config = format!(
-        "stateFile: /run/thermocline/state\nkernelDemotion: {mode}\npolicies:\n  - name: limited\n    cgroups: \
+        "stateFile: {STATE}\nkernelDemotion: {mode}\npolicies:\n  - name: limited\n    cgroups: \
          [\"/pods/limited\"]\n    spec: {{ demote: {{ after: 1h }} }}\n"
     );
     let agent = guest.spawn_agent(&config, &[])?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
+use super::STATE;
 use crate::guest::{Cgroup, FAST, Guest, SLOW, Workload, numa_stat};
 use crate::report::Verdict;
 use crate::scenario::{Kernel, Scenario};
@@ -150,7 +151,8 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
         containers.map(|container| guest.spawn_workload(container, &cold)).collect::<Result<_>>()?;
 
     let arguments = ["--kubernetes", "--node-name", NODE, "--kubeconfig", KUBECONFIG];
-    let agent = guest.spawn_agent("stateFile: /run/thermocline/state\n", &arguments)?;
+    let config = format!("stateFile: {STATE}\n");
+    let agent = guest.spawn_agent(&config, &arguments)?;
     let sunk = |cgroup: &Cgroup| numa_stat(cgroup, "anon").map_or(0, |anon| anon[SLOW]);
     let web_in_dram = || {
         let dram = |cgroup: &Cgroup| numa_stat(cgroup, "anon").map_or(0, |anon| anon[FAST]);
@@ -194,7 +196,7 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     // Killed, it goes on from the file; the pod that is not in it any more gets its values back.
     agent.kill()?;
     std::fs::write(ASSIGNED, assigned(false).to_string())?;
-    let agent = guest.spawn_agent("stateFile: /run/thermocline/state\n", &arguments)?;
+    let agent = guest.spawn_agent(&config, &arguments)?;
     guest.expect_within(
         Duration::from_secs(30),
         "a pod that lost its policy gets its values back",

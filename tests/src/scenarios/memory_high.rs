@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::STATE;
 use crate::guest::{AgentProcess, Cgroup, Guest, Workload};
 use crate::report::Verdict;
 use crate::scenario::Scenario;
@@ -35,7 +36,7 @@ const STALL_BAR: f64 = 0.001;
 
 fn config(policies: &[&str]) -> String {
     let demote = "demote: { after: 10s, maxRate: 50Mi }";
-    let mut text = "stateFile: /run/thermocline/state\npolicies:\n".to_owned();
+    let mut text = format!("stateFile: {STATE}\npolicies:\n");
     for name in policies {
         let (inputs, high) = match *name {
             "formula" => (

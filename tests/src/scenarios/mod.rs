@@ -87,10 +87,16 @@ pub fn in_short_run(scenario: &str, machine: Machine) -> bool {
     SHORT.iter().any(|(name, machines)| *name == scenario && machines.contains(&machine.as_str()))
 }
 
+/// Where agents keep original values.
+const STATE: &str = "/run/thermocline/state";
+/// The two settings of the kernel that an agent may change: whether reclaim demotes, and whether hot pages are promoted.
+const DEMOTION: &str = "/sys/kernel/mm/numa/demotion_enabled";
+const BALANCING: &str = "/proc/sys/kernel/numa_balancing";
+
 /// A configuration with one policy for the cgroups of one glob. `spec` is in YAML's flow style, without the braces.
 pub(crate) fn agent_config(glob: &str, spec: &str) -> String {
     format!(
-        "stateFile: /run/thermocline/state\npolicies:\n  - name: managed\n    cgroups: [\"{glob}\"]\n    spec: {{ {spec} }}\n"
+        "stateFile: {STATE}\npolicies:\n  - name: managed\n    cgroups: [\"{glob}\"]\n    spec: {{ {spec} }}\n"
     )
 }
 

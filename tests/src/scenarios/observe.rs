@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use rustix::fs::inotify;
 
-use super::agent_config;
+use super::{BALANCING, DEMOTION, agent_config};
 use crate::guest::{Cgroup, Guest, Use, offline_node, online_all, read, write_file};
 use crate::report::Verdict;
 use crate::scenario::{Scenario, SlowNode};
@@ -30,17 +30,13 @@ pub(super) const SCENARIO: Scenario = Scenario {
 const AFTER: Duration = Duration::from_secs(10);
 const MIB: f64 = 1024.0 * 1024.0;
 const CGROUPS: &str = "/sys/fs/cgroup";
-const SETTINGS: [&str; 3] = [
-    "/sys/kernel/mm/numa/demotion_enabled",
-    "/proc/sys/kernel/numa_balancing",
-    "/sys/kernel/mm/lru_gen/enabled",
-];
+const SETTINGS: [&str; 3] = [DEMOTION, BALANCING, "/sys/kernel/mm/lru_gen/enabled"];
 
 fn run(guest: &mut Guest) -> Result<Verdict> {
     let pod = guest.cgroup("/pods/a")?;
     guest.cgroup("/agent")?;
     // A setting that no agent would choose shows a change at once.
-    write_file("/proc/sys/kernel/numa_balancing", "1")?;
+    write_file(BALANCING, "1")?;
     let mut workload = guest.spawn_workload(&pod, "--region hot:32M --region cold:96M")?;
     let files = writable_files()?;
     let settings = settings()?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::{BALANCING, DEMOTION};
 use crate::guest::{Cgroup, FAST, Guest, SLOW, lru_gen, memory_tiers, numa_stat, vmstat, write_file};
 use crate::report::Verdict;
 use crate::scenario::{Kernel, Scenario};
@@ -41,7 +42,7 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     );
 
     // Promotion by the kernel would undo what is measured.
-    write_file("/proc/sys/kernel/numa_balancing", "0")?;
+    write_file(BALANCING, "0")?;
     write_file("/sys/kernel/mm/lru_gen/enabled", "y")?;
     let pod = guest.cgroup("/pod")?;
     let mut workload = guest.spawn_workload(&pod, REGIONS)?;
@@ -124,7 +125,7 @@ fn demote(guest: &mut Guest, pod: &Cgroup) -> Result<u64> {
             .sum::<Result<u64>>()
     };
     let start = counted()?;
-    write_file("/sys/kernel/mm/numa/demotion_enabled", "1")?;
+    write_file(DEMOTION, "1")?;
     for _ in 0..3 {
         let lru = lru_gen(pod)?;
         let newest = lru.on(FAST).last().context("no generation on node 0")?.seq;
@@ -147,7 +148,7 @@ fn demote(guest: &mut Guest, pod: &Cgroup) -> Result<u64> {
     let pages = listed.saturating_sub(BATCH);
     guest.say(format_args!("evicting {pages} pages up to generation {old}"));
     write_file(LRU_GEN, format!("- {} {FAST} {old} {swappiness} {pages}", lru.id))?;
-    write_file("/sys/kernel/mm/numa/demotion_enabled", "0")?;
+    write_file(DEMOTION, "0")?;
     Ok(counted()? - start)
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::{DEMOTION, STATE};
 use crate::guest::{
     AgentProcess, Cgroup, FAST, Guest, SLOW, Use, Workload, numa_stat, offline_node, online_all, read, vmstat,
 };
@@ -39,7 +40,7 @@ const NESTED: &str = "/narrow/pod";
 fn config(tiers: &str) -> String {
     let after = if tiers.is_empty() { "1h" } else { "20s" };
     format!(
-        "stateFile: /run/thermocline/state\npolicies:\n  - name: pod\n    cgroups: [\"{POD}\"]\n    spec: {{ {tiers}demote: \
+        "stateFile: {STATE}\npolicies:\n  - name: pod\n    cgroups: [\"{POD}\"]\n    spec: {{ {tiers}demote: \
          {{ after: {after}, maxRate: {RATE_MIB}Mi }}, promote: {{ maxRate: {RATE_MIB}Mi }} }}\n  - name: nested\n    \
          cgroups: [\"{NESTED}\"]\n    spec: {{ tiers: [dram, slow] }}\n"
     )
@@ -242,7 +243,7 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     let status = agent.stop(Duration::from_secs(20))?;
     guest.check("exit status after SIGTERM", status, "exit status: 0", status.success());
     check_released(guest, "after SIGTERM", &pod, &untouched)?;
-    let demotion = read("/sys/kernel/mm/numa/demotion_enabled").unwrap_or_default();
+    let demotion = read(DEMOTION).unwrap_or_default();
     guest.check("demotion_enabled after SIGTERM", demotion.trim(), "not true", demotion.trim() != "true");
     Ok(guest.verdict())
 }

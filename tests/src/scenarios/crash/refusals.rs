@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use rustix::mount::{MountFlags, mount};
 
-use super::{CONFIG, Pods, STATE, Values, leftovers, restore};
+use super::{CONFIG, Pods, Values, leftovers, restore};
 use crate::guest::{Guest, read};
+use crate::scenarios::STATE;
 
 const READ_ONLY: &str = "/run/read-only";
 const AGAIN: &str = "/pods/again";

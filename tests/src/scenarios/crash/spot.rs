@@ -10,9 +10,10 @@ use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{CONFIG, DEMOTION, Pods, Random, STATE};
+use super::{CONFIG, Pods, Random};
 use crate::guest::{AgentProcess, Cgroup, Gate, Guest, read};
 use crate::scenario::Machine;
+use crate::scenarios::{DEMOTION, STATE};
 
 const LRU_GEN: &str = "/sys/kernel/debug/lru_gen";
 const PATIENCE: Duration = Duration::from_secs(15);

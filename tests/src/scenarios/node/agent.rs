@@ -15,12 +15,11 @@ use super::policies::becomes;
 use super::{MEMORY_HIGH, MIB, PATIENCE, Subject};
 use crate::guest::{Cluster, Guest, pod, read};
 use crate::node::{AGENT, NAME, NAMESPACE};
+use crate::scenarios::{BALANCING, DEMOTION, STATE};
 
 /// Of the chart's release: the daemon set, and its container.
 const DAEMON_SET: &str = "thermocline-agent";
 const CONTAINER: &str = "agent";
-/// Where the node keeps original values.
-const STATE: &str = "/run/thermocline/state";
 /// What the chart asks for the agent, bytes.
 const MEMORY_REQUEST: u64 = 64 * MIB;
 
@@ -41,8 +40,7 @@ pub(super) struct Tunables([String; 2]);
 impl Tunables {
     /// As they are.
     pub(super) fn read() -> Result<Self> {
-        let [demotion, balancing] =
-            ["/sys/kernel/mm/numa/demotion_enabled", "/proc/sys/kernel/numa_balancing"].map(read);
+        let [demotion, balancing] = [DEMOTION, BALANCING].map(read);
         Ok(Self([demotion?, balancing?]))
     }
 }
