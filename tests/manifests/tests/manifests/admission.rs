@@ -7,11 +7,11 @@ use std::collections::{BTreeSet, HashMap};
 use api::annotations::{CONTAINER_PREFIX, Key, PREFIX, Requests};
 use kube_cel::KubeCelExt as _;
 use kube_cel::cel::{Context, ExecutionError, Program, Value as Cel};
+use manifest_tests::helm_template;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::chart::object;
-use crate::helm_template;
 
 struct Policy {
     conditions: Vec<Program>,

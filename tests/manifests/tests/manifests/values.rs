@@ -1,8 +1,7 @@
 //! The chart's values: each is explained where it is, and none goes in that is not known.
 
+use manifest_tests::{helm_template, parse, root};
 use serde_json::Value;
-
-use crate::{helm_template, parse, root};
 
 /// A value with its comment.
 pub(crate) struct Documented {

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use manifest_tests::{parse, root, run};
 use serde_json::Value;
 
-use crate::{metrics, parse, root, run};
+use crate::metrics;
 
 const RULES: &str = "charts/thermocline/files/alerts.yaml";
 const TESTS: &str = "tests/manifests/alerts";

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::root;
+use manifest_tests::root;
 
 /// Labels that a scrape adds.
 const OF_THE_SCRAPE: [&str; 7] = ["job", "instance", "node", "namespace", "pod", "container", "endpoint"];

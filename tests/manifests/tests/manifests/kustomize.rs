@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use manifest_tests::{helm_template, kustomize, root};
 use serde_json::{Value, json};
-
-use crate::{helm_template, kustomize, root};
 
 /// Components of `deploy/components` and the values that do the same in the chart.
 const COMPONENTS: [(&str, &str); 5] = [

@@ -1,8 +1,7 @@
 //! The chart as a whole: it renders for every file of values in `ci/`, and gives each pod no more rights than its mode says.
 
+use manifest_tests::{helm_template, root, run};
 use serde_json::{Value, json};
-
-use crate::{helm_template, root, run};
 
 /// The one object of a kind and name.
 pub(crate) fn object(documents: &[Value], kind: &str, name: &str) -> Value {

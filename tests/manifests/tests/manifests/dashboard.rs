@@ -1,8 +1,9 @@
 //! The dashboard asks for what is served, in queries that Prometheus understands.
 
+use manifest_tests::{root, run};
 use serde_json::Value;
 
-use crate::{metrics, root, run};
+use crate::metrics;
 
 fn dashboard() -> Value {
     let path = root().join("charts/thermocline/files/dashboard/thermocline.json");

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use expect_test::expect_file;
+use manifest_tests::{helm_template_text, root};
 
 use crate::values::documented;
-use crate::{helm_template_text, root};
 
 /// Files below `deploy/` and the templates that they are made of.
 const FILES: [(&str, &[&str]); 6] = [

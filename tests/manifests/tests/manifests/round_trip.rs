@@ -9,13 +9,13 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use manifest_tests::{helm_template, kustomize};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::chart::values_files;
 use crate::monitoring::{PodMonitor, PrometheusRule, ServiceMonitor};
-use crate::{helm_template, kustomize};
 
 fn through<T: DeserializeOwned + Serialize>(document: &Value) -> Result<Value, serde_json::Error> {
     serde_json::to_value(serde_json::from_value::<T>(document.clone())?)
@@ -117,7 +117,7 @@ fn a_misspelt_and_a_misplaced_field_are_found() {
 
 #[test]
 fn every_policy_of_the_chart_is_one_to_the_agent_and_its_example_in_the_documentation() {
-    let page = std::fs::read_to_string(crate::root().join("docs/policies-by-example.md")).unwrap();
+    let page = std::fs::read_to_string(manifest_tests::root().join("docs/policies-by-example.md")).unwrap();
     let policies: Vec<_> = helm_template(&[])
         .unwrap()
         .into_iter()

@@ -1,0 +1,15 @@
+//! What users install, as helm and kustomize render it: the same by both, as Kubernetes' types have it, and with metrics that
+//! exist. No server is needed, only helm, kubectl and promtool, which `cargo xtask kube` makes.
+
+#![cfg(test)]
+
+mod admission;
+mod alerts;
+mod chart;
+mod dashboard;
+mod generated;
+mod kustomize;
+mod metrics;
+mod monitoring;
+mod round_trip;
+mod values;
