@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
+use std::ops::AddAssign;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use thermocline_tests::scenario::{Kernel, Machine, SCENARIOS, Scenario, in_short_run};
 
 use crate::vm::{Guests, Outcome, render};
@@ -49,9 +50,24 @@ impl Count {
     }
 }
 
+impl AddAssign for Count {
+    fn add_assign(&mut self, more: Self) {
+        self.passed += more.passed;
+        self.failed += more.failed;
+    }
+}
+
+/// What came of the tests on API servers.
+#[derive(Default)]
+struct OnServers {
+    count: Count,
+    /// What could not be run here.
+    left_out: Option<String>,
+}
+
 pub(crate) fn run(args: &Args) -> Result<bool> {
-    let mut count = Count::default();
     let wanted = |name: &str| args.filter.split(',').any(|filter| name.contains(filter));
+    let mut count = Count::default();
     for (name, arguments) in [
         ("fmt", &["fmt", "--all", "--check"][..]),
         ("fmt fuzz", &["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]),
@@ -66,25 +82,39 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     }
     if wanted("unit") {
         let without = ["--workspace", "--exclude", "manifest-tests", "--exclude", "cluster-tests"];
-        tests("unit tests", &without, &mut count)?;
+        count += tests("unit tests", &without, |line| out!("{line}"))?;
     }
-    let mut left_out = None;
-    if wanted("cluster") {
-        left_out = cluster_tests(&mut count)?;
+    // The tests on API servers wait most of the time: what keeps the CPUs busy goes on beside them.
+    let on_servers = wanted("cluster").then(|| std::thread::spawn(cluster_tests));
+    count += beside_servers(args, wanted)?;
+    let on_servers = match on_servers {
+        Some(thread) => thread.join().map_err(|_| anyhow!("the thread of the API servers panicked"))??,
+        None => OnServers::default(),
+    };
+    count += on_servers.count;
+    if let Some(what) = on_servers.left_out {
+        out!("NOT RUN: {what}");
     }
-    if wanted("manifests") {
-        kube::ensure_tools()?;
-        tests("manifests", &["--package", "manifest-tests"], &mut count)?;
+    out!("{} passed, {} failed", count.passed, count.failed);
+    // A filter that matches nothing must not look green.
+    Ok(count.failed == 0 && count.passed > 0)
+}
+
+/// What needs no API server.
+fn beside_servers(args: &Args, wanted: impl Fn(&str) -> bool) -> Result<Count> {
+    let mut count = Count::default();
+    if wanted("fuzz") {
+        let (passed, failed) = fuzz::run_all(FUZZ_SECONDS)?;
+        count += Count { passed, failed };
     }
+    // The servers' tests are built meanwhile: these two want their tools and their build directory.
     if wanted("codegen") {
         count.add(codegen::check()?);
     }
-    if wanted("fuzz") {
-        let (passed, failed) = fuzz::run_all(FUZZ_SECONDS)?;
-        count.passed += passed;
-        count.failed += failed;
+    if wanted("manifests") {
+        kube::ensure_tools()?;
+        count += tests("manifests", &["--workspace", "--test", "manifests"], |line| out!("{line}"))?;
     }
-
     let jobs: Vec<(&'static Scenario, Machine)> = SCENARIOS
         .iter()
         .flat_map(|scenario| Machine::all().map(move |machine| (scenario, machine)))
@@ -97,14 +127,9 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         })
         .collect();
     if !jobs.is_empty() {
-        guests(&jobs, args.verbose, &mut count)?;
+        count += guests(&jobs, args.verbose)?;
     }
-    if let Some(what) = left_out {
-        out!("NOT RUN: {what}");
-    }
-    out!("{} passed, {} failed", count.passed, count.failed);
-    // A filter that matches nothing must not look green.
-    Ok(count.failed == 0 && count.passed > 0)
+    Ok(count)
 }
 
 fn word(pass: bool) -> &'static str {
@@ -117,8 +142,8 @@ fn cargo(arguments: &[impl AsRef<OsStr>]) -> Command {
     command
 }
 
-/// Counts each test of `cargo test`.
-fn tests(name: &str, packages: &[impl AsRef<str>], count: &mut Count) -> Result<()> {
+/// Counts each test of `cargo test`, whose lines are shown as they come.
+fn tests(name: &str, packages: &[impl AsRef<str>], mut show: impl FnMut(String)) -> Result<Count> {
     let packages: Vec<_> = packages.iter().map(AsRef::as_ref).collect();
     say!("cargo test {}", packages.join(" "));
     let start = Instant::now();
@@ -127,53 +152,52 @@ fn tests(name: &str, packages: &[impl AsRef<str>], count: &mut Count) -> Result<
         .stdout(Stdio::piped())
         .spawn()
         .context("cargo")?;
-    let mut units = Count::default();
+    let mut count = Count::default();
     for line in BufReader::new(child.stdout.take().context("stdout")?).lines() {
         let line = line?;
         let number = |word: &str| -> Option<usize> {
             line.split(word).next()?.trim_end().rsplit(' ').next()?.parse().ok()
         };
         if line.starts_with("test result: ") {
-            units.passed += number(" passed").unwrap_or(0);
-            units.failed += number(" failed").unwrap_or(0);
+            count.passed += number(" passed").unwrap_or(0);
+            count.failed += number(" failed").unwrap_or(0);
         } else if !line.trim().is_empty() {
-            out!("{line}");
+            show(line);
         }
     }
     let ended_well = child.wait()?.success();
-    if !ended_well && units.failed == 0 {
+    if !ended_well && count.failed == 0 {
         // It did not compile, or a test binary crashed.
-        units.failed = 1;
+        count.failed = 1;
     }
-    out!(
+    show(format!(
         "{} {name}: {} passed, {} failed, {:.1} s",
-        word(units.failed == 0),
-        units.passed,
-        units.failed,
+        word(count.failed == 0),
+        count.passed,
+        count.failed,
         start.elapsed().as_secs_f64()
-    );
-    count.passed += units.passed;
-    count.failed += units.failed;
-    Ok(())
+    ));
+    Ok(count)
 }
 
-/// Makes sure of the servers and runs the tests on them; what could not be run here.
-fn cluster_tests(count: &mut Count) -> Result<Option<String>> {
+/// Makes sure of the servers and runs the tests on them; prints their lines in the end, for others run meanwhile.
+fn cluster_tests() -> Result<OnServers> {
     let made = match kube::ensure() {
         Ok(made) => made,
         Err(error) => {
             out!("FAILED cluster: {error:#}");
-            count.add(false);
-            return Ok(None);
+            return Ok(OnServers { count: Count { passed: 0, failed: 1 }, left_out: None });
         }
     };
     let on_servers = cluster::tests(&made)?;
-    tests("cluster", &on_servers.arguments, count)?;
-    Ok(on_servers.left_out)
+    let mut lines = Vec::new();
+    let count = tests("cluster", &on_servers.arguments, |line| lines.push(line))?;
+    out!("{}", lines.join("\n"));
+    Ok(OnServers { count, left_out: on_servers.left_out })
 }
 
 /// Runs the scenarios, two at a time, and prints each as it ends, then the matrix.
-fn guests(jobs: &[(&'static Scenario, Machine)], verbose: bool, count: &mut Count) -> Result<()> {
+fn guests(jobs: &[(&'static Scenario, Machine)], verbose: bool) -> Result<Count> {
     let kernels: BTreeSet<Kernel> = jobs.iter().map(|(_, machine)| machine.kernel).collect();
     let kernels: Vec<_> = kernels.into_iter().collect();
     let with_agent = jobs.iter().any(|(scenario, _)| scenario.agent);
@@ -186,7 +210,7 @@ fn guests(jobs: &[(&'static Scenario, Machine)], verbose: bool, count: &mut Coun
         while let Some(&(scenario, machine)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let guest = guests.guest(machine, Some(scenario), false, false)?;
             let outcome = guests.run(scenario, &guest, |_| {})?;
-            let mut done = done.lock().map_err(|_| anyhow::anyhow!("another guest's thread panicked"))?;
+            let mut done = done.lock().map_err(|_| anyhow!("another guest's thread panicked"))?;
             show(&outcome, verbose);
             done.insert((scenario.name, machine), outcome);
         }
@@ -195,17 +219,18 @@ fn guests(jobs: &[(&'static Scenario, Machine)], verbose: bool, count: &mut Coun
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..GUESTS_AT_A_TIME).map(|_| scope.spawn(work)).collect();
         workers.into_iter().try_for_each(|worker| {
-            worker.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a guest's thread panicked")))
+            worker.join().unwrap_or_else(|_| Err(anyhow!("a guest's thread panicked")))
         })
     })?;
     interrupt::check()?;
-    let done = done.into_inner().map_err(|_| anyhow::anyhow!("a guest's thread panicked"))?;
+    let done = done.into_inner().map_err(|_| anyhow!("a guest's thread panicked"))?;
     matrix(&done);
     out!("{} scenarios took {:.1} s of wall time", jobs.len(), start.elapsed().as_secs_f64());
+    let mut count = Count::default();
     for outcome in done.values() {
         count.add(outcome.pass());
     }
-    Ok(())
+    Ok(count)
 }
 
 fn show(outcome: &Outcome, verbose: bool) {
