@@ -125,6 +125,13 @@ impl Managed {
         self.pod.as_ref().is_some_and(|pod| pod.pinned)
     }
 
+    /// Takes a new policy. It is looked at now, and walked as soon as the new age asks for it.
+    pub fn set_policy(&mut self, policy: Policy, now: Instant) {
+        self.track.set_policy(policy, now);
+        self.next_walk = self.next_walk.min(now + self.track.scan_interval());
+        self.next_look = now;
+    }
+
     /// The pod or container, as a field of a log line.
     #[must_use]
     pub fn pod_name(&self) -> Option<String> {
@@ -458,6 +465,19 @@ mod tests {
         assert_eq!(managed.next_look, Instant(Duration::from_millis(67_500)));
         for (second, joins) in [(1, false), (59, false), (60, true), (67, true)] {
             assert_eq!((managed.joins(at(second)), managed.walk_due(at(second))), (joins, joins), "{second}");
+        }
+    }
+
+    #[test]
+    fn a_policy_that_asks_for_less_age_is_walked_for_sooner() {
+        let (_dir, mut managed) = managed("");
+        managed.walked(at(0), MINUTE);
+        let mut policy = Policy::default();
+        policy.demote.after = Duration::from_secs(10);
+        managed.set_policy(policy, at(1));
+        assert_eq!(managed.next_look, at(1));
+        for (second, due) in [(5, false), (6, true)] {
+            assert_eq!(managed.walk_due(at(second)), due, "{second}");
         }
     }
 

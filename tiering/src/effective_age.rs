@@ -51,11 +51,12 @@ impl EffectiveAge {
         }
     }
 
-    /// Adopts new bounds and keeps what was learned as far as they allow.
+    /// Adopts new bounds and keeps what was learned as far as they allow; where nothing was, the age is the new `after`.
     pub fn set_bounds(&mut self, after: Duration, after_max: Duration) {
+        let learned = if self.is_lengthened() { self.current } else { after };
         self.after = after;
         self.after_max = after_max.max(after);
-        self.current = self.current.clamp(self.after, self.after_max);
+        self.current = learned.clamp(self.after, self.after_max);
     }
 
     /// The age.

@@ -84,4 +84,13 @@ proptest! {
         age.set_bounds(after, after * factor);
         prop_assert_eq!(age.get(), learned.clamp(after, after * factor));
     }
+
+    #[test]
+    fn where_nothing_was_learned_the_age_is_what_the_policy_asks_now(before_s in 2_u64..500, after_s in 2_u64..500) {
+        let (before, after) = (Duration::from_secs(before_s), Duration::from_secs(after_s));
+        let mut age = EffectiveAge::new(before, before * 16, Instant::default());
+        age.set_bounds(after, after * 16);
+        prop_assert_eq!(age.get(), after);
+        prop_assert!(!age.is_lengthened());
+    }
 }

@@ -232,8 +232,7 @@ impl Agent {
         let pinned = managed.is_pinned();
         managed.policy_name = assigned.policy_name;
         managed.pod = assigned.pod.map(|pod| ManagedPod { pinned: pinned && !pod.explicit, ..pod });
-        managed.track.set_policy(assigned.policy, now);
-        managed.next_look = now;
+        managed.set_policy(assigned.policy, now);
         if managed.enforced() { Ok(()) } else { self.release(id, false) }
     }
 
