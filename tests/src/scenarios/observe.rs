@@ -148,10 +148,13 @@ struct Demotion {
     cold: f64,
 }
 
-/// Runs an agent until it decides to demote, and two rounds more.
+/// Runs an agent until it decides to demote, and two rounds more. It begins with the default age, as a pod does that gets a
+/// policy later on; it must not wait for that.
 fn first_demotion(guest: &mut Guest, pod: &Cgroup, mode: &str) -> Result<Demotion> {
+    let agent = guest.spawn_agent(&agent_config(pod.path(), "mode: Observe"), &[])?;
+    guest.sleep(Duration::from_secs(5));
     let spec = format!("mode: {mode}, demote: {{ after: {}s }}", AFTER.as_secs());
-    let agent = guest.spawn_agent(&agent_config(pod.path(), &spec), &[])?;
+    agent.write_config(&agent_config(pod.path(), &spec))?;
     let mut found = None;
     let waited = guest.expect_within(Duration::from_mins(1), "a decision to demote", || {
         let Some(state) = guest.http_get(9440, "/debug/state").ok() else { return false };
