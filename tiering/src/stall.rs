@@ -23,6 +23,10 @@ impl StallWindow {
 
     /// Shares of memory and I/O, as of this sample.
     pub(crate) fn shares(&mut self, at: Instant, totals: StallTotals) -> (Option<Ratio>, Option<Ratio>) {
+        let full = at.since(self.next.0) >= WINDOW;
+        if full {
+            self.began = self.next;
+        }
         let elapsed = at.since(self.began.0);
         let share = |now: Option<Duration>, before: Option<Duration>| {
             let stalled = now?.saturating_sub(before?);
@@ -30,12 +34,10 @@ impl StallWindow {
                 .then(|| Ratio::of_parts(stalled.as_micros(), elapsed.max(WINDOW).as_micros()))
         };
         let before = self.began.1;
-        let shares = (share(totals.memory, before.memory), share(totals.io, before.io));
-        if at.since(self.next.0) >= WINDOW {
-            self.began = self.next;
+        if full {
             self.next = (at, totals);
         }
-        shares
+        (share(totals.memory, before.memory), share(totals.io, before.io))
     }
 }
 
@@ -69,8 +71,7 @@ mod tests {
     #[test]
     fn rare_samples_count_from_the_sample_before() {
         let mut window = StallWindow::new(at(0), totals(0));
-        window.shares(at(60), totals(600));
-        assert_eq!(window.shares(at(120), totals(600)).0.map(Ratio::ppm), Some(5_000));
-        assert_eq!(window.shares(at(180), totals(600)).0.map(Ratio::ppm), Some(0));
+        assert_eq!(window.shares(at(60), totals(600)).0.map(Ratio::ppm), Some(10_000));
+        assert_eq!(window.shares(at(120), totals(600)).0.map(Ratio::ppm), Some(0), "it is over");
     }
 }
