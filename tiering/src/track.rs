@@ -130,6 +130,10 @@ impl Track {
         if let Some(window) = &mut self.window {
             window.promoted += model.promoted;
         }
+        // What the kernel counts is the kernel's own work; ours is told by `promoted`.
+        if self.last.as_ref().is_some_and(|last| last.promoted_total.is_some()) {
+            self.hot_slow -= model.promoted;
+        }
         if let Some(touched) = model.slow_touched {
             self.hot_slow = touched;
             // What the first walk finds was touched at any time before it.
