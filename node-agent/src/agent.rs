@@ -35,6 +35,9 @@ use crate::systemd::ServiceManager;
 use crate::tier_map::tier_map;
 use events::{Event, Sources};
 
+/// With nothing enforced a round is due after so many intervals at the latest.
+pub(crate) const LONGEST_PAUSE: u32 = 5;
+
 /// Which cgroups become managed ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grain {
@@ -101,6 +104,8 @@ pub struct Agent {
     config_view: ConfigView,
     /// Settings of the whole host that another writer wants otherwise.
     lost: BTreeSet<Tunable>,
+    /// Settings of the whole host that could not be written.
+    unheld: BTreeSet<Tunable>,
     sources: Sources,
     clock: std::time::Instant,
     next_round: Instant,
@@ -193,6 +198,7 @@ impl Agent {
             totals: Totals::default(),
             conditions: BTreeMap::new(),
             lost: BTreeSet::new(),
+            unheld: BTreeSet::new(),
             sources,
             clock: std::time::Instant::now(),
             next_round: Instant::default(),

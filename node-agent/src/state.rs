@@ -223,14 +223,21 @@ impl State {
         present: &str,
         value: &str,
     ) -> Result<(), StateError> {
+        let before = self.files.get(&(cgroup, file)).cloned();
         let (_, record) = self
             .files
             .entry((cgroup, file))
             .or_insert_with(|| (path.clone(), Record { original: present.to_owned(), ours: Vec::new() }));
-        if note(record, present, value) {
-            self.save()?;
+        if !note(record, present, value) {
+            return Ok(());
         }
-        Ok(())
+        // What is not on disk must not look as if it was to the next call.
+        self.save().inspect_err(|_| {
+            match before {
+                Some(before) => self.files.insert((cgroup, file), before),
+                None => self.files.remove(&(cgroup, file)),
+            };
+        })
     }
 
     /// Call before writing `value` to a setting that holds `present`. On disk when it returns.
@@ -242,15 +249,22 @@ impl State {
     ) -> Result<(), StateError> {
         let fresh = || Record { original: present.to_owned(), ours: Vec::new() };
         let stands = self.standing.contains(&tunable);
+        let before = self.tunables.get(&tunable).cloned();
         let record = self.tunables.entry(tunable).or_insert_with(fresh);
-        let before = record.clone();
         if !stands && record.original != present {
             *record = fresh();
         }
         note(record, present, value);
-        let changed = *record != before || before.ours.is_empty();
+        if before.as_ref() != Some(record) {
+            self.save().inspect_err(|_| {
+                match before {
+                    Some(before) => self.tunables.insert(tunable, before),
+                    None => self.tunables.remove(&tunable),
+                };
+            })?;
+        }
         self.standing.insert(tunable);
-        if changed { self.save() } else { Ok(()) }
+        Ok(())
     }
 
     /// The setting's original stands again. Its record stays on disk, so that switching back and forth, as demotion is for

@@ -54,7 +54,11 @@ pub fn set(roots: &Roots, state: &mut State, tunable: Tunable, value: &str) -> R
         return Ok(false);
     }
     state.will_write_tunable(tunable, &present, value)?;
-    write(roots, tunable, value)?;
+    if let Err(error) = write(roots, tunable, value) {
+        // What stands is not ours, and who finds it must not take it for another writer's answer to ours.
+        state.put_tunable_back(tunable);
+        return Err(error.into());
+    }
     Ok(true)
 }
 
@@ -132,6 +136,11 @@ impl Drop for DemotionWindow<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+
     use super::*;
 
     const DEMOTION: &str = "sys/kernel/mm/numa/demotion_enabled";
@@ -197,6 +206,25 @@ mod tests {
         assert_eq!(host.hold(None), None);
         assert_eq!(host.present(), "true");
         assert!(host.state.is_empty(), "nothing of ours is left to undo");
+    }
+
+    #[test]
+    fn a_value_that_could_not_be_written_is_tried_again_and_nobody_is_blamed() {
+        let mut host = host("0");
+        let file = host.dir.path().join(DEMOTION);
+        // Also root cannot write what is sealed.
+        let sealed = memfd_create("sealed", MemfdFlags::ALLOW_SEALING).unwrap();
+        rustix::io::write(&sealed, b"0").unwrap();
+        fcntl_add_seals(&sealed, SealFlags::WRITE | SealFlags::SHRINK).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        symlink(format!("/proc/self/fd/{}", sealed.as_raw_fd()), &file).unwrap();
+        for _ in 0..2 {
+            assert!(hold(&host.roots, &mut host.state, Tunable::DemotionEnabled, Some("true")).is_err());
+        }
+        std::fs::remove_file(&file).unwrap();
+        host.write("0");
+        assert_eq!(host.hold(Some("true")), None);
+        assert_eq!(host.present(), "true");
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Agent {
         };
         let name = tunable.name();
         match tunables::hold(&self.ground.roots, state, tunable, wanted) {
-            Ok(None) => {}
+            Ok(None) => drop(self.unheld.remove(&tunable)),
             Ok(Some(present)) => {
                 tracing::warn!(present, "{name} was changed by another writer; it is left to them");
                 *self.totals.drift.entry(name).or_default() += 1;
@@ -56,7 +56,11 @@ impl Agent {
                 self.conditions.insert(condition.kind, condition);
             }
             Err(tunables::TunableError::State(error)) => return Err(error),
-            Err(error) => tracing::warn!(%error, "{name} can't be held"),
+            Err(error) => {
+                if self.unheld.insert(tunable) {
+                    tracing::warn!(%error, "{name} can't be held; each round tries again");
+                }
+            }
         }
         Ok(())
     }
