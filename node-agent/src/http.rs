@@ -16,6 +16,7 @@ use axum::routing::get;
 use telemetry::http;
 use tokio::task::AbortHandle;
 
+use crate::agent::LONGEST_PAUSE;
 use crate::background::Background;
 use crate::metrics::Metrics;
 use crate::picture::live_picture;
@@ -56,7 +57,7 @@ pub struct Server;
 
 impl Server {
     /// Listens on `listen` (port 0 takes a free one) and answers from what `published` holds. `interval` is the time
-    /// between two rounds, by which `/healthz` judges.
+    /// between two rounds, by which `/healthz` judges: twice the longest pause of an idle agent is too long.
     pub fn start(
         background: &Background,
         listen: SocketAddr,
@@ -66,7 +67,7 @@ impl Server {
         let app = Arc::new(App {
             metrics: Metrics::new(published.clone())?,
             published,
-            patience: LEAST_PATIENCE.max(interval.saturating_mul(3)),
+            patience: LEAST_PATIENCE.max(interval.saturating_mul(2 * LONGEST_PAUSE)),
             started: unix_now(),
         });
         let bind = |source| ServeError::Bind { listen, source };

@@ -83,6 +83,15 @@ impl NodeMemory {
         node.usable() - high - Bytes(node.total.0 / 64)
     }
 
+    /// Moves of ours used up this much of some nodes' free memory since it was read.
+    pub fn took(&mut self, nodes: &NodeSet, mut bytes: Bytes) {
+        for (_, node) in self.nodes.iter_mut().filter(|(id, _)| nodes.contains(**id)) {
+            let taken = bytes.min(node.free);
+            node.free -= taken;
+            bytes -= taken;
+        }
+    }
+
     /// Nodes with memory that the kernel may use for itself: all but those of movable memory alone.
     #[must_use]
     pub fn with_kernel_memory(&self) -> &NodeSet {

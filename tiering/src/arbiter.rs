@@ -13,7 +13,8 @@
 //! - `nothing_is_given_up_with_headroom`: free memory at or above the headroom costs nobody anything.
 //! - `what_is_short_has_no_room`: nothing is promoted to nodes that others are asked to leave.
 //! - `floors_hold`: nobody is asked to go below the floor.
-//! - `conservation`: what is given up is the shortfall, or all that is above the floors.
+//! - `conservation`: what is given up is the shortfall, or all that is above the floors and can leave.
+//! - `nobody_gives_what_cannot_leave`: locked memory is not asked for in place of a neighbour's that can move.
 //! - `entitlements_fit`: entitlements sum to at most the budget, or to the floors where those exceed it.
 //! - `weight_counts`: of two alike, the one with the greater weight is entitled to at least as much.
 
@@ -29,6 +30,8 @@ pub struct Claim {
     pub fast_anon: Bytes,
     /// Anonymous memory on all tiers.
     pub footprint: Bytes,
+    /// Of `fast_anon`, what can't leave: locked, or with no slow node to go to.
+    pub bound: Bytes,
     /// Least DRAM.
     pub floor: Bytes,
     /// Most DRAM.
@@ -40,12 +43,12 @@ pub struct Claim {
 impl Claim {
     /// Most DRAM it can use.
     fn demand(&self) -> Bytes {
-        self.footprint.min(self.ceiling).max(self.floor.min(self.footprint))
+        self.footprint.min(self.ceiling).max(self.floor())
     }
 
-    /// The floor, as far as there is memory to be kept.
+    /// The floor, as far as there is memory to be kept, and what stays whoever asks.
     fn floor(&self) -> Bytes {
-        self.floor.min(self.footprint)
+        self.floor.min(self.footprint).max(self.bound)
     }
 }
 
@@ -181,6 +184,7 @@ mod tests {
         Claim {
             fast_anon: Bytes::mib(fast),
             footprint: Bytes::mib(footprint),
+            bound: Bytes::ZERO,
             floor: Bytes::mib(floor),
             ceiling: Bytes::MAX,
             weight,
@@ -223,6 +227,8 @@ mod tests {
         check(&[claim(300, 300, 0, 100), claim(100, 100, 0, 100)], 100, &[100, 0]);
         check(&[claim(300, 300, 280, 100), claim(100, 100, 0, 100)], 100, &[10, 90]);
         check(&[claim(300, 300, 300, 100), claim(100, 100, 100, 100)], 100, &[0, 0]);
+        let locked = Claim { bound: Bytes::mib(1000), ..claim(1000, 1000, 0, 100) };
+        check(&[locked, claim(300, 300, 0, 100)], 100, &[0, 100]);
     }
 
     #[test]

@@ -11,7 +11,8 @@
 //! don't hold what makes room for the promotion that ends them, else a cgroup whose fast nodes are full of cold
 //! memory and whose slow nodes are hot would stay so.
 //!
-//! Demotion takes from fast nodes and promotion from slow nodes, so no page is in both in one round.
+//! Demotion takes from fast nodes and promotion from slow nodes; who is asked to give way promotes nothing. So no page goes both
+//! ways in one round.
 //!
 //! # Properties
 //! - `floor_is_never_crossed`: after the decision, DRAM is at least the floor, or it was below before.
@@ -141,7 +142,7 @@ pub enum Target {
 pub struct Bounds {
     /// Where demoted memory may go.
     pub target: Target,
-    /// Room on allowed fast nodes above headroom.
+    /// Room on allowed fast nodes: none while others are asked to leave them.
     pub fast_room: Bytes,
     /// What the arbiter asks this cgroup to give up.
     pub give_up: Bytes,
@@ -238,7 +239,9 @@ pub fn decide(
     let over_ceiling = (model.fast_anon - ceiling).min(movable);
 
     let hot_slow = bounds.hot_slow.min(model.slow_anon);
-    let promotion_room = bounds.fast_room.min(ceiling - model.fast_anon);
+    // What was just asked to leave is not brought up in the same round.
+    let fast_room = if bounds.give_up.is_zero() { bounds.fast_room } else { Bytes::ZERO };
+    let promotion_room = fast_room.min(ceiling - model.fast_anon);
     let guard = guard(model, policy, touched_per_minute);
     let voluntary = match guard {
         None => cold,
@@ -249,7 +252,7 @@ pub fn decide(
     };
     let voluntary = if voluntary < worthwhile(model) { Bytes::ZERO } else { voluntary };
     let (wish, reason) = [
-        (bounds.give_up, DemoteReason::Headroom),
+        (bounds.give_up.min(movable), DemoteReason::Headroom),
         (over_ceiling, DemoteReason::Ceiling),
         (voluntary, DemoteReason::Cold),
     ]

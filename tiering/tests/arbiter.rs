@@ -9,12 +9,14 @@ fn claim() -> impl Strategy<Value = Claim> {
         0_u64..1 << 34,
         0_u64..1 << 34,
         0_u64..1 << 33,
+        0_u64..=100,
         prop_oneof![Just(u64::MAX), 0_u64..1 << 34],
         1_u32..=10_000,
     )
-        .prop_map(|(fast_anon, slow_anon, floor, ceiling, weight)| Claim {
+        .prop_map(|(fast_anon, slow_anon, floor, bound_percent, ceiling, weight)| Claim {
             fast_anon: Bytes(fast_anon),
             footprint: Bytes(fast_anon + slow_anon),
+            bound: Bytes(fast_anon / 100 * bound_percent),
             floor: Bytes(floor),
             ceiling: Bytes(ceiling.max(floor)),
             weight,
@@ -38,7 +40,7 @@ fn nodes() -> impl Strategy<Value = FastNodes> {
 }
 
 fn floor_of(claim: &Claim) -> Bytes {
-    claim.floor.min(claim.footprint)
+    claim.floor.min(claim.footprint).max(claim.bound)
 }
 
 fn sum(bytes: &[Bytes]) -> Bytes {
@@ -61,6 +63,13 @@ proptest! {
     fn floors_hold(claims in claims(), nodes in nodes()) {
         for (claim, given) in claims.iter().zip(arbitrate(&claims, nodes)) {
             prop_assert!(given <= claim.fast_anon - floor_of(claim));
+        }
+    }
+
+    #[test]
+    fn nobody_gives_what_cannot_leave(claims in claims(), nodes in nodes()) {
+        for (claim, given) in claims.iter().zip(arbitrate(&claims, nodes)) {
+            prop_assert!(given <= claim.fast_anon - claim.bound);
         }
     }
 

@@ -181,7 +181,7 @@ impl Host {
 
     fn sample(&self, at: Instant, walked: Instant) -> CgroupSample {
         let usage = |node| (NodeId(node), NodeUse { anon: Bytes(self.on(node)), unmovable: Bytes::ZERO });
-        let touched = self.pages.iter().filter(|(on, touched)| *on == 1 && *touched >= walked).count();
+        let touched = self.pages.iter().filter(|(on, touched)| *on == 1 && *touched > walked).count();
         CgroupSample {
             at,
             nodes: [usage(0), usage(1)].into(),
@@ -211,14 +211,19 @@ impl Host {
     }
 
     fn apply(&mut self, decision: &Decision, now: Instant, walked: Instant) -> (Vec<usize>, Vec<usize>) {
-        let on = |node| (0..self.pages.len()).filter(|page| self.pages[*page].0 == node).collect::<Vec<_>>();
-        let mut hot = on(1);
-        hot.retain(|page| self.pages[*page].1 >= walked);
-        let mut coldest = on(0);
+        let mut coldest = self.on_node(0);
         coldest.sort_by_key(|page| self.pages[*page].1);
         coldest.retain(|page| now.since(self.pages[*page].1) >= decision.demote_age);
         let demoted = self.move_pages(coldest, decision.demote, 1);
+        // Of all that is there now, also what was just demoted.
+        let mut hot = self.on_node(1);
+        hot.retain(|page| self.pages[*page].1 > walked);
         (demoted, self.move_pages(hot, decision.promote, 0))
+    }
+
+    /// Which pages are on a node.
+    fn on_node(&self, node: u32) -> Vec<usize> {
+        (0..self.pages.len()).filter(|page| self.pages[*page].0 == node).collect()
     }
 }
 

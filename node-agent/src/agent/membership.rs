@@ -36,9 +36,13 @@ impl Agent {
         match list(&self.root) {
             // Parents come before children, so the uppermost match is found first.
             Ok(paths) => {
+                let known: Vec<CgroupId> = self.managed.keys().copied().collect();
                 self.pod_cgroups.clear();
                 for path in &paths {
                     self.consider(path);
+                }
+                for id in known {
+                    self.refresh(id);
                 }
             }
             Err(error) => {
@@ -165,20 +169,25 @@ impl Agent {
     pub(super) fn refresh_above(&mut self, path: &CgroupPath) {
         let above: Vec<CgroupId> = self.above(path).map(|managed| managed.cgroup.id()).collect();
         for id in above {
-            let Some(managed) = self.managed.get_mut(&id) else { continue };
-            let (by_path, assignment) = (&self.by_path, &self.assignment);
-            let is_apart = |path: &CgroupPath| {
-                let apart_of_pod = || {
-                    let place = layout::place(path).filter(|place| !place.inner)?;
-                    assignment.as_ref()?.pod(&place)?.apart(place.container.as_deref()?)
-                };
-                by_path.contains_key(path) || apart_of_pod().is_some()
+            self.refresh(id);
+        }
+    }
+
+    /// Lists the leaves of one anew.
+    fn refresh(&mut self, id: CgroupId) {
+        let Some(managed) = self.managed.get_mut(&id) else { return };
+        let (by_path, assignment) = (&self.by_path, &self.assignment);
+        let is_apart = |path: &CgroupPath| {
+            let apart_of_pod = || {
+                let place = layout::place(path).filter(|place| !place.inner)?;
+                assignment.as_ref()?.pod(&place)?.apart(place.container.as_deref()?)
             };
-            if let Err(error) = managed.refresh_leaves(&self.root, is_apart)
-                && !error.is_gone()
-            {
-                tracing::warn!(cgroup = %managed.cgroup.path(), pod = managed.pod_name(), %error, "its leaves can't be listed");
-            }
+            by_path.contains_key(path) || apart_of_pod().is_some()
+        };
+        if let Err(error) = managed.refresh_leaves(&self.root, is_apart)
+            && !error.is_gone()
+        {
+            tracing::warn!(cgroup = %managed.cgroup.path(), pod = managed.pod_name(), %error, "its leaves can't be listed");
         }
     }
 
@@ -250,6 +259,21 @@ impl Agent {
         }
         if leave && let Some(managed) = self.remove(id) {
             tracing::info!(cgroup = %managed.cgroup.path(), pod = managed.pod_name(), "not managed any more");
+        }
+        Ok(())
+    }
+
+    /// Tries again to put back what could not be put back when a cgroup was enforced no more, and forgets records of cgroups that
+    /// are gone.
+    pub(super) fn put_back_leftovers(&mut self) -> Result<(), StateError> {
+        let Some(state) = &mut self.state else { return Ok(()) };
+        let leftover: Vec<_> = state
+            .files()
+            .filter(|(id, ..)| !self.managed.get(id).is_some_and(Managed::enforced))
+            .map(|(id, file, ..)| (id, file))
+            .collect();
+        if !leftover.is_empty() {
+            log_restored(&restore_files(&self.root, state, &leftover)?);
         }
         Ok(())
     }

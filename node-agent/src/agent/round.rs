@@ -5,9 +5,9 @@ use std::time::{Duration, Instant as Clock, SystemTime};
 
 use host::cgroup::{CgroupId, ControlFile};
 use tiering::arbiter::{Claim, arbitrate};
-use tiering::{Bytes, DemoteReason, Instant, Limit, NodeSet, Target};
+use tiering::{Bytes, DemoteReason, Instant, Limit, Target};
 
-use super::{Agent, errno_name, log_restored};
+use super::{Agent, Grain, LONGEST_PAUSE, errno_name, log_restored};
 use crate::engine::{Engine, EngineError, Found, Look, Moved, Order};
 use crate::limits::{
     LimitError, Movers, Progress, Relocated, destinations, ours, step_memory_high, step_tiers,
@@ -31,14 +31,22 @@ const STALE_ROUNDS: u32 = 5;
 /// The tree is listed anew this often, in case an event was missed. The kernel says itself when it drops events.
 const DISCOVER_EVERY: Duration = Duration::from_mins(5);
 
+/// Where only cgroups with processes count, the kernel says nothing when the first process comes.
+const DISCOVER_PROCESSES_EVERY: Duration = Duration::from_secs(5);
+
 impl Agent {
     /// One round.
     pub(super) fn round(&mut self) -> Result<(), StateError> {
         let began = Clock::now();
         let now = self.now();
         self.rounds += 1;
-        if now.since(self.discovered) >= DISCOVER_EVERY {
+        let discover_every = match self.grain {
+            Grain::Uppermost => DISCOVER_EVERY,
+            Grain::Processes => DISCOVER_PROCESSES_EVERY,
+        };
+        if now.since(self.discovered) >= discover_every {
             self.discover();
+            self.put_back_leftovers()?;
         }
         if let Err(error) = self.node.read(&self.ground.roots, &self.ground.tiers, now) {
             tracing::warn!(%error, "memory of the nodes can't be read; decisions use what was known");
@@ -155,9 +163,14 @@ impl Agent {
             .filter_map(|(id, managed)| {
                 let (model, policy) = (managed.track.model()?, managed.track.policy());
                 let footprint = model.footprint();
+                let bound = match self.target(managed) {
+                    Target::Room(_) => model.fast_unmovable,
+                    Target::None | Target::MaySwap => model.fast_anon,
+                };
                 let claim = Claim {
                     fast_anon: model.fast_anon,
                     footprint,
+                    bound,
                     floor: policy.floor(footprint),
                     ceiling: policy.ceiling(footprint),
                     weight: policy.dram.weight,
@@ -169,23 +182,31 @@ impl Agent {
         claims.into_iter().map(|(id, _)| id).zip(given).collect()
     }
 
-    /// Decides about one cgroup, carries the decision out if its policy says so, and says when to look again.
-    fn act(&mut self, id: CgroupId, give_up: Bytes, now: Instant) -> Result<(), StateError> {
-        let interval = self.config.interval;
-        let Some(managed) = self.managed.get_mut(&id) else { return Ok(()) };
-        let destinations = destinations(&self.ground, managed);
-        let targets: NodeSet = self.ground.slow.intersection(&destinations);
+    /// Where what a cgroup gives up may go.
+    fn target(&self, managed: &Managed) -> Target {
+        let targets = self.ground.slow.intersection(&destinations(&self.ground, managed));
         let swaps_out = |engine: &Engine| engine.swaps_out(&self.ground, &self.root, &managed.cgroup);
-        let target = if targets.is_empty() {
+        if targets.is_empty() {
             Target::None
         } else if self.engine.as_ref().is_some_and(swaps_out) {
             Target::MaySwap
         } else {
             Target::Room(self.node.room_of(&targets))
-        };
-        let fast = self.ground.fast.intersection(&destinations);
-        let fast_room = self.node.room_of(&fast);
-        let Some(decision) = managed.track.decide(target, fast_room, give_up, now) else {
+        }
+    }
+
+    /// Decides about one cgroup, carries the decision out if its policy says so, and says when to look again. Without a sample of
+    /// this round, `sampled`, nothing is decided: what was moved since the one before would be moved again.
+    fn act(&mut self, id: CgroupId, give_up: Bytes, sampled: Instant) -> Result<(), StateError> {
+        let (now, interval) = (self.now(), self.config.interval);
+        let Some(managed) = self.managed.get(&id) else { return Ok(()) };
+        let target = self.target(managed);
+        let fast = self.ground.fast.intersection(&destinations(&self.ground, managed));
+        let fast_room = self.node.room_of(&fast).min(self.node.fast(&self.ground.fast).room());
+        let Some(managed) = self.managed.get_mut(&id) else { return Ok(()) };
+        let is_known = managed.track.model().is_some_and(|model| model.at == sampled);
+        let Some(decision) = managed.track.decide(target, fast_room, give_up, now).filter(|_| is_known)
+        else {
             managed.next_look = now + interval;
             return Ok(());
         };
@@ -205,12 +226,8 @@ impl Agent {
             limits = self.step_limits(id, now)?;
             // A change of tiers moves everything, cold or not, and has the rate cap to itself.
             if limits < Progress::Stepping {
-                if !decision.demote.is_zero() {
-                    busy = self.demote(id, &decision, now);
-                }
-                if !decision.promote.is_zero() {
-                    self.promote(id, &decision, now);
-                }
+                busy = self.demote(id, &decision, now);
+                busy |= self.promote(id, &decision);
             }
         }
         if let Some(managed) = self.managed.get_mut(&id) {
@@ -224,6 +241,10 @@ impl Agent {
 
     /// Moves cold memory down; whether more is to be done right away.
     fn demote(&mut self, id: CgroupId, decision: &tiering::Decision, now: Instant) -> bool {
+        let capped = decision.limit == Some(Limit::RateCap);
+        if decision.demote.is_zero() {
+            return capped;
+        }
         let (Some(managed), Some(engine), Some(state)) =
             (self.managed.get(&id), self.engine.as_mut(), self.state.as_mut())
         else {
@@ -240,9 +261,10 @@ impl Agent {
         let (name, reason) = (engine.name(), decision.reason);
         match engine.demote(&self.ground, state, order, now) {
             Ok(moved) => {
-                self.note_moved(id, name, reason, &moved, now);
+                self.node.took(&self.ground.slow, moved.bytes);
+                self.note_moved(id, name, reason, &moved);
                 // What did not move at all was made young again, or can't move: another try follows the next walk.
-                let more = moved.bytes < decision.demote || decision.limit == Some(Limit::RateCap);
+                let more = moved.bytes < decision.demote || capped;
                 more && !moved.bytes.is_zero()
             }
             Err(error) if error.is_gone() => false,
@@ -253,14 +275,9 @@ impl Agent {
         }
     }
 
-    fn note_moved(
-        &mut self,
-        id: CgroupId,
-        engine: &'static str,
-        reason: DemoteReason,
-        moved: &Moved,
-        now: Instant,
-    ) {
+    fn note_moved(&mut self, id: CgroupId, engine: &'static str, reason: DemoteReason, moved: &Moved) {
+        // When it was done: a rate cap counts from then.
+        let now = self.now();
         *self.totals.demoted_bytes.entry((engine, reason.as_str())).or_default() += moved.bytes.0;
         for (why, pages) in &moved.failed {
             *self.totals.failed_pages.entry((engine, why)).or_default() += pages;
@@ -271,12 +288,16 @@ impl Agent {
         }
     }
 
-    /// Moves hot memory up, where that is our business.
-    fn promote(&mut self, id: CgroupId, decision: &tiering::Decision, now: Instant) {
+    /// Moves hot memory up, where that is our business; whether more is to be done right away.
+    fn promote(&mut self, id: CgroupId, decision: &tiering::Decision) -> bool {
         let (Some(managed), Some(Engine::Pages(pages))) = (self.managed.get_mut(&id), self.engine.as_mut())
         else {
-            return;
+            return false;
         };
+        let capped = decision.promote_limit == Some(Limit::RateCap);
+        if decision.promote.is_zero() {
+            return capped;
+        }
         let order = Order {
             cgroup: &managed.cgroup,
             leaves: &managed.leaves,
@@ -287,11 +308,20 @@ impl Agent {
         };
         match pages.promote(&self.ground, order) {
             Ok(moved) => {
-                managed.note_promoted(&moved, now);
+                self.node.took(&self.ground.fast, moved.bytes);
+                let now = self.now();
+                if let Some(managed) = self.managed.get_mut(&id) {
+                    managed.note_promoted(&moved, now);
+                }
                 *self.totals.promoted_bytes.entry(Promoter::Pages).or_default() += moved.bytes.0;
+                let more = moved.bytes < decision.promote || capped;
+                more && !moved.bytes.is_zero()
             }
-            Err(error) if error.is_gone() => {}
-            Err(error) => self.note_error("pages", &error),
+            Err(error) if error.is_gone() => false,
+            Err(error) => {
+                self.note_error("pages", &error);
+                false
+            }
         }
     }
 
@@ -377,7 +407,7 @@ impl Agent {
         let interval = self.config.interval;
         let due = self.managed.values().map(|managed| managed.next_look).min();
         let enforcing = self.managed.values().any(super::super::managed::Managed::enforced);
-        let latest = now + if enforcing { interval } else { interval * 5 };
+        let latest = now + if enforcing { interval } else { interval * LONGEST_PAUSE };
         self.next_round =
             due.map_or(latest, |due| due.min(latest)).max(now + interval.min(Duration::from_millis(100)));
     }
