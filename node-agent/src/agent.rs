@@ -3,6 +3,7 @@
 //! A round is Sample, Model, Decision, apply, publish ([`round`]). It runs on a thread of its own, since kernel writes may
 //! block: each is a bounded step, and a round stops beginning steps after a while and goes on in the next.
 
+mod choice;
 mod events;
 mod membership;
 mod pods;
@@ -16,9 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host::cgroup::{CgroupId, CgroupPath, CgroupRoot};
-use host::probe::{ProbeReport, Tries};
 use host::roots::Roots;
-use tiering::{DemotionSupport, EngineChoice, Instant, Mode};
+use tiering::{DemotionSupport, Instant};
 
 use crate::config::Config;
 use crate::engine::{Engine, Ground, PagesEngine};
@@ -29,7 +29,7 @@ use crate::managed::Managed;
 use crate::node::NodeMemory;
 use crate::promoter::Promoter;
 use crate::restore::{Outcome, Restored, restore_all};
-use crate::snapshot::{Condition, ConfigView, FeatureView, Published, TierView, Totals};
+use crate::snapshot::{Condition, ConfigView, Published, TierView, Totals};
 use crate::state::{State, Tunable};
 use crate::systemd::ServiceManager;
 use crate::tier_map::tier_map;
@@ -91,6 +91,10 @@ pub struct Agent {
     engine: Option<Engine>,
     /// Page moves for changes of tiers, where they are permitted and the engine is another.
     mover: Option<PagesEngine>,
+    /// When it was tried what the host allows.
+    probed: Instant,
+    /// A step of the engine's failed since.
+    engine_failed: bool,
     promoter: Promoter,
     node: NodeMemory,
     /// In a cluster, which pods get which policies; `None` where the configuration says it.
@@ -135,12 +139,6 @@ impl Agent {
         } = start;
         let (assignment, assignments) =
             cluster.map(|cluster| (cluster.last_known, cluster.assignments)).unzip();
-        // A cluster may assign a policy that acts at any time.
-        let acts = state.is_some()
-            && (assignment.is_some()
-                || config.policies.iter().any(|entry| entry.policy.mode == Mode::Enforce));
-        let tries = if acts { Tries::All } else { Tries::NoCgroupWrite };
-        let probe = host::probe::run(&roots, root.mount(), tries);
         let facts = host::tiers::read_tier_facts(&roots.sys)
             .map_err(|error| Failure::new(ExitCode::Unexpected, error.to_string()))?;
         let tiers = tier_map(&facts, &config.tiers)
@@ -158,21 +156,12 @@ impl Agent {
             .map_err(|error| Failure::new(ExitCode::NotPermitted, error.to_string()))?;
         let ground =
             Ground { fast: tiers.fast_nodes().clone(), slow: tiers.slow_nodes().clone(), roots, tiers };
-        let choice = config.policies.iter().map(|entry| entry.policy.demote.engine);
-        let choice =
-            choice.into_iter().find(|choice| *choice != EngineChoice::Auto).unwrap_or(EngineChoice::Auto);
-        let engine = Engine::choose(choice, &probe, &ground);
-        let mover = match engine {
-            Ok(Engine::Pages(_)) => None,
-            _ if state.is_some() => PagesEngine::new(&probe, &ground).ok(),
-            _ => None,
-        };
         let sources =
             Sources::new(&ground.roots, &root, config_path.as_deref(), assignments, state.is_some());
         let sources = sources.map_err(|error| Failure::new(ExitCode::Unexpected, error.to_string()))?;
         let own_cgroup = host::cgroup::own_cgroup(&root, &ground.roots.proc).ok().flatten();
         let mut agent = Self {
-            promoter: Promoter::choose(engine.as_ref().ok(), &probe, &ground.tiers, state.is_some()),
+            promoter: Promoter::None,
             ground,
             root,
             config_view: ConfigView {
@@ -189,7 +178,9 @@ impl Agent {
             grain,
             state,
             engine: None,
-            mover,
+            mover: None,
+            probed: Instant::default(),
+            engine_failed: false,
             node: NodeMemory::default(),
             assignment,
             pod_cgroups: BTreeMap::new(),
@@ -209,68 +200,12 @@ impl Agent {
             own_cgroup,
             service: ServiceManager::from_env(),
         };
-        agent.accept_engine(engine);
-        agent.announce(command, &probe);
+        agent.published.update(|snapshot| snapshot.command = command);
+        agent.choose_engine();
         agent.publish_assignment();
         agent.discover();
         agent.adopt()?;
         Ok(agent)
-    }
-
-    fn accept_engine(&mut self, engine: Result<Engine, String>) {
-        let condition =
-            |status, reason, message| Condition { kind: "EngineAvailable", status, reason, message };
-        let condition = match engine {
-            Ok(engine) => {
-                tracing::info!(engine = engine.name(), promoter = self.promoter.as_str(), "engine chosen");
-                let (name, promoter) = (engine.name(), self.promoter.as_str());
-                let message = format!("engine {name} moves pages down; promotion: {promoter}");
-                self.engine = Some(engine);
-                condition(true, "Chosen", message)
-            }
-            Err(missing) => {
-                tracing::warn!("no engine: {missing}; nothing will be moved");
-                condition(false, "NoEngine", missing)
-            }
-        };
-        self.conditions.insert(condition.kind, condition);
-        let support = match self.ground.tiers.demotion_support() {
-            DemotionSupport::Kernel => Condition {
-                kind: "KernelDemotes",
-                status: true,
-                reason: "Tiers",
-                message: "the kernel demotes between these tiers".to_owned(),
-            },
-            DemotionSupport::AgentOnly { reason } => Condition {
-                kind: "KernelDemotes",
-                status: false,
-                reason: "OneKernelTier",
-                message: reason.clone(),
-            },
-        };
-        self.conditions.insert(support.kind, support);
-    }
-
-    /// Publishes what does not change from round to round.
-    fn announce(&self, command: &'static str, probe: &ProbeReport) {
-        let mut features = BTreeMap::new();
-        for row in &probe.rows {
-            let name = serde_json::to_value(row.feature).ok();
-            let name = name.as_ref().and_then(serde_json::Value::as_str).unwrap_or("unknown");
-            let message = match &row.remedy {
-                Some(remedy) => format!("{}: {remedy}", row.detail),
-                None => row.detail.clone(),
-            };
-            let available = row.state == host::probe::State::Available;
-            features.insert(name.to_owned(), FeatureView { available, message });
-        }
-        self.published.update(|snapshot| {
-            snapshot.command = command;
-            snapshot.engine = self.engine.as_ref().map_or("none", Engine::name);
-            snapshot.promoter = self.promoter;
-            snapshot.kernel_release = rustix::system::uname().release().to_string_lossy().into_owned();
-            snapshot.kernel_features = features;
-        });
     }
 
     fn tier_views(&self) -> Vec<TierView> {
@@ -362,6 +297,7 @@ impl Agent {
                 self.config_view.error = None;
                 self.conditions.remove("ConfigAccepted");
                 self.warn_of_fixed_settings(&config);
+                let other_engine = config.engine_choice() != self.config.engine_choice();
                 self.config = Config {
                     // What is set up once at the start stays as it is until the next.
                     listen: self.config.listen,
@@ -369,6 +305,9 @@ impl Agent {
                     tiers: self.config.tiers.clone(),
                     ..config
                 };
+                if other_engine || self.engine.is_none() {
+                    self.choose_engine();
+                }
                 if self.assignment.is_none() {
                     self.assign_anew();
                 }

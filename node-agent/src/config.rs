@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use globset::GlobSet;
-use tiering::{Policy, TierOverride};
+use tiering::{EngineChoice, Policy, TierOverride};
 
 /// Where metrics and health are served unless the configuration says otherwise.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9440);
@@ -86,6 +86,13 @@ impl Config {
         let Some(path) = path else { return Self::parse_node_settings("", Path::new("")) };
         let text = fs::read_to_string(path).map_err(|source| ConfigError::unreadable(path, &source))?;
         Self::parse_node_settings(&text, path)
+    }
+
+    /// The engine of the whole node: the first that a policy names.
+    #[must_use]
+    pub fn engine_choice(&self) -> EngineChoice {
+        let mut choices = self.policies.iter().map(|entry| entry.policy.demote.engine);
+        choices.find(|choice| *choice != EngineChoice::Auto).unwrap_or(EngineChoice::Auto)
     }
 
     /// Validates the text of a cluster's node; `path` is for messages.

@@ -48,6 +48,7 @@ impl Agent {
             self.discover();
             self.put_back_leftovers()?;
         }
+        self.choose_engine_again(now);
         if let Err(error) = self.node.read(&self.ground.roots, &self.ground.tiers, now) {
             tracing::warn!(%error, "memory of the nodes can't be read; decisions use what was known");
         }
@@ -399,6 +400,7 @@ impl Agent {
 
     fn note_error(&mut self, what: &'static str, error: &EngineError) {
         *self.totals.write_errors.entry((what, errno_name(error.errno()))).or_default() += 1;
+        self.engine_failed = true;
         tracing::warn!(engine = what, %error, "an engine's step failed; tried again in the next round");
     }
 

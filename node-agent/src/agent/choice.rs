@@ -1,0 +1,114 @@
+//! Which engine works on this host, and who promotes: tried at the start, and again where there is none or it fails.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use host::probe::{ProbeReport, State, Tries};
+use tiering::{DemotionSupport, Instant, Mode};
+
+use super::Agent;
+use crate::engine::{Engine, PagesEngine};
+use crate::promoter::Promoter;
+use crate::snapshot::{Condition, FeatureView};
+
+/// Where an engine fails, what the host allows is tried again this soon.
+const AFTER_FAILURE: Duration = Duration::from_mins(1);
+
+/// Where there is no engine: an admin may have done what the probe asks for.
+const WITHOUT_ENGINE: Duration = Duration::from_mins(5);
+
+impl Agent {
+    /// Tries again what the host allows, if that is due.
+    pub(super) fn choose_engine_again(&mut self, now: Instant) {
+        let tried = now.since(self.probed);
+        let is_due =
+            self.engine.is_none() && tried >= WITHOUT_ENGINE || self.engine_failed && tried >= AFTER_FAILURE;
+        if is_due {
+            self.choose_engine();
+        }
+    }
+
+    /// Tries what the host allows, and chooses by that. An engine that is chosen again goes on with what it knows.
+    pub(super) fn choose_engine(&mut self) {
+        self.probed = self.now();
+        self.engine_failed = false;
+        let writes = self.state.is_some();
+        // A cluster may assign a policy that acts at any time.
+        let acts = writes
+            && (self.assignment.is_some()
+                || self.config.policies.iter().any(|entry| entry.policy.mode == Mode::Enforce));
+        let tries = if acts { Tries::All } else { Tries::NoCgroupWrite };
+        let probe = host::probe::run(&self.ground.roots, self.root.mount(), tries);
+        let engine = Engine::choose(self.config.engine_choice(), &probe, &self.ground);
+        self.promoter = Promoter::choose(engine.as_ref().ok(), &probe, &self.ground.tiers, writes);
+        let same = self
+            .engine
+            .as_ref()
+            .is_some_and(|known| engine.as_ref().is_ok_and(|new| new.name() == known.name()));
+        if !same {
+            self.mover = match engine {
+                Ok(Engine::Pages(_)) => None,
+                _ if writes => PagesEngine::new(&probe, &self.ground).ok(),
+                _ => None,
+            };
+            self.accept_engine(engine);
+        }
+        self.announce(&probe);
+    }
+
+    /// Takes an engine, or what is missing for any.
+    fn accept_engine(&mut self, engine: Result<Engine, String>) {
+        let promoter = self.promoter.as_str();
+        let (status, reason, message) = match &engine {
+            Ok(engine) => {
+                (true, "Chosen", format!("engine {} moves pages down; promotion: {promoter}", engine.name()))
+            }
+            Err(missing) => (false, "NoEngine", missing.clone()),
+        };
+        let condition = Condition { kind: "EngineAvailable", status, reason, message };
+        if self.conditions.get(condition.kind).is_none_or(|known| known.message != condition.message) {
+            match &engine {
+                Ok(engine) => tracing::info!(engine = engine.name(), promoter, "engine chosen"),
+                Err(missing) => tracing::warn!("no engine: {missing}; nothing will be moved"),
+            }
+        }
+        self.conditions.insert(condition.kind, condition);
+        self.engine = engine.ok();
+        let support = match self.ground.tiers.demotion_support() {
+            DemotionSupport::Kernel => Condition {
+                kind: "KernelDemotes",
+                status: true,
+                reason: "Tiers",
+                message: "the kernel demotes between these tiers".to_owned(),
+            },
+            DemotionSupport::AgentOnly { reason } => Condition {
+                kind: "KernelDemotes",
+                status: false,
+                reason: "OneKernelTier",
+                message: reason.clone(),
+            },
+        };
+        self.conditions.insert(support.kind, support);
+    }
+
+    /// Publishes what was found.
+    fn announce(&self, probe: &ProbeReport) {
+        let mut features = BTreeMap::new();
+        for row in &probe.rows {
+            let name = serde_json::to_value(row.feature).ok();
+            let name = name.as_ref().and_then(serde_json::Value::as_str).unwrap_or("unknown");
+            let message = match &row.remedy {
+                Some(remedy) => format!("{}: {remedy}", row.detail),
+                None => row.detail.clone(),
+            };
+            let available = row.state == State::Available;
+            features.insert(name.to_owned(), FeatureView { available, message });
+        }
+        self.published.update(|snapshot| {
+            snapshot.engine = self.engine.as_ref().map_or("none", Engine::name);
+            snapshot.promoter = self.promoter;
+            snapshot.kernel_release = rustix::system::uname().release().to_string_lossy().into_owned();
+            snapshot.kernel_features = features;
+        });
+    }
+}
