@@ -113,7 +113,7 @@ impl LruGen {
     }
 
     fn read(&mut self, path: &Path, wanted: impl FnMut(u64, &str) -> bool) -> Result<()> {
-        let file = File::open(path).map_err(|source| Error::io(path, "open", source))?;
+        let file = File::open(path).map_err(|source| Error::io_of_host(path, "open", source))?;
         self.parse(BufReader::with_capacity(1 << 16, file), path, wanted)
     }
 
@@ -130,8 +130,9 @@ impl LruGen {
         let mut keep = false;
         for number in 1.. {
             line.clear();
-            let read =
-                reader.read_until(b'\n', &mut line).map_err(|source| Error::io(path, "read", source))?;
+            let read = reader
+                .read_until(b'\n', &mut line)
+                .map_err(|source| Error::io_of_host(path, "read", source))?;
             if read == 0 {
                 break;
             }
@@ -334,7 +335,7 @@ pub fn write_lru_gen(
         Some(libc::ERANGE) => Ok(LruGenWritten::NoFreeGeneration),
         Some(libc::EINVAL) => Ok(LruGenWritten::Stale),
         Some(libc::EINTR) => Ok(LruGenWritten::Interrupted),
-        _ => Err(Error::io(&path, "write", source)),
+        _ => Err(Error::io_of_host(&path, "write", source)),
     }
 }
 
@@ -476,6 +477,20 @@ memcg    28 /pod with space
         ] {
             let error = read(text, |_, _| true).unwrap_err().to_string();
             assert!(error.contains(&format!("lru_gen:{line}: ")), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_debugfs_that_is_unmounted_is_no_cgroup_that_is_gone() {
+        let (_dir, roots) = tree(&[("debug/x", "")]);
+        let age =
+            LruGenCommand::Age { id: 1, node: 0, max_seq: 3, swappiness: Swappiness::Anon, force_scan: true };
+        let errors = [
+            read_lru_gen(&roots.debugfs, &mut LruGen::default()).unwrap_err(),
+            write_lru_gen(&roots.debugfs, AnonSyntax::Max, &[age]).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!((error.is_gone(), error.errno()), (false, Some(libc::ENOENT)), "{error}");
         }
     }
 
