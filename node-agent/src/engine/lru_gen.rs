@@ -127,12 +127,16 @@ impl LruGenEngine {
                 // Leaves that the kernel does not list hold nothing.
                 slow_touched: (*walked || (look.walk && began.elapsed() < budget)).then_some(Bytes::ZERO),
                 listed: Some(BTreeMap::new()),
+                unread: Vec::new(),
             })
             .collect();
         self.places.clear();
+        let mut leaves_listed = vec![0; looks.len()];
         for (place, memcg) in self.after.memcgs().enumerate() {
             self.places.insert(memcg.path().to_owned(), place);
-            let Found { ages, listed: Some(listed), .. } = &mut found[owner[memcg.path()]] else { continue };
+            let index = owner[memcg.path()];
+            leaves_listed[index] += 1;
+            let Found { ages, listed: Some(listed), .. } = &mut found[index] else { continue };
             for (node, listing) in memcg.nodes() {
                 let node = NodeId(node);
                 let pages = listing.iter().map(|generation| generation.anon_pages).sum();
@@ -140,6 +144,12 @@ impl LruGenEngine {
                 if ground.fast.contains(node) {
                     ages.extend(AgeHistogram::of_generations(&generations(listing)));
                 }
+            }
+        }
+        for ((found, look), leaves) in found.iter_mut().zip(looks).zip(leaves_listed) {
+            // Charged to a cgroup above, or its name is no text: what its memory does is not seen here.
+            if leaves < look.leaves.len() {
+                found.listed = None;
             }
         }
         if any_walked {

@@ -35,11 +35,15 @@ const STUCK_FOR: Duration = Duration::from_mins(10);
 /// Where more is asked for than is known, what came since the last walk is looked for at most this often.
 const WALK_AGAIN: Duration = Duration::from_secs(5);
 
+/// Memory may come online at any time, and a frame of no node is not moved.
+const PFNS_EVERY: Duration = Duration::from_mins(1);
+
 /// See the module.
 #[derive(Debug)]
 pub struct PagesEngine {
     movable: MovablePages,
     node_pfns: NodePfns,
+    pfns_read: Instant,
     leaves: HashMap<CgroupId, Leaf>,
     /// Of cgroups whose tiers change: what is still to be looked at, and from which node.
     relocating: HashMap<CgroupId, (NodeId, Vec<Mapping>)>,
@@ -118,20 +122,42 @@ impl PagesEngine {
         Ok(Self {
             movable: MovablePages::open(&ground.roots.proc).map_err(words)?,
             node_pfns: read_node_pfns(&ground.roots.sys).map_err(words)?,
+            pfns_read: Instant::default(),
             leaves: HashMap::new(),
             relocating: HashMap::new(),
         })
     }
 
-    /// Reads, and walks where asked, one cgroup's processes.
-    pub fn look(&mut self, ground: &Ground, look: &Look<'_>, now: Instant) -> Result<Found, EngineError> {
-        if look.walk {
-            for leaf in look.leaves {
-                self.walk(ground, leaf, now)?;
+    /// Reads, and walks where asked and time is left, the processes of each cgroup.
+    pub fn look(
+        &mut self,
+        ground: &Ground,
+        looks: &[Look<'_>],
+        budget: Duration,
+        now: Instant,
+    ) -> Vec<Result<Found, EngineError>> {
+        let began = Clock::now();
+        let look_at = |look: &Look<'_>| {
+            let walk = look.walk && began.elapsed() < budget;
+            self.look_at(ground, look.leaves, walk, now)
+        };
+        looks.iter().map(look_at).collect()
+    }
+
+    fn look_at(
+        &mut self,
+        ground: &Ground,
+        leaves: &[Cgroup],
+        walk: bool,
+        now: Instant,
+    ) -> Result<Found, EngineError> {
+        let mut found = Found { slow_touched: walk.then_some(Bytes::ZERO), ..Found::default() };
+        if walk {
+            for leaf in leaves {
+                found.unread.extend(self.walk(ground, leaf, now)?.into_iter().map(EngineError::from));
             }
         }
-        let mut found = Found { slow_touched: look.walk.then_some(Bytes::ZERO), ..Found::default() };
-        for mapping in look.leaves.iter().flat_map(|leaf| self.mappings(leaf.id())) {
+        for mapping in leaves.iter().flat_map(|leaf| self.mappings(leaf.id())) {
             found.ages.push((now.since(mapping.idle_since), mapping.movable(now)));
             if let Some(touched) = &mut found.slow_touched {
                 *touched += mapping.slow.min(mapping.referenced);
@@ -140,12 +166,22 @@ impl PagesEngine {
         Ok(found)
     }
 
-    /// Takes in which mappings were accessed since the last walk, and begins anew.
-    fn walk(&mut self, ground: &Ground, leaf: &Cgroup, now: Instant) -> Result<(), EngineError> {
+    /// Takes in which mappings were accessed since the last walk, and begins anew. What can't be read of a process is returned, and
+    /// the process forgotten: the others are no worse for it.
+    fn walk(
+        &mut self,
+        ground: &Ground,
+        leaf: &Cgroup,
+        now: Instant,
+    ) -> Result<Vec<host::Error>, EngineError> {
         let proc = &ground.roots.proc;
+        let pids = match leaf.read_cgroup_procs() {
+            Err(error) if error.is_gone() => Vec::new(),
+            pids => pids?,
+        };
         let mut before = self.leaves.remove(&leaf.id()).map(|leaf| leaf.processes).unwrap_or_default();
-        let mut processes = BTreeMap::new();
-        for pid in leaf.read_cgroup_procs()? {
+        let (mut processes, mut unread) = (BTreeMap::new(), Vec::new());
+        for pid in pids {
             let known = (|| {
                 let process = Process::of(proc, pid)?;
                 let known = before.remove(&process).unwrap_or_default();
@@ -160,11 +196,11 @@ impl PagesEngine {
             match known {
                 Ok((process, mappings)) => drop(processes.insert(process, mappings)),
                 Err(error) if error.is_gone() => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => unread.push(error),
             }
         }
         self.leaves.insert(leaf.id(), Leaf { walked: now, processes });
-        Ok(())
+        Ok(unread)
     }
 
     /// Walks leaves where less is known than is `wanted` at any age: a shortage does not wait for the next walk.
@@ -209,7 +245,7 @@ impl PagesEngine {
             leaves.filter(|mapping| old(mapping) && !mapping.movable(now).is_zero()).collect();
         cold.sort_by_key(|mapping| mapping.idle_since);
         if !order.age.is_zero() {
-            let still = still_idle(ground, &cold)?;
+            let still = still_idle(ground, &cold);
             cold.retain(|mapping| mapping.touched || still.contains(&(mapping.process, mapping.start)));
         }
         let from = ground.fast.intersection(order.allowed);
@@ -299,7 +335,7 @@ impl PagesEngine {
                     return Ok(step.moved);
                 }
                 let proc = &ground.roots.proc;
-                if !mapping.process.lives(proc)? {
+                if !mapping.process.lives(proc).unwrap_or(false) {
                     mapping.cursor = mapping.end;
                     break;
                 }
@@ -308,8 +344,14 @@ impl PagesEngine {
                     let nodes = BTreeSet::from([node.0]);
                     let pid = mapping.process.pid;
                     let folios = match self.movable.of(proc, pid, window.clone(), &nodes, &self.node_pfns) {
-                        Err(error) if error.is_gone() => break,
-                        folios => folios?,
+                        Ok(folios) => folios,
+                        Err(error) => {
+                            if !error.is_gone() {
+                                tracing::debug!(pid, %error, "pages stay where they are");
+                                step.moved.count("error", 1);
+                            }
+                            break;
+                        }
                     };
                     let movable: Bytes = folios.iter().map(bytes).sum();
                     let before = step.moved.bytes;
@@ -337,11 +379,17 @@ fn everything(ground: &Ground, leaves: &[Cgroup]) -> Result<Vec<Mapping>, Engine
     for leaf in leaves {
         for pid in leaf.read_cgroup_procs()? {
             let proc = &ground.roots.proc;
-            let (process, mappings) =
-                match Process::of(proc, pid).and_then(|process| Ok((process, read_mappings(proc, pid)?))) {
-                    Err(error) if error.is_gone() => continue,
-                    known => known?,
-                };
+            let (process, mappings) = match Process::of(proc, pid)
+                .and_then(|process| Ok((process, read_mappings(proc, pid)?)))
+            {
+                Ok(known) => known,
+                Err(error) => {
+                    if !error.is_gone() {
+                        tracing::warn!(cgroup = %leaf.path(), pid, %error, "can't be read; its memory moves with cpuset.mems");
+                    }
+                    continue;
+                }
+            };
             all.extend(mappings.map(|(vma, places)| mapping(process, &vma, &places, None, ground, none)));
         }
     }
@@ -396,18 +444,15 @@ fn mapping(
     }
 }
 
-/// Of these mappings, those that were not accessed since the last walk.
-fn still_idle(ground: &Ground, mappings: &[Mapping]) -> Result<BTreeSet<(Process, u64)>, EngineError> {
+/// Of these mappings, those that were not accessed since the last walk. What can't be read is not among them.
+fn still_idle(ground: &Ground, mappings: &[Mapping]) -> BTreeSet<(Process, u64)> {
     let mut idle = BTreeSet::new();
     let processes: BTreeSet<Process> = mappings.iter().map(|mapping| mapping.process).collect();
     for process in processes {
-        let vmas = match read_smaps(&ground.roots.proc, process.pid) {
-            Err(error) if error.is_gone() => continue,
-            vmas => vmas?,
-        };
+        let vmas = read_smaps(&ground.roots.proc, process.pid).unwrap_or_default();
         idle.extend(vmas.iter().filter(|vma| vma.referenced == Some(0)).map(|vma| (process, vma.start)));
     }
-    Ok(idle)
+    idle
 }
 
 /// The size of a folio.
@@ -417,7 +462,87 @@ fn bytes(folio: &Movable) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::Process;
+    use super::*;
+    use crate::engine::fixture::{cgroup, ground, write};
+
+    /// An idle process with one mapping of 16 KiB, 4 pages on node 0 and 1 on node 1.
+    fn process(dir: &Path, pid: i32) {
+        let file = |name: &str| format!("proc/{pid}/{name}");
+        let smaps = "10000-14000 rw-p 00000000 00:00 0 \nReferenced: 0 kB\nVmFlags: rd wr \n";
+        write(
+            dir,
+            &[
+                (&file("stat"), &format!("{pid} (sh) S {}100 0\n", "0 ".repeat(18))),
+                (&file("smaps"), smaps),
+                (&file("numa_maps"), "10000 default anon=4 N0=3 N1=1\n"),
+                (&file("clear_refs"), ""),
+                (&file("pagemap"), ""),
+            ],
+        );
+    }
+
+    /// The engine on a host whose one cgroup `/pod` has these processes.
+    fn engine(dir: &Path, pids: &[i32]) -> (PagesEngine, Ground, Cgroup) {
+        let node = "sys/devices/system/node";
+        let procs: String = pids.iter().map(|pid| format!("{pid}\n")).collect();
+        write(
+            dir,
+            &[
+                ("proc/kpageflags", ""),
+                ("cgroup/pod/cgroup.procs", &procs),
+                ("sys/devices/system/memory/block_size_bytes", "8000000\n"),
+                (&format!("{node}/online"), "0-1\n"),
+                (&format!("{node}/has_cpu"), "0\n"),
+                (&format!("{node}/has_memory"), "0-1\n"),
+                (&format!("{node}/node0/memory0/state"), ""),
+                (&format!("{node}/node1/memory1/state"), ""),
+            ],
+        );
+        for pid in pids {
+            process(dir, *pid);
+        }
+        let ground = ground(dir);
+        let engine = PagesEngine {
+            movable: MovablePages::open(&ground.roots.proc).unwrap(),
+            node_pfns: read_node_pfns(&ground.roots.sys).unwrap(),
+            pfns_read: Instant::default(),
+            leaves: HashMap::new(),
+            relocating: HashMap::new(),
+        };
+        (engine, ground, cgroup(dir, "/pod"))
+    }
+
+    /// One look at the cgroup, after so many seconds.
+    fn look(engine: &mut PagesEngine, ground: &Ground, pod: &Cgroup, budget: Duration, at: u64) -> Found {
+        let looks = [Look { leaves: std::slice::from_ref(pod), walk: true }];
+        let now = Instant(Duration::from_secs(at));
+        engine.look(ground, &looks, budget, now).pop().unwrap().unwrap()
+    }
+
+    const TIME: Duration = Duration::from_mins(1);
+
+    #[test]
+    fn a_process_that_can_t_be_read_hides_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut engine, ground, pod) = engine(dir.path(), &[7, 8, 9]);
+        assert_eq!(look(&mut engine, &ground, &pod, TIME, 0).unread.len(), 0);
+        write(dir.path(), &[("proc/8/smaps", "nonsense\n")]);
+        let found = look(&mut engine, &ground, &pod, TIME, 60);
+        let age = Duration::from_secs(60);
+        assert_eq!(found.ages, [(age, Bytes(3 * page_size())); 2], "their ages go on");
+        assert_eq!(found.unread.len(), 1);
+        assert_eq!(found.slow_touched, Some(Bytes::ZERO));
+    }
+
+    #[test]
+    fn no_walk_is_begun_when_the_time_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut engine, ground, pod) = engine(dir.path(), &[7]);
+        assert_eq!(look(&mut engine, &ground, &pod, Duration::ZERO, 0).slow_touched, None);
+        assert_eq!(look(&mut engine, &ground, &pod, TIME, 0).slow_touched, Some(Bytes::ZERO));
+        let found = look(&mut engine, &ground, &pod, Duration::ZERO, 60);
+        assert_eq!(found.ages.len(), 1, "what is known is told");
+    }
 
     #[test]
     fn a_process_that_ended_is_not_the_next_of_its_pid() {

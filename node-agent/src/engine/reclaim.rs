@@ -50,7 +50,11 @@ impl ReclaimEngine {
     pub fn look(&self, ground: &Ground, look: &Look<'_>) -> Result<Found, EngineError> {
         let (mut fast, mut inactive) = (Bytes::ZERO, Bytes::ZERO);
         for leaf in look.leaves {
-            let Some(stat) = leaf.read_memory_numa_stat()? else { continue };
+            let stat = match leaf.read_memory_numa_stat() {
+                Err(error) if error.is_gone() => continue,
+                stat => stat?,
+            };
+            let Some(stat) = stat else { continue };
             let on_fast = |map: &BTreeMap<u32, u64>| {
                 ground
                     .fast
@@ -66,7 +70,7 @@ impl ReclaimEngine {
         Ok(Found {
             ages: vec![(Duration::MAX, offered), (Duration::ZERO, fast - offered)],
             slow_touched: look.walk.then_some(Bytes::ZERO),
-            listed: None,
+            ..Found::default()
         })
     }
 
