@@ -236,7 +236,13 @@ pub fn step_tiers(
         });
         return settled(Vec::new());
     };
+    // Of a host that was not looked at yet, nothing can be said, least of all that it has no room.
+    if !node.is_known() {
+        return Ok((Progress::Waiting, None, Vec::new()));
+    }
     let placement = placement(ground, node, managed, movers.pages.is_some() || movers.engine.is_some())?;
+    // The first step may come before the first sample.
+    managed.allowed.clone_from(&placement.allowed);
     let before = managed.after_step.take();
     let step = match parent {
         Some(parent) if wanted.is_empty() && !named.is_empty() => {
