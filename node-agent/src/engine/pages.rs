@@ -136,6 +136,7 @@ impl PagesEngine {
         budget: Duration,
         now: Instant,
     ) -> Vec<Result<Found, EngineError>> {
+        self.refresh_pfns(ground, now);
         let began = Clock::now();
         let look_at = |look: &Look<'_>| {
             let walk = look.walk && began.elapsed() < budget;
@@ -164,6 +165,20 @@ impl PagesEngine {
             }
         }
         Ok(found)
+    }
+
+    /// Reads anew, now and then, which frames are of which node.
+    fn refresh_pfns(&mut self, ground: &Ground, now: Instant) {
+        if now.since(self.pfns_read) < PFNS_EVERY {
+            return;
+        }
+        self.pfns_read = now;
+        match read_node_pfns(&ground.roots.sys) {
+            Ok(pfns) => self.node_pfns = pfns,
+            Err(error) => {
+                tracing::warn!(%error, "which memory is of which node can't be read; what was known is used");
+            }
+        }
     }
 
     /// Takes in which mappings were accessed since the last walk, and begins anew. What can't be read of a process is returned, and
@@ -236,6 +251,7 @@ impl PagesEngine {
 
     /// Moves the mappings that are idle longest down, if they still are idle.
     pub fn demote(&mut self, ground: &Ground, order: Order<'_>, now: Instant) -> Result<Moved, EngineError> {
+        self.refresh_pfns(ground, now);
         if order.age.is_zero() {
             self.look_for_more(ground, order.leaves, order.bytes, now)?;
         }
@@ -532,6 +548,18 @@ mod tests {
         assert_eq!(found.ages, [(age, Bytes(3 * page_size())); 2], "their ages go on");
         assert_eq!(found.unread.len(), 1);
         assert_eq!(found.slow_touched, Some(Bytes::ZERO));
+    }
+
+    #[test]
+    fn memory_that_comes_online_is_known_within_a_minute() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut engine, ground, pod) = engine(dir.path(), &[]);
+        let frame = 5 * 0x800_0000 / page_size();
+        write(dir.path(), &[("sys/devices/system/node/node1/memory5/state", "")]);
+        look(&mut engine, &ground, &pod, TIME, 59);
+        assert_eq!(engine.node_pfns.node_of(frame), None);
+        look(&mut engine, &ground, &pod, TIME, 60);
+        assert_eq!(engine.node_pfns.node_of(frame), Some(1));
     }
 
     #[test]
