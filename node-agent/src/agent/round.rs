@@ -394,9 +394,11 @@ impl Agent {
     }
 
     fn publish(&mut self, looked_at: &[CgroupId], began: Clock) {
-        if let Some(Engine::Pages(pages)) = &mut self.engine
-            && !looked_at.is_empty()
-        {
+        let pages = match &mut self.engine {
+            Some(Engine::Pages(pages)) => Some(&mut **pages),
+            _ => self.mover.as_mut(),
+        };
+        if let Some(pages) = pages.filter(|_| !looked_at.is_empty()) {
             let leaves =
                 self.managed.values().flat_map(|managed| &managed.leaves).map(host::cgroup::Cgroup::id);
             let managed: HashSet<CgroupId> = self.managed.keys().copied().chain(leaves).collect();

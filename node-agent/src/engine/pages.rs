@@ -35,6 +35,9 @@ const STUCK_FOR: Duration = Duration::from_mins(10);
 /// Where more is asked for than is known, what came since the last walk is looked for at most this often.
 const WALK_AGAIN: Duration = Duration::from_secs(5);
 
+/// A pass that was not gone on with for so long knows nothing of what was mapped since, and begins anew.
+const PASS_FOR: Duration = Duration::from_mins(1);
+
 /// Memory may come online at any time, and a frame of no node is not moved.
 const PFNS_EVERY: Duration = Duration::from_mins(1);
 
@@ -45,8 +48,28 @@ pub struct PagesEngine {
     node_pfns: NodePfns,
     pfns_read: Instant,
     leaves: HashMap<CgroupId, Leaf>,
-    /// Of cgroups whose tiers change: what is still to be looked at, and from which node.
-    relocating: HashMap<CgroupId, (NodeId, Vec<Mapping>)>,
+    /// Of cgroups whose tiers change: how far they were looked at.
+    relocating: HashMap<CgroupId, Pass>,
+}
+
+/// All memory of a cgroup looked at once, for a change of its tiers: in as many rounds as it takes.
+#[derive(Debug)]
+struct Pass {
+    from: NodeId,
+    /// When it was gone on with.
+    at: Instant,
+    /// What is still to be looked at.
+    left: Vec<Mapping>,
+    moved: Bytes,
+}
+
+/// What a step of a change of tiers came to.
+#[derive(Debug)]
+pub struct RelocationStep {
+    /// What was moved.
+    pub moved: Moved,
+    /// All was looked at once more, and nothing of it could be moved.
+    pub stuck: bool,
 }
 
 /// What the last walk of one leaf found.
@@ -303,6 +326,11 @@ impl PagesEngine {
         }
     }
 
+    /// Forgets how far the cgroup was looked at for a change of its tiers: it is over.
+    pub fn end_relocation(&mut self, cgroup: CgroupId) {
+        self.relocating.remove(&cgroup);
+    }
+
     /// Moves anonymous memory of any age between nodes, for a change of the allowed tiers.
     pub fn relocate(
         &mut self,
@@ -310,20 +338,24 @@ impl PagesEngine {
         order: Order<'_>,
         from: NodeId,
         to: NodeId,
-    ) -> Result<Moved, EngineError> {
+        now: Instant,
+    ) -> Result<RelocationStep, EngineError> {
+        self.refresh_pfns(ground, now);
         let id = order.cgroup.id();
-        let left =
-            self.relocating.remove(&id).filter(|(node, _)| *node == from).map(|(_, mappings)| mappings);
-        let mut all = match left {
-            Some(left) => left,
-            None => everything(ground, order.leaves)?,
+        let goes_on = |pass: &Pass| pass.from == from && now.since(pass.at) < PASS_FOR;
+        let mut pass = match self.relocating.remove(&id).filter(goes_on) {
+            Some(pass) => Pass { at: now, ..pass },
+            None => Pass { from, at: now, left: everything(ground, order.leaves)?, moved: Bytes::ZERO },
         };
-        let moved = self.move_mappings(ground, order, &mut all, &NodeSet::from_iter([from]), |_| Some(to))?;
-        all.retain(|mapping| mapping.cursor < mapping.end);
-        if !all.is_empty() {
-            self.relocating.insert(id, (from, all));
+        let from = NodeSet::from_iter([from]);
+        let moved = self.move_mappings(ground, order, &mut pass.left, &from, |_| Some(to))?;
+        pass.moved += moved.bytes;
+        pass.left.retain(|mapping| mapping.cursor < mapping.end);
+        let stuck = pass.left.is_empty() && pass.moved.is_zero();
+        if !pass.left.is_empty() {
+            self.relocating.insert(id, pass);
         }
-        Ok(moved)
+        Ok(RelocationStep { moved, stuck })
     }
 
     /// Moves what may be moved of these mappings, a window at a time, and notes how far it came.
@@ -378,6 +410,10 @@ impl PagesEngine {
                         if ground.fast.contains(*node) { &mut mapping.fast } else { &mut mapping.slow };
                     *here -= went;
                     if !all_tried {
+                        // What takes all the time and gives nothing is passed over, or it would be tried for ever.
+                        if went.is_zero() && step.moved.bytes < step.most {
+                            mapping.cursor = window.end;
+                        }
                         return Ok(step.moved);
                     }
                 }
@@ -570,6 +606,55 @@ mod tests {
         assert_eq!(look(&mut engine, &ground, &pod, TIME, 0).slow_touched, Some(Bytes::ZERO));
         let found = look(&mut engine, &ground, &pod, Duration::ZERO, 60);
         assert_eq!(found.ages.len(), 1, "what is known is told");
+    }
+
+    #[test]
+    fn a_relocation_is_stuck_when_all_was_looked_at_and_nothing_moved() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut engine, ground, pod) = engine(dir.path(), &[7, 8]);
+        let mut relocate = |budget, at| {
+            let order = Order {
+                cgroup: &pod,
+                leaves: std::slice::from_ref(&pod),
+                allowed: ground.tiers.nodes(),
+                bytes: Bytes::mib(1),
+                age: Duration::ZERO,
+                budget,
+            };
+            let now = Instant(Duration::from_secs(at));
+            engine.relocate(&ground, order, NodeId(0), NodeId(1), now).unwrap().stuck
+        };
+        assert!(!relocate(Duration::ZERO, 0), "no time to look at anything");
+        process(dir.path(), 9);
+        assert!(relocate(TIME, 1), "no page of theirs is there");
+    }
+
+    #[test]
+    fn a_relocation_goes_on_where_it_was_unless_it_ended_or_is_long_ago() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut engine, ground, pod) = engine(dir.path(), &[7]);
+        let leaves = std::slice::from_ref(&pod);
+        let order = Order {
+            cgroup: &pod,
+            leaves,
+            allowed: ground.tiers.nodes(),
+            bytes: Bytes::mib(1),
+            age: Duration::ZERO,
+            budget: Duration::ZERO,
+        };
+        let left = |engine: &mut PagesEngine, at| {
+            let now = Instant(Duration::from_secs(at));
+            engine.relocate(&ground, order, NodeId(0), NodeId(1), now).unwrap();
+            engine.relocating[&pod.id()].left.len()
+        };
+        assert_eq!(left(&mut engine, 0), 1);
+        write(dir.path(), &[("cgroup/pod/cgroup.procs", "7\n8\n")]);
+        process(dir.path(), 8);
+        assert_eq!(left(&mut engine, 30), 1, "goes on");
+        assert_eq!(left(&mut engine, 90), 2, "long ago");
+        write(dir.path(), &[("cgroup/pod/cgroup.procs", "7\n")]);
+        engine.end_relocation(pod.id());
+        assert_eq!(left(&mut engine, 91), 1, "ended");
     }
 
     #[test]
