@@ -64,7 +64,7 @@ pub struct Found {
 /// What an engine is asked to move.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<'a> {
-    /// The managed cgroup: where the moves are verified.
+    /// The managed cgroup, with what is apart in it.
     pub cgroup: &'a Cgroup,
     /// The cgroups that its memory is charged to.
     pub leaves: &'a [Cgroup],
