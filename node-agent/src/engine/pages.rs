@@ -289,7 +289,7 @@ impl PagesEngine {
         }
         let from = ground.fast.intersection(order.allowed);
         let moved =
-            self.move_mappings(ground, order, &mut cold, &from, |node| ground.tiers.demotion_target(node))?;
+            self.move_mappings(ground, order, &mut cold, &from, |node| ground.tiers.demotion_target(node));
         for mapping in &mut cold {
             if mapping.cursor >= mapping.end && mapping.found.is_zero() {
                 mapping.stuck = Some(now);
@@ -307,7 +307,7 @@ impl PagesEngine {
         hot.sort_by_key(|mapping| std::cmp::Reverse((mapping.hot_walks, mapping.referenced)));
         let from = ground.slow.intersection(order.allowed);
         let target = |node| Some(ground.tiers.promotion_target(node));
-        let moved = self.move_mappings(ground, order, &mut hot, &from, target)?;
+        let moved = self.move_mappings(ground, order, &mut hot, &from, target);
         self.take_back(order.leaves, &hot);
         Ok(moved)
     }
@@ -348,7 +348,7 @@ impl PagesEngine {
             None => Pass { from, at: now, left: everything(ground, order.leaves)?, moved: Bytes::ZERO },
         };
         let from = NodeSet::from_iter([from]);
-        let moved = self.move_mappings(ground, order, &mut pass.left, &from, |_| Some(to))?;
+        let moved = self.move_mappings(ground, order, &mut pass.left, &from, |_| Some(to));
         pass.moved += moved.bytes;
         pass.left.retain(|mapping| mapping.cursor < mapping.end);
         let stuck = pass.left.is_empty() && pass.moved.is_zero();
@@ -366,7 +366,7 @@ impl PagesEngine {
         mappings: &mut [Mapping],
         from: &NodeSet,
         target: impl Fn(NodeId) -> Option<NodeId>,
-    ) -> Result<Moved, EngineError> {
+    ) -> Moved {
         let mut step =
             Step { most: order.bytes, began: Clock::now(), budget: order.budget, moved: Moved::default() };
         let mut ways = Vec::new();
@@ -380,7 +380,7 @@ impl PagesEngine {
         for mapping in mappings.iter_mut() {
             while mapping.cursor < mapping.end {
                 if step.is_over() {
-                    return Ok(step.moved);
+                    return step.moved;
                 }
                 let proc = &ground.roots.proc;
                 if !mapping.process.lives(proc).unwrap_or(false) {
@@ -414,13 +414,13 @@ impl PagesEngine {
                         if went.is_zero() && step.moved.bytes < step.most {
                             mapping.cursor = window.end;
                         }
-                        return Ok(step.moved);
+                        return step.moved;
                     }
                 }
                 mapping.cursor = window.end;
             }
         }
-        Ok(step.moved)
+        step.moved
     }
 }
 
@@ -536,12 +536,12 @@ mod tests {
     /// The engine on a host whose one cgroup `/pod` has these processes.
     fn engine(dir: &Path, pids: &[i32]) -> (PagesEngine, Ground, Cgroup) {
         let node = "sys/devices/system/node";
-        let procs: String = pids.iter().map(|pid| format!("{pid}\n")).collect();
+        let procs: Vec<String> = pids.iter().map(i32::to_string).collect();
         write(
             dir,
             &[
                 ("proc/kpageflags", ""),
-                ("cgroup/pod/cgroup.procs", &procs),
+                ("cgroup/pod/cgroup.procs", &procs.join("\n")),
                 ("sys/devices/system/memory/block_size_bytes", "8000000\n"),
                 (&format!("{node}/online"), "0-1\n"),
                 (&format!("{node}/has_cpu"), "0\n"),
@@ -580,7 +580,7 @@ mod tests {
         assert_eq!(look(&mut engine, &ground, &pod, TIME, 0).unread.len(), 0);
         write(dir.path(), &[("proc/8/smaps", "nonsense\n")]);
         let found = look(&mut engine, &ground, &pod, TIME, 60);
-        let age = Duration::from_secs(60);
+        let age = Duration::from_mins(1);
         assert_eq!(found.ages, [(age, Bytes(3 * page_size())); 2], "their ages go on");
         assert_eq!(found.unread.len(), 1);
         assert_eq!(found.slow_touched, Some(Bytes::ZERO));
