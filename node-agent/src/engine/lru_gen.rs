@@ -339,3 +339,32 @@ fn generations(generations: &[Generation]) -> Vec<tiering::Generation> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::fixture::{cgroup, ground, write};
+
+    #[test]
+    fn memory_is_listed_where_all_leaves_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let generations = "memcg 7 /pod/a\n node 0\n 0 9000 3 0\n 1 9000 5 0\n";
+        let files = ["a", "b"].map(|leaf| format!("cgroup/pod/{leaf}/cgroup.procs"));
+        write(dir.path(), &[("debug/lru_gen", generations), (&files[0], ""), (&files[1], "")]);
+        let ground = ground(dir.path());
+        let mut engine = LruGenEngine {
+            syntax: AnonSyntax::Max,
+            before: LruGen::default(),
+            after: LruGen::default(),
+            places: HashMap::new(),
+        };
+        let (a, b) = (cgroup(dir.path(), "/pod/a"), cgroup(dir.path(), "/pod/b"));
+        let mut listed = |leaves: &[Cgroup]| {
+            let found = engine.look(&ground, &[Look { leaves, walk: false }], Duration::ZERO).unwrap();
+            found.into_iter().next().unwrap().listed
+        };
+        let leaves = [a, b];
+        assert_eq!(listed(&leaves[..1]), Some(BTreeMap::from([(NodeId(0), bytes(8))])));
+        assert_eq!(listed(&leaves), None, "what of b's memory changes is not seen");
+    }
+}

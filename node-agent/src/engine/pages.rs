@@ -429,7 +429,11 @@ fn everything(ground: &Ground, leaves: &[Cgroup]) -> Result<Vec<Mapping>, Engine
     let none = Instant::default();
     let mut all = Vec::new();
     for leaf in leaves {
-        for pid in leaf.read_cgroup_procs()? {
+        let pids = match leaf.read_cgroup_procs() {
+            Err(error) if error.is_gone() => continue,
+            pids => pids?,
+        };
+        for pid in pids {
             let proc = &ground.roots.proc;
             let (process, mappings) = match Process::of(proc, pid)
                 .and_then(|process| Ok((process, read_mappings(proc, pid)?)))
@@ -517,7 +521,7 @@ mod tests {
     use super::*;
     use crate::engine::fixture::{cgroup, ground, write};
 
-    /// An idle process with one mapping of 16 KiB, 4 pages on node 0 and 1 on node 1.
+    /// An idle process with one mapping of 4 pages, 3 of them on node 0 and 1 on node 1.
     fn process(dir: &Path, pid: i32) {
         let file = |name: &str| format!("proc/{pid}/{name}");
         let smaps = "10000-14000 rw-p 00000000 00:00 0 \nReferenced: 0 kB\nVmFlags: rd wr \n";
