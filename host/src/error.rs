@@ -63,6 +63,12 @@ impl Error {
         }
     }
 
+    /// Wraps an errno about a file of the whole host. That it is not there says nothing of any cgroup or process, so it never
+    /// becomes [`Error::Gone`], which callers pass over.
+    pub fn io_of_host(path: &Path, op: &'static str, source: impl Into<io::Error>) -> Self {
+        Self::Io { path: path.to_owned(), op, source: source.into() }
+    }
+
     /// A line (counted from 1) that did not parse.
     #[must_use]
     pub fn malformed(path: &Path, line: usize, content: &str) -> Self {

@@ -25,7 +25,7 @@ pub struct Generation {
     pub file_pages: u64,
 }
 
-/// The generations of all cgroups or some, as of one reading. Reuse one value for many readings: it keeps its memory.
+/// The generations of all cgroups or some, as of one reading, but for those whose path is not UTF-8. Reuse one value for many readings: it keeps its memory.
 #[derive(Debug, Clone, Default)]
 pub struct LruGen {
     paths: String,
@@ -113,7 +113,7 @@ impl LruGen {
     }
 
     fn read(&mut self, path: &Path, wanted: impl FnMut(u64, &str) -> bool) -> Result<()> {
-        let file = File::open(path).map_err(|source| Error::io(path, "open", source))?;
+        let file = File::open(path).map_err(|source| Error::io_of_host(path, "open", source))?;
         self.parse(BufReader::with_capacity(1 << 16, file), path, wanted)
     }
 
@@ -130,8 +130,9 @@ impl LruGen {
         let mut keep = false;
         for number in 1.. {
             line.clear();
-            let read =
-                reader.read_until(b'\n', &mut line).map_err(|source| Error::io(path, "read", source))?;
+            let read = reader
+                .read_until(b'\n', &mut line)
+                .map_err(|source| Error::io_of_host(path, "read", source))?;
             if read == 0 {
                 break;
             }
@@ -151,11 +152,13 @@ impl LruGen {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         if let Some(rest) = line.strip_prefix(b"memcg") {
             // The path is all that follows the id and one space, spaces included.
-            let rest = std::str::from_utf8(rest).ok()?.trim_start_matches(' ');
-            let (id, path) = rest.split_once(' ')?;
-            let id = id.parse().ok()?;
-            *keep = wanted(id, path);
-            if *keep {
+            let rest = rest.trim_ascii_start();
+            let space = rest.iter().position(|byte| *byte == b' ')?;
+            let id = std::str::from_utf8(&rest[..space]).ok()?.parse().ok()?;
+            // Whoever may make a cgroup may give it a name that is no text. Two such names may look alike, so it is left out.
+            let path = std::str::from_utf8(&rest[space + 1..]).ok().filter(|path| wanted(id, path));
+            *keep = path.is_some();
+            if let Some(path) = path {
                 self.paths.push_str(path);
                 let (path_end, nodes_end) = (self.paths.len(), self.nodes.len());
                 self.memcgs.push(MemcgSpan { id, path_end, nodes_end });
@@ -334,7 +337,7 @@ pub fn write_lru_gen(
         Some(libc::ERANGE) => Ok(LruGenWritten::NoFreeGeneration),
         Some(libc::EINVAL) => Ok(LruGenWritten::Stale),
         Some(libc::EINTR) => Ok(LruGenWritten::Interrupted),
-        _ => Err(Error::io(&path, "write", source)),
+        _ => Err(Error::io_of_host(&path, "write", source)),
     }
 }
 
@@ -476,6 +479,31 @@ memcg    28 /pod with space
         ] {
             let error = read(text, |_, _| true).unwrap_err().to_string();
             assert!(error.contains(&format!("lru_gen:{line}: ")), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_cgroup_whose_name_is_no_text_hides_no_other() {
+        let (dir, roots) = tree(&[("debug/x", "")]);
+        let text = [b"memcg 7 /a\xff\n node 0\n 0 9 1 2\n".as_slice(), POD.as_bytes()].concat();
+        std::fs::write(dir.path().join("debug/lru_gen"), text).unwrap();
+        let mut all = LruGen::default();
+        read_lru_gen(&roots.debugfs, &mut all).unwrap();
+        assert_eq!(all.memcgs().map(|memcg| memcg.path()).collect::<Vec<_>>(), ["/", "/pod with space"]);
+        assert_eq!(all.memcg("/").unwrap().node(0).len(), 4);
+    }
+
+    #[test]
+    fn a_debugfs_that_is_unmounted_is_no_cgroup_that_is_gone() {
+        let (_dir, roots) = tree(&[("debug/x", "")]);
+        let age =
+            LruGenCommand::Age { id: 1, node: 0, max_seq: 3, swappiness: Swappiness::Anon, force_scan: true };
+        let errors = [
+            read_lru_gen(&roots.debugfs, &mut LruGen::default()).unwrap_err(),
+            write_lru_gen(&roots.debugfs, AnonSyntax::Max, &[age]).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!((error.is_gone(), error.errno()), (false, Some(libc::ENOENT)), "{error}");
         }
     }
 

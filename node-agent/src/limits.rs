@@ -202,7 +202,7 @@ pub fn step_tiers(
     node: &NodeMemory,
     state: &mut State,
     managed: &mut Managed,
-    movers: Movers<'_>,
+    mut movers: Movers<'_>,
     now: Instant,
 ) -> Result<(Progress, Option<Relocated>, Vec<Restored>), LimitError> {
     const FILE: ControlFile = ControlFile::CpusetMems;
@@ -213,12 +213,12 @@ pub fn step_tiers(
         if !standing_down {
             managed.clear_condition("TiersAllowed");
         }
-        managed.end_relocation();
+        end_relocation(managed, &mut movers);
         return settled(release(root, state, managed, FILE)?);
     }
     if is_shared(managed) {
         managed.set_condition(shared_condition("TiersAllowed", FILE));
-        managed.end_relocation();
+        end_relocation(managed, &mut movers);
         return settled(release(root, state, managed, FILE)?);
     }
     let named = nodes_of(ground, allowed);
@@ -236,7 +236,13 @@ pub fn step_tiers(
         });
         return settled(Vec::new());
     };
+    // Of a host that was not looked at yet, nothing can be said, least of all that it has no room.
+    if !node.is_known() {
+        return Ok((Progress::Waiting, None, Vec::new()));
+    }
     let placement = placement(ground, node, managed, movers.pages.is_some() || movers.engine.is_some())?;
+    // The first step may come before the first sample.
+    managed.allowed.clone_from(&placement.allowed);
     let before = managed.after_step.take();
     let step = match parent {
         Some(parent) if wanted.is_empty() && !named.is_empty() => {
@@ -246,7 +252,7 @@ pub fn step_tiers(
     };
     match step {
         retier::Step::Settled => {
-            managed.end_relocation();
+            end_relocation(managed, &mut movers);
             condition(managed, true, "Settled", format!("cpuset.mems is {wanted}"));
             settled(Vec::new())
         }
@@ -255,7 +261,7 @@ pub fn step_tiers(
             if condition(managed, false, "Refused", message.clone()) {
                 tracing::warn!(cgroup = %managed.cgroup.path(), pod = managed.pod_name(), wanted = %wanted, "tiers refused: {message}");
             }
-            managed.end_relocation();
+            end_relocation(managed, &mut movers);
             Ok((Progress::Waiting, None, release(root, state, managed, FILE)?))
         }
         retier::Step::Widen(set) | retier::Step::Narrow(set) => {
@@ -265,6 +271,9 @@ pub fn step_tiers(
             cgroup.write_cpuset_mems(&mems)?;
             tracing::info!(cgroup = %cgroup.path(), pod = managed.pod_name(), mems = %set, "cpuset.mems set");
             managed.allowed = set;
+            if let Some(pages) = movers.pages {
+                pages.end_relocation(cgroup.id());
+            }
             managed.after_step = Some(placement.resident);
             Ok((Progress::Stepping, None, Vec::new()))
         }
@@ -309,14 +318,19 @@ fn relocate(
         age: Duration::ZERO,
         budget: movers.budget,
     };
-    let (by, moved) = match (movers.pages, movers.engine) {
-        (Some(pages), _) => ("pages", pages.relocate(ground, order, from, to)?),
-        (None, Some(engine)) if down && !engine.swaps_out(ground, root, order.cgroup) => {
-            (engine.name(), engine.demote(ground, state, order, now)?)
+    let (by, moved, stuck) = match (movers.pages, movers.engine) {
+        (Some(pages), _) => {
+            let step = pages.relocate(ground, order, from, to, now)?;
+            ("pages", step.moved, step.stuck)
         }
-        _ => ("none", Moved::default()),
+        (None, Some(engine)) if down && !engine.swaps_out(ground, root, order.cgroup) => {
+            let moved = engine.demote(ground, state, order, now)?;
+            let stuck = moved.bytes.is_zero();
+            (engine.name(), moved, stuck)
+        }
+        _ => ("none", Moved::default(), true),
     };
-    managed.relocation_stuck = moved.bytes.is_zero();
+    managed.relocation_stuck = stuck;
     Ok(Some(if down {
         managed.note_demoted(None, &moved, now);
         Relocated::Down(by, moved.bytes)
@@ -324,6 +338,14 @@ fn relocate(
         managed.note_promoted(&moved, now);
         Relocated::Up(moved.bytes)
     }))
+}
+
+/// Forgets a change of tiers that is done or given up.
+fn end_relocation(managed: &mut Managed, movers: &mut Movers<'_>) {
+    managed.end_relocation();
+    if let Some(pages) = &mut movers.pages {
+        pages.end_relocation(managed.cgroup.id());
+    }
 }
 
 /// What came from other nodes to `nodes` between two readings; neither what was allocated there nor what was freed elsewhere.

@@ -74,6 +74,12 @@ impl NodeMemory {
         Ok(())
     }
 
+    /// Whether it was read at all.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.watermarks_read.is_some()
+    }
+
     /// Free bytes for any allocation above the high watermark, less a reserve of 1/64 of the node: allocations of others
     /// go on while we move, and a move that finds no room makes cold pages young again.
     #[must_use]

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::file;
 
 /// Pages by node of each mapping that has any, by the mapping's first address. The kernel walks the page tables for it.
 ///
 /// Counts are of base pages, huge pages included, except for hugetlb mappings, which count whole ones.
 pub fn read_numa_maps(proc: &Path, pid: i32) -> Result<BTreeMap<u64, BTreeMap<u32, u64>>> {
     let path = proc.join(pid.to_string()).join("numa_maps");
-    numa_maps(&file::read(&path)?, &path)
+    let bytes = std::fs::read(&path).map_err(|source| Error::io(&path, "read", source))?;
+    // File names are any bytes.
+    numa_maps(&String::from_utf8_lossy(&bytes), &path)
 }
 
 /// The text of `numa_maps`: `7f00000000 default anon=3 dirty=3 N0=1 N1=2 kernelpagesize_kB=4`.
@@ -50,6 +51,19 @@ mod tests {
         let maps = numa_maps(text, Path::new("numa_maps")).unwrap();
         assert_eq!(maps.len(), 2);
         assert_eq!(maps[&0x7f00_0000_0000], BTreeMap::from([(0, 12), (1, 500)]));
+    }
+
+    #[test]
+    fn a_file_name_may_be_any_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("7")).unwrap();
+        let text = b"7f00 default file=/tmp/\xff\xfe mapped=1 N0=1\n8000 default anon=2 N1=2\n";
+        std::fs::write(dir.path().join("7/numa_maps"), text).unwrap();
+        let maps = read_numa_maps(dir.path(), 7).unwrap();
+        assert_eq!(
+            maps,
+            BTreeMap::from([(0x7f00, BTreeMap::from([(0, 1)])), (0x8000, BTreeMap::from([(1, 2)]))])
+        );
     }
 
     #[test]

@@ -108,17 +108,28 @@ impl Agent {
             .collect();
         let found = match &mut self.engine {
             Some(engine) => engine.look(&self.ground, &looks, ROUND_BUDGET, now),
-            None => Ok(looks.iter().map(|_| Found::default()).collect()),
+            None => Ok(looks.iter().map(|_| Ok(Found::default())).collect()),
         };
         drop(looks);
         let found = found.unwrap_or_else(|error| {
-            if !error.is_gone() {
-                self.note_error("look", &error);
-            }
-            known.iter().map(|_| Found::default()).collect()
+            self.note_error("look", &error);
+            known.iter().map(|_| Ok(Found::default())).collect()
         });
         for (id, found) in known.into_iter().zip(found) {
+            let found = found.unwrap_or_else(|error| {
+                if !error.is_gone() {
+                    self.note_error("look", &error);
+                }
+                Found::default()
+            });
             let Some(managed) = self.managed.get_mut(&id) else { continue };
+            if let Some(error) = found.unread.first() {
+                let (path, pod, processes) = (managed.cgroup.path(), managed.pod_name(), found.unread.len());
+                tracing::warn!(cgroup = %path, pod, processes, %error, "processes can't be looked at; nothing of them is moved");
+            }
+            for error in &found.unread {
+                *self.totals.write_errors.entry(("look", errno_name(error.errno()))).or_default() += 1;
+            }
             if found.slow_touched.is_some() || self.engine.is_none() {
                 let scan = self
                     .engine
@@ -415,9 +426,11 @@ impl Agent {
     }
 
     fn publish(&mut self, looked_at: &[CgroupId], began: Clock) {
-        if let Some(Engine::Pages(pages)) = &mut self.engine
-            && !looked_at.is_empty()
-        {
+        let pages = match &mut self.engine {
+            Some(Engine::Pages(pages)) => Some(&mut **pages),
+            _ => self.mover.as_mut(),
+        };
+        if let Some(pages) = pages.filter(|_| !looked_at.is_empty()) {
             let leaves =
                 self.managed.values().flat_map(|managed| &managed.leaves).map(host::cgroup::Cgroup::id);
             let managed: HashSet<CgroupId> = self.managed.keys().copied().chain(leaves).collect();

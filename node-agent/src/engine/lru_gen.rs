@@ -127,12 +127,16 @@ impl LruGenEngine {
                 // Leaves that the kernel does not list hold nothing.
                 slow_touched: (*walked || (look.walk && began.elapsed() < budget)).then_some(Bytes::ZERO),
                 listed: Some(BTreeMap::new()),
+                unread: Vec::new(),
             })
             .collect();
         self.places.clear();
+        let mut leaves_listed = vec![0; looks.len()];
         for (place, memcg) in self.after.memcgs().enumerate() {
             self.places.insert(memcg.path().to_owned(), place);
-            let Found { ages, listed: Some(listed), .. } = &mut found[owner[memcg.path()]] else { continue };
+            let index = owner[memcg.path()];
+            leaves_listed[index] += 1;
+            let Found { ages, listed: Some(listed), .. } = &mut found[index] else { continue };
             for (node, listing) in memcg.nodes() {
                 let node = NodeId(node);
                 let pages = listing.iter().map(|generation| generation.anon_pages).sum();
@@ -140,6 +144,12 @@ impl LruGenEngine {
                 if ground.fast.contains(node) {
                     ages.extend(AgeHistogram::of_generations(&generations(listing)));
                 }
+            }
+        }
+        for ((found, look), leaves) in found.iter_mut().zip(looks).zip(leaves_listed) {
+            // Charged to a cgroup above, or its name is no text: what its memory does is not seen here.
+            if leaves < look.leaves.len() {
+                found.listed = None;
             }
         }
         if any_walked {
@@ -328,4 +338,33 @@ fn generations(generations: &[Generation]) -> Vec<tiering::Generation> {
             file: bytes(generation.file_pages),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::fixture::{cgroup, ground, write};
+
+    #[test]
+    fn memory_is_listed_where_all_leaves_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let generations = "memcg 7 /pod/a\n node 0\n 0 9000 3 0\n 1 9000 5 0\n";
+        let files = ["a", "b"].map(|leaf| format!("cgroup/pod/{leaf}/cgroup.procs"));
+        write(dir.path(), &[("debug/lru_gen", generations), (&files[0], ""), (&files[1], "")]);
+        let ground = ground(dir.path());
+        let mut engine = LruGenEngine {
+            syntax: AnonSyntax::Max,
+            before: LruGen::default(),
+            after: LruGen::default(),
+            places: HashMap::new(),
+        };
+        let (a, b) = (cgroup(dir.path(), "/pod/a"), cgroup(dir.path(), "/pod/b"));
+        let mut listed = |leaves: &[Cgroup]| {
+            let found = engine.look(&ground, &[Look { leaves, walk: false }], Duration::ZERO).unwrap();
+            found.into_iter().next().unwrap().listed
+        };
+        let leaves = [a, b];
+        assert_eq!(listed(&leaves[..1]), Some(BTreeMap::from([(NodeId(0), bytes(8))])));
+        assert_eq!(listed(&leaves), None, "what of b's memory changes is not seen");
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! docs/engines.md says which engine guarantees what on which kernel.
 
+#[cfg(test)]
+pub(crate) mod fixture;
 mod lru_gen;
 mod pages;
 mod reclaim;
@@ -55,12 +57,14 @@ pub struct Found {
     /// Anonymous and shared memory on the kernel's lists by node, where the engine comes to know it anyway. While it does
     /// not change, `memory.numa_stat` is not worth its price.
     pub listed: Option<BTreeMap<NodeId, Bytes>>,
+    /// Why single processes could not be looked at. Nothing is known of them.
+    pub unread: Vec<EngineError>,
 }
 
 /// What an engine is asked to move.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<'a> {
-    /// The managed cgroup: where the moves are verified.
+    /// The managed cgroup, with what is apart in it.
     pub cgroup: &'a Cgroup,
     /// The cgroups that its memory is charged to.
     pub leaves: &'a [Cgroup],
@@ -182,22 +186,26 @@ impl Engine {
         }
     }
 
-    /// What is known of each cgroup, in their order. No walk is begun after `budget`.
+    /// What is known of each cgroup, in their order: one that can't be looked at hides no other. No walk is begun after
+    /// `budget`.
+    ///
+    /// # Errors
+    /// What is read once for all of them can't be read.
     pub fn look(
         &mut self,
         ground: &Ground,
         looks: &[Look<'_>],
         budget: Duration,
         now: Instant,
-    ) -> Result<Vec<Found>, EngineError> {
+    ) -> Result<Vec<Result<Found, EngineError>>, EngineError> {
         if looks.is_empty() {
             return Ok(Vec::new());
         }
-        match self {
-            Self::LruGen(engine) => engine.look(ground, looks, budget),
-            Self::Pages(engine) => looks.iter().map(|look| engine.look(ground, look, now)).collect(),
+        Ok(match self {
+            Self::LruGen(engine) => engine.look(ground, looks, budget)?.into_iter().map(Ok).collect(),
+            Self::Pages(engine) => engine.look(ground, looks, budget, now),
             Self::Reclaim(engine) => looks.iter().map(|look| engine.look(ground, look)).collect(),
-        }
+        })
     }
 
     /// Whether moving memory of this cgroup down would also swap out what is down already. What can't be read counts as so.

@@ -8,11 +8,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use host::cgroup::Cgroup;
 use host::probe::ProbeReport;
 use host::reclaim::{ReclaimSwappiness, ReclaimSyntax, write_memory_reclaim};
-use tiering::{Bytes, DemotionSupport};
+use tiering::{Bytes, DemotionSupport, NodeSet};
 
-use super::{EngineError, Found, Ground, Look, Moved, Order, anon_on, targets_allowed};
+use super::{EngineError, Found, Ground, Look, Moved, Order, targets_allowed};
 use crate::state::State;
 use crate::tunables::DemotionWindow;
 use std::os::fd::AsFd as _;
@@ -50,44 +51,141 @@ impl ReclaimEngine {
     pub fn look(&self, ground: &Ground, look: &Look<'_>) -> Result<Found, EngineError> {
         let (mut fast, mut inactive) = (Bytes::ZERO, Bytes::ZERO);
         for leaf in look.leaves {
-            let Some(stat) = leaf.read_memory_numa_stat()? else { continue };
-            let on_fast = |map: &BTreeMap<u32, u64>| {
-                ground
-                    .fast
-                    .iter()
-                    .filter_map(|node| map.get(&node.0))
-                    .map(|bytes| Bytes(*bytes))
-                    .sum::<Bytes>()
-            };
-            fast += on_fast(&stat.anon);
-            inactive += on_fast(&stat.inactive_anon);
+            let split = split(ground, leaf)?;
+            fast += split.fast;
+            inactive += split.fast_inactive;
         }
         let offered = if look.walk { inactive.min(Bytes(fast.0 / PROBE_PART)) } else { Bytes::ZERO };
         Ok(Found {
             ages: vec![(Duration::MAX, offered), (Duration::ZERO, fast - offered)],
             slow_touched: look.walk.then_some(Bytes::ZERO),
-            listed: None,
+            ..Found::default()
         })
     }
 
-    /// Asks for what is wanted in steps.
+    /// Asks for what is wanted in steps, of each leaf as much as its part of the memory on fast nodes. The cgroup as a whole is not
+    /// asked: the kernel would take from what is apart in it, too.
     pub fn demote(&self, ground: &Ground, state: &mut State, order: Order<'_>) -> Result<Moved, EngineError> {
         if !targets_allowed(ground, order.allowed) {
             return Ok(Moved { bytes: Bytes::ZERO, failed: BTreeMap::from([("target_not_allowed", 1)]) });
         }
         let began = std::time::Instant::now();
-        let before = anon_on(order.cgroup, &ground.slow)?;
+        let mut shares = shares(ground, order)?;
+        // Where time runs out, the most was asked for.
+        shares.sort_by_key(|share| std::cmp::Reverse(share.bytes));
         let window = DemotionWindow::open(&ground.roots, state)?;
         let mut asked = Bytes::ZERO;
-        while asked < order.bytes && began.elapsed() < order.budget {
-            let step = STEP.min(order.bytes - asked);
-            write_memory_reclaim(order.cgroup.as_fd(), step.0, self.swappiness)?;
-            asked += step;
+        for share in &shares {
+            let mut left = share.bytes;
+            while !left.is_zero() && began.elapsed() < order.budget {
+                let step = STEP.min(left);
+                match write_memory_reclaim(share.leaf.as_fd(), step.0, self.swappiness) {
+                    Err(error) if error.is_gone() => break,
+                    reclaimed => drop(reclaimed?),
+                }
+                asked += step;
+                left -= step;
+            }
         }
         drop(window);
-        let bytes = anon_on(order.cgroup, &ground.slow)? - before;
+        let mut bytes = Bytes::ZERO;
+        for share in &shares {
+            bytes += split(ground, share.leaf)?.slow - share.before;
+        }
         let stayed = (asked - bytes).0 / host::pages::page_size();
         let failed = if stayed > 0 { BTreeMap::from([("stayed", stayed)]) } else { BTreeMap::new() };
         Ok(Moved { bytes, failed })
+    }
+}
+
+/// Anonymous memory of a leaf.
+#[derive(Clone, Copy, Debug, Default)]
+struct Split {
+    fast: Bytes,
+    fast_inactive: Bytes,
+    slow: Bytes,
+}
+
+/// Where the memory of a leaf is: nowhere once it is gone, or where it is charged to a cgroup above.
+fn split(ground: &Ground, leaf: &Cgroup) -> host::Result<Split> {
+    let stat = match leaf.read_memory_numa_stat() {
+        Err(error) if error.is_gone() => None,
+        stat => stat?,
+    };
+    let Some(stat) = stat else { return Ok(Split::default()) };
+    let on = |nodes: &NodeSet, map: &BTreeMap<u32, u64>| {
+        nodes.iter().filter_map(|node| map.get(&node.0)).map(|bytes| Bytes(*bytes)).sum()
+    };
+    Ok(Split {
+        fast: on(&ground.fast, &stat.anon),
+        fast_inactive: on(&ground.fast, &stat.inactive_anon),
+        slow: on(&ground.slow, &stat.anon),
+    })
+}
+
+/// What is asked of one leaf.
+#[derive(Clone, Copy, Debug)]
+struct Share<'a> {
+    leaf: &'a Cgroup,
+    bytes: Bytes,
+    /// On slow nodes before.
+    before: Bytes,
+}
+
+/// What is asked for, by what each leaf has on fast nodes.
+fn shares<'a>(ground: &Ground, order: Order<'a>) -> host::Result<Vec<Share<'a>>> {
+    let mut splits = Vec::new();
+    for leaf in order.leaves {
+        splits.push((leaf, split(ground, leaf)?));
+    }
+    let mut fast: Bytes = splits.iter().map(|(_, split)| split.fast).sum();
+    let mut left = order.bytes;
+    let share = |(leaf, split): (&'a Cgroup, Split)| {
+        let bytes = u128::from(left.0) * u128::from(split.fast.0) / u128::from(fast.0.max(1));
+        let bytes = Bytes(u64::try_from(bytes).unwrap_or(u64::MAX));
+        left -= bytes;
+        fast -= split.fast;
+        Share { leaf, bytes, before: split.slow }
+    };
+    Ok(splits.into_iter().map(share).filter(|share| !share.bytes.is_zero()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::fixture::{cgroup, ground, write};
+
+    #[test]
+    fn each_leaf_is_asked_for_its_part_and_the_cgroup_for_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let leaf = |name: &str, fast: u64| {
+            let file = |file: &str| format!("cgroup/pod/{name}/{file}");
+            let stat = format!("anon N0={} N1=0\n", fast << 20);
+            write(dir.path(), &[(&file("memory.numa_stat"), &stat), (&file("memory.reclaim"), "")]);
+            cgroup(dir.path(), &format!("/pod/{name}"))
+        };
+        let leaves = [leaf("a", 30), leaf("b", 10), leaf("c", 0)];
+        leaf("apart", 100);
+        write(
+            dir.path(),
+            &[("cgroup/pod/memory.reclaim", ""), ("sys/kernel/mm/numa/demotion_enabled", "true\n")],
+        );
+        let (pod, ground) = (cgroup(dir.path(), "/pod"), ground(dir.path()));
+        let mut state = State::open(&dir.path().join("state"), "boot").unwrap();
+        let order = Order {
+            cgroup: &pod,
+            leaves: &leaves,
+            allowed: ground.tiers.nodes(),
+            bytes: Bytes::mib(8),
+            age: Duration::ZERO,
+            budget: Duration::from_mins(1),
+        };
+        let engine = ReclaimEngine { swappiness: ReclaimSwappiness::Default };
+        engine.demote(&ground, &mut state, order).unwrap();
+        let asked = ["a/", "b/", "c/", "apart/", ""].map(|place| {
+            let path = dir.path().join(format!("cgroup/pod/{place}memory.reclaim"));
+            std::fs::read_to_string(path).unwrap()
+        });
+        assert_eq!(asked, [&(6_u64 << 20).to_string(), &(2_u64 << 20).to_string(), "", "", ""]);
     }
 }

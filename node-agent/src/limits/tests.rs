@@ -1,9 +1,12 @@
 use std::path::Path;
 
 use host::cgroup::{CgroupPath, CgroupRoot};
-use tiering::Policy;
+use host::probe::{Feature, ProbeReport, ProbeRow};
+use host::reclaim::ReclaimSyntax;
+use tiering::{EngineChoice, Policy};
 
 use super::*;
+use crate::engine::fixture::{cgroup, ground, write};
 
 const MIB: u64 = 1 << 20;
 
@@ -87,4 +90,77 @@ fn what_another_moved_up_is_told_from_what_was_allocated_or_freed() {
     check((10, 50), (10, 20), 0);
     check((10, 50), (15, 20), 5);
     check((40, 20), (10, 50), 0);
+}
+
+/// The cgroup `/pod` with 64 MiB on node 0 that may use both nodes, its policy that it uses the slow one alone, and an engine
+/// that moves down.
+fn retiered(dir: &Path) -> (CgroupRoot, Ground, State, Managed, Engine) {
+    write(
+        dir,
+        &[
+            ("cgroup/pod/cgroup.procs", ""),
+            ("cgroup/pod/cpuset.mems", "0-1\n"),
+            ("cgroup/pod/cpuset.mems.effective", "0-1\n"),
+            (
+                "cgroup/pod/memory.numa_stat",
+                "anon N0=67108864 N1=0\nfile N0=0 N1=0\ninactive_anon N0=67108864 N1=0\n",
+            ),
+            ("cgroup/pod/memory.reclaim", ""),
+            ("sys/kernel/mm/numa/demotion_enabled", "true\n"),
+            ("sys/devices/system/node/has_normal_memory", "0-1\n"),
+            ("sys/devices/system/node/node0/meminfo", MEMINFO),
+            ("sys/devices/system/node/node1/meminfo", MEMINFO),
+            ("proc/zoneinfo", ZONES),
+        ],
+    );
+    let ground = ground(dir);
+    let available = |feature| ProbeRow {
+        feature,
+        state: host::probe::State::Available,
+        detail: String::new(),
+        remedy: None,
+    };
+    let probe = ProbeReport {
+        rows: [Feature::Tiers, Feature::Reclaim, Feature::Demotion].map(available).into(),
+        lru_gen_syntax: None,
+        reclaim_syntax: Some(ReclaimSyntax::Max),
+    };
+    let engine = Engine::choose(EngineChoice::Reclaim, &probe, &ground).unwrap();
+    let root = CgroupRoot::open_unchecked(dir.join("cgroup")).unwrap();
+    let state = State::open(&dir.join("state"), "boot").unwrap();
+    let policy = Policy { tiers: vec![TierRef::Rank(1)], ..Policy::default() };
+    let managed = Managed::new(cgroup(dir, "/pod"), "slow", policy, Duration::ZERO, Instant::default());
+    (root, ground, state, managed, engine)
+}
+
+const ZONES: &str = "Node 0, zone Normal\n  pages free 131072\nNode 1, zone Normal\n  pages free 131072\n";
+const MEMINFO: &str = "Node 0 MemTotal: 1048576 kB\nNode 0 MemFree: 524288 kB\n";
+
+#[test]
+fn the_first_step_of_a_change_of_tiers_moves_before_any_sample() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, ground, mut state, mut managed, mut engine) = retiered(dir.path());
+    let mut node = NodeMemory::default();
+    node.read(&ground.roots, &ground.tiers, Instant::default()).unwrap();
+    let movers = Movers { engine: Some(&mut engine), pages: None, budget: Duration::from_secs(1) };
+    let step =
+        step_tiers(&root, &ground, &node, &mut state, &mut managed, movers, Instant::default()).unwrap();
+    assert!(matches!(step, (Progress::Stepping, Some(Relocated::Down("reclaim", _)), _)), "{step:?}");
+    assert_eq!(managed.allowed, *ground.tiers.nodes(), "what the engine may move between");
+    assert_eq!(std::fs::read_to_string(dir.path().join("cgroup/pod/cpuset.mems")).unwrap(), "0-1\n");
+}
+
+#[test]
+fn a_change_of_tiers_waits_until_the_memory_of_the_nodes_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, ground, mut state, mut managed, mut engine) = retiered(dir.path());
+    let id = managed.cgroup.id();
+    state.will_write_file(id, managed.cgroup.path(), ControlFile::CpusetMems, "", "0-1").unwrap();
+    let movers = Movers { engine: Some(&mut engine), pages: None, budget: Duration::from_secs(1) };
+    let node = NodeMemory::default();
+    let step =
+        step_tiers(&root, &ground, &node, &mut state, &mut managed, movers, Instant::default()).unwrap();
+    assert!(matches!(step, (Progress::Waiting, None, _)), "{step:?}");
+    assert!(state.file(id, ControlFile::CpusetMems).is_some(), "what an agent before set stays");
+    assert_eq!(std::fs::read_to_string(dir.path().join("cgroup/pod/cpuset.mems")).unwrap(), "0-1\n");
 }
