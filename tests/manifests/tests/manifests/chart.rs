@@ -1,5 +1,6 @@
 //! The chart as a whole: it renders for every file of values in `ci/`, and gives each pod no more rights than its mode says.
 
+use clap::Parser as _;
 use manifest_tests::{helm_template, root, run};
 use serde_json::{Value, json};
 
@@ -47,6 +48,30 @@ fn every_object_says_whose_it_is() {
             }
         }
     }
+}
+
+#[test]
+fn every_container_is_started_with_what_its_program_takes() {
+    let mut started = 0;
+    for values in values_files() {
+        for document in helm_template(&["--values", &values]).unwrap() {
+            let pod = &document["spec"]["template"]["spec"];
+            for kind in ["initContainers", "containers"] {
+                for container in pod[kind].as_array().into_iter().flatten() {
+                    let arguments =
+                        container["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap());
+                    let line = std::iter::once("program").chain(arguments);
+                    let refused = match document["kind"].as_str() {
+                        Some("DaemonSet") => node_agent::args::Args::try_parse_from(line).err(),
+                        _ => controller::args::Args::try_parse_from(line).err(),
+                    };
+                    assert!(refused.is_none(), "{} of {values}: {}", container["name"], refused.unwrap());
+                    started += 1;
+                }
+            }
+        }
+    }
+    assert!(started > values_files().len() * 2, "the chart has changed shape");
 }
 
 /// Names of the host paths that the agent's containers mount, with a star for those that they may write.
