@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use manifest_tests::{parse, root, run};
+use manifest_tests::{helm_template, parse, root, run};
 use serde_json::Value;
 
 use crate::metrics;
@@ -151,4 +151,14 @@ fn every_alert_fires_when_it_should_and_is_silent_when_not() {
         assert_eq!(shown, BTreeSet::from([false, true]), "{} is not tested both ways", name(&alert));
     }
     assert!(shown.is_empty(), "tests of no alert: {shown:?}");
+}
+
+#[test]
+fn an_alert_about_the_daemonset_has_its_name_whatever_the_release_is_called() {
+    let names = ["--set", "monitoring.alerts=true,fullnameOverride=memory-tiering"];
+    let documents = helm_template(&names).unwrap();
+    let rules = documents.iter().find(|document| document["kind"] == "PrometheusRule").unwrap().to_string();
+    let daemonset = documents.iter().find(|document| document["kind"] == "DaemonSet").unwrap();
+    let name = daemonset["metadata"]["name"].as_str().unwrap();
+    assert!(rules.contains(&format!("number_unavailable{{daemonset=\\\"{name}\\\"}}")), "{rules}");
 }
