@@ -50,7 +50,8 @@ fn said(error: &Error) -> String {
     }
 }
 
-const AS_ROOT: &str = "run as root on the host, with CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH";
+const AS_ROOT: &str =
+    "run as root on the host, with CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH and CAP_DAC_OVERRIDE";
 const IN_HOSTS_NAMESPACE: &str = "in a container, with hostPID, CAP_SYS_ADMIN, and setns in the seccomp profile: the host's cgroup namespace";
 const MOUNT_DEBUGFS: &str =
     "mount -t debugfs none /sys/kernel/debug; in a container, mount the host's directory read-write";
