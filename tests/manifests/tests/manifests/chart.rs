@@ -1,7 +1,7 @@
 //! The chart as a whole: it renders for every file of values in `ci/`, and gives each pod no more rights than its mode says.
 
 use clap::Parser as _;
-use manifest_tests::{helm_template, root, run};
+use manifest_tests::{helm_template, parse, root, run};
 use serde_json::{Value, json};
 
 /// The one object of a kind and name.
@@ -140,6 +140,43 @@ fn the_agent_in_mode_reclaim_has_no_capability_and_sees_no_other_process() {
     assert_eq!(
         mounts(&pod),
         ["/run/thermocline*", "/sys/fs/cgroup*", "/sys/kernel/mm*", "/sys/devices", "/sys/bus"]
+    );
+}
+
+/// The pod that puts values of a node back by hand.
+pub(crate) fn restorer() -> Value {
+    let text = std::fs::read_to_string(root().join("deploy/restore/pod.yaml")).unwrap();
+    parse(&text).unwrap().remove(0)
+}
+
+#[test]
+fn the_pod_that_restores_is_the_agent_with_what_restoring_writes_and_no_more() {
+    let pod = restorer()["spec"].take();
+    let agent = agent(&[]);
+    let (restorer, agents) = (&pod["containers"][0], &agent["containers"][0]);
+    assert_eq!(restorer["image"], agents["image"]);
+    assert_eq!(restorer["args"], json!(["restore"]));
+    for variable in restorer["env"].as_array().unwrap() {
+        assert!(agents["env"].as_array().unwrap().contains(variable), "{variable}");
+    }
+    for volume in pod["volumes"].as_array().unwrap() {
+        assert!(agent["volumes"].as_array().unwrap().contains(volume), "{volume}");
+    }
+    for mount in restorer["volumeMounts"].as_array().unwrap() {
+        assert!(agents["volumeMounts"].as_array().unwrap().contains(mount), "{mount}");
+    }
+    let may =
+        |container: &Value| container["securityContext"]["capabilities"]["add"].as_array().unwrap().clone();
+    assert!(may(restorer).iter().all(|capability| may(agents).contains(capability)));
+    assert_eq!(
+        mounts(&pod),
+        [
+            "/run/thermocline*",
+            "/sys/fs/cgroup*",
+            "/sys/kernel/mm*",
+            "/proc",
+            "/proc/sys/kernel/numa_balancing*"
+        ]
     );
 }
 
