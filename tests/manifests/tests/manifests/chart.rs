@@ -74,6 +74,19 @@ fn every_container_is_started_with_what_its_program_takes() {
     assert!(started > values_files().len() * 2, "the chart has changed shape");
 }
 
+#[test]
+fn the_notes_name_no_policy_that_the_release_does_not_make() {
+    let check = |examples: bool| {
+        let value = format!("policies.examples={examples}");
+        let chart = ["install", "thermocline", "charts/thermocline", "--dry-run=client", "--set", &value];
+        let text = run("helm", chart).unwrap();
+        let (_, notes) = text.split_once("\nNOTES:\n").unwrap();
+        assert_eq!(notes.contains("batch"), examples, "{notes}");
+    };
+    check(true);
+    check(false);
+}
+
 /// Names of the host paths that the agent's containers mount, with a star for those that they may write.
 fn mounts(pod: &Value) -> Vec<String> {
     let paths: std::collections::BTreeMap<&str, &str> = pod["volumes"]
