@@ -16,7 +16,13 @@ Thermocline's objects are not installed";
 
 /// Assigns tiering policies to pods, and tells each node's agent.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "thermocline-controller", version, after_help = AFTER_HELP, max_term_width = 110)]
+#[command(
+    name = "thermocline-controller",
+    version,
+    after_help = AFTER_HELP,
+    max_term_width = 110,
+    args_override_self = true
+)]
 pub struct Args {
     /// Print what would be assigned, and end; writes nothing and needs no lease.
     #[arg(long)]
@@ -71,5 +77,13 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    /// The chart's `controller.extraArgs` come after what the chart sets.
+    #[test]
+    fn the_last_of_a_flag_given_twice_counts() {
+        let line = "thermocline-controller --log-level=info --default-policy=observe --log-level=debug --once --once --default-policy=x";
+        let args = Args::try_parse_from(line.split(' ')).unwrap();
+        assert_eq!((args.log_level.as_str(), args.default_policy.as_deref()), ("debug", Some("x")));
     }
 }

@@ -253,6 +253,8 @@ mod tests {
             "only of root's processes",
         );
         check(&[], Feature::ClearRefs, State::Missing, "run in the host's pid namespace");
+        check(&[], Feature::Cgroup2, State::Missing, "there is no ");
+        check(&[], Feature::Psi, State::Missing, "there is no ");
     }
 
     #[test]

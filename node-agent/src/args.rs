@@ -22,7 +22,13 @@ Exit codes: 0 success, 1 unexpected failure, 2 wrong arguments or invalid config
 
 /// Keeps cold anonymous memory of cgroups on slow memory and hot memory in DRAM.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "thermocline-agent", version, after_help = AFTER_HELP, max_term_width = 110)]
+#[command(
+    name = "thermocline-agent",
+    version,
+    after_help = AFTER_HELP,
+    max_term_width = 110,
+    args_override_self = true
+)]
 pub struct Args {
     /// Where the host is.
     #[command(flatten)]
@@ -249,6 +255,18 @@ mod tests {
         };
         check("thermocline-agent --cgroup-root /c --log-format json probe");
         check("thermocline-agent probe --cgroup-root /c --log-format json");
+    }
+
+    /// The chart's `agent.extraArgs` come after what the chart sets.
+    #[test]
+    fn the_last_of_a_flag_given_twice_counts() {
+        for line in [
+            "thermocline-agent run --kubernetes --kubernetes --log-level=info --log-level=debug",
+            "thermocline-agent --log-level=info run --status-interval=1s --status-interval=2s --kubernetes --log-level=debug",
+        ] {
+            let args = Args::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(args.log.log_level, "debug", "{line}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What each command does.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,8 +51,10 @@ pub fn dispatch(args: &Args, open: OpenRoot) -> Result<(), Failure> {
         Command::Run(run_args) => run(args, run_args, open),
         Command::Observe(observe_args) => observe(args, observe_args, open),
         Command::Restore(restore_args) => restore(args, restore_args, open),
-        Command::Check(check_args) => check::check(check_args, &args.host.cgroup_root),
-        Command::Probe(probe_args) => probe(&args.host, probe_args),
+        Command::Check(check_args) => {
+            check::check(check_args, &cgroup_mount(&args.host, open, CgroupRoot::find))
+        }
+        Command::Probe(probe_args) => probe(&args.host, probe_args, open),
         Command::Seccomp(seccomp_args) => seccomp(seccomp_args),
     }
 }
@@ -222,17 +224,23 @@ fn terminal_size() -> (usize, usize) {
 }
 
 fn restore(args: &Args, restore_args: &RestoreArgs, open: OpenRoot) -> Result<(), Failure> {
-    let root = prepare(&args.host, open)?;
-    let roots = roots(&args.host);
+    be_root()?;
+    put_back(&args.host, restore_args, open)
+}
+
+fn put_back(host_args: &HostArgs, restore_args: &RestoreArgs, open: OpenRoot) -> Result<(), Failure> {
+    let roots = roots(host_args);
     let mut state = State::open(&restore_args.state, &boot_id(&roots.proc)?)?;
-    let report = restore_all(&roots, &root, &mut state)?;
     let mut out = io::stdout().lock();
-    let mut failed = 0;
     let mut tell =
         |line: String| writeln!(out, "{line}").map_err(|error| Failure::from(anyhow::Error::from(error)));
-    if report.is_empty() {
-        tell("nothing to put back".to_owned())?;
+    // That is so on any host, whatever it lacks.
+    if state.is_empty() {
+        return tell("nothing to put back".to_owned());
     }
+    let root = prepare(host_args, open)?;
+    let report = restore_all(&roots, &root, &mut state)?;
+    let mut failed = 0;
     for Restored { what, original, outcome } in &report {
         let original = if original.is_empty() { "(inherited)" } else { original.as_str() };
         tell(match outcome {
@@ -263,9 +271,9 @@ fn seccomp(seccomp_args: &SeccompArgs) -> Result<(), Failure> {
     Ok(done?)
 }
 
-fn probe(host_args: &HostArgs, probe_args: &ProbeArgs) -> Result<(), Failure> {
+fn probe(host_args: &HostArgs, probe_args: &ProbeArgs, open: OpenRoot) -> Result<(), Failure> {
     let roots = roots(host_args);
-    let report = host::probe::run(&roots, &host_args.cgroup_root, Tries::All);
+    let report = host::probe::run(&roots, &cgroup_mount(host_args, open, CgroupRoot::find), Tries::All);
     let tiers = host::tiers::read_tier_facts(&roots.sys)
         .map_err(|error| error.to_string())
         .and_then(|facts| tier_map(&facts, &[]).map_err(|error| error.to_string()));
@@ -305,19 +313,29 @@ fn probe(host_args: &HostArgs, probe_args: &ProbeArgs) -> Result<(), Failure> {
     written.map_err(|error| anyhow::Error::from(error).into())
 }
 
+fn be_root() -> Result<(), Failure> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Failure::new(ExitCode::NotPermitted, "this user is not root"))
+}
+
+/// The hierarchy where the command line says, or where this host has it: beside cgroup v1 that is elsewhere.
+fn find_root(host_args: &HostArgs, open: OpenRoot, find: OpenRoot) -> host::Result<CgroupRoot> {
+    open(&host_args.cgroup_root).or_else(|error| find(&host_args.proc_root).map_err(|_| error))
+}
+
+/// Where that is, for what goes on without it.
+fn cgroup_mount(host_args: &HostArgs, open: OpenRoot, find: OpenRoot) -> PathBuf {
+    find_root(host_args, open, find)
+        .map_or_else(|_| host_args.cgroup_root.clone(), |root| root.mount().to_owned())
+}
+
 /// What `run`, `observe` and `restore` need of the host, checked in an order that names the first thing to mend.
 fn prepare(host_args: &HostArgs, open: OpenRoot) -> Result<CgroupRoot, Failure> {
-    if !rustix::process::geteuid().is_root() {
-        return Err(Failure::new(ExitCode::NotPermitted, "this user is not root"));
-    }
-    let root = match open(&host_args.cgroup_root) {
-        Ok(root) => root,
-        Err(error) => {
-            // Beside cgroup v1 the hierarchy is elsewhere.
-            CgroupRoot::find(&host_args.proc_root)
-                .map_err(|_| Failure::new(ExitCode::NoCgroup2, error.to_string()))?
-        }
-    };
+    be_root()?;
+    let root = find_root(host_args, open, CgroupRoot::find)
+        .map_err(|error| Failure::new(ExitCode::NoCgroup2, error.to_string()))?;
     let controllers = root
         .cgroup(&host::cgroup::CgroupPath::root())
         .and_then(|top| top.read_cgroup_controllers())
@@ -364,5 +382,45 @@ impl Config {
         let policy = policy.validated().map_err(|error| Failure::new(ExitCode::Usage, error.to_string()))?;
         Self::of_one_policy("observe", glob, policy, interval)
             .map_err(|error| Failure::new(ExitCode::Usage, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use host::Error;
+
+    use super::*;
+
+    fn nowhere(mount: &Path) -> host::Result<CgroupRoot> {
+        Err(Error::NotCgroup2 { path: mount.to_owned() })
+    }
+
+    #[test]
+    fn where_nothing_stands_there_is_nothing_to_put_back_on_any_host() {
+        let dir = tempfile::tempdir().unwrap();
+        let proc = dir.path().join("proc");
+        std::fs::create_dir_all(proc.join("sys/kernel/random")).unwrap();
+        std::fs::write(proc.join("sys/kernel/random/boot_id"), "this\n").unwrap();
+        let state = dir.path().join("run/state");
+        let line =
+            ["thermocline-agent".into(), "restore".into(), "--proc-root".into(), proc.into_os_string()];
+        let args = Args::try_parse_from(line).unwrap();
+        put_back(&args.host, &RestoreArgs { state }, nowhere).unwrap();
+    }
+
+    #[test]
+    fn the_hierarchy_is_where_the_command_line_says_or_where_it_is_found() {
+        fn opened(mount: &Path) -> host::Result<CgroupRoot> {
+            CgroupRoot::open_unchecked(mount)
+        }
+        let said = tempfile::tempdir().unwrap();
+        let found = tempfile::tempdir().unwrap();
+        let mut args = Args::try_parse_from(["thermocline-agent", "probe"]).unwrap();
+        args.host.cgroup_root = said.path().to_owned();
+        args.host.proc_root = found.path().to_owned();
+        assert_eq!(cgroup_mount(&args.host, opened, nowhere), said.path());
+        assert_eq!(cgroup_mount(&args.host, nowhere, opened), found.path());
+        assert_eq!(cgroup_mount(&args.host, nowhere, nowhere), said.path());
     }
 }

@@ -77,8 +77,8 @@ impl ExitCode {
             Self::Success | Self::Usage => "",
             Self::Unexpected => "run again with --log-level debug and report what it says",
             Self::NotPermitted => {
-                "run as root; in a container, as root with CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, and with the \
-                 host's /sys/fs/cgroup, /sys and debugfs mounted"
+                "run as root; in a container, as root with CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH and \
+                 CAP_DAC_OVERRIDE, and with the host's /sys/fs/cgroup, /sys and debugfs mounted"
             }
             Self::NoCgroup2 => {
                 "mount it (mount -t cgroup2 none /sys/fs/cgroup), boot with systemd.unified_cgroup_hierarchy=1, or say \

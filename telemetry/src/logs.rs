@@ -43,6 +43,17 @@ pub enum TelemetryError {
         /// What is wrong with it.
         source: tracing_subscriber::filter::ParseError,
     },
+    /// A word of the filter is no level, and names no module's either.
+    #[error(
+        "{FILTER_VARIABLE}={filter}: `{word}` is no level{} Levels are {}; a module's is written as `info,{word}=debug`",
+        meant(word), LEVELS.join(", ")
+    )]
+    Level {
+        /// As it was given.
+        filter: String,
+        /// What is none.
+        word: String,
+    },
     /// A log was set up before.
     #[error("cannot set up the log: {0}")]
     Init(#[from] TryInitError),
@@ -65,7 +76,21 @@ pub fn init(format: LogFormat, directives: &str) -> Result<(), TelemetryError> {
 /// What the client library says of each request that fails, which whoever made the request says with more sense.
 const REPEATED: &str = "kube_client::client::builder=off";
 
+/// What stands alone in a filter. Another word there would be a target, and all others silent.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+fn meant(word: &str) -> String {
+    let word = word.to_ascii_lowercase();
+    let near = LEVELS.into_iter().find(|level| word.starts_with(level) || level.starts_with(&word));
+    near.map_or_else(|| ".".to_owned(), |level| format!("; did you mean `{level}`?"))
+}
+
 fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
+    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+    let mut words = text.split(',').filter(|word| !word.is_empty() && !word.contains('='));
+    if let Some(word) = words.find(|word| !is_level(word)) {
+        return Err(TelemetryError::Level { filter: text.to_owned(), word: word.to_owned() });
+    }
     let parse = |text: &str| EnvFilter::builder().parse(text);
     let given = if text.is_empty() { "info" } else { text };
     // Whoever names the library gets what they ask for. An error is about what was given.
@@ -93,6 +118,24 @@ mod tests {
             ("info,kube_client=debug", "kube_client=debug,info"),
         ] {
             assert_eq!(filter(given).unwrap().to_string(), used);
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_and_not_the_only_module_that_logs() {
+        for (given, says) in [
+            ("warning", "`warning` is no level; did you mean `warn`? Levels are off, error, warn, info,"),
+            ("info,node_agent", "`node_agent` is no level. Levels are"),
+            ("bogus", "`info,bogus=debug`"),
+        ] {
+            let words = filter(given).unwrap_err().to_string();
+            assert!(
+                words.starts_with(&format!("THERMOCLINE_LOG={given}: ")) && words.contains(says),
+                "{words}"
+            );
+        }
+        for given in ["WARN", "off", "node_agent=debug", "info,,node_agent::engine=trace"] {
+            assert!(filter(given).is_ok(), "{given}");
         }
     }
 

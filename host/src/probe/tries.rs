@@ -39,10 +39,19 @@ fn denied(detail: impl Into<String>, remedy: impl Into<Option<&'static str>>) ->
 
 /// An error as a finding.
 fn failed(error: &Error, remedy: impl Into<Option<&'static str>>) -> Found {
-    if error.is_gone() { missing(error.to_string(), remedy) } else { denied(error.to_string(), remedy) }
+    if error.is_gone() { missing(said(error), remedy) } else { denied(said(error), remedy) }
 }
 
-const AS_ROOT: &str = "run as root on the host, with CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH";
+/// What an error says of a file that is looked for, and not of one that was there before.
+fn said(error: &Error) -> String {
+    match error {
+        Error::Gone { path } => format!("there is no {}", path.display()),
+        error => error.to_string(),
+    }
+}
+
+const AS_ROOT: &str =
+    "run as root on the host, with CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH and CAP_DAC_OVERRIDE";
 const IN_HOSTS_NAMESPACE: &str = "in a container, with hostPID, CAP_SYS_ADMIN, and setns in the seccomp profile: the host's cgroup namespace";
 const MOUNT_DEBUGFS: &str =
     "mount -t debugfs none /sys/kernel/debug; in a container, mount the host's directory read-write";
@@ -195,7 +204,7 @@ fn debugfs_error(roots: &Roots, error: io::Error) -> Found {
     let error = Error::io(&path, "open", error);
     if error.is_gone() {
         let remedy = if mounted { "a kernel with CONFIG_LRU_GEN" } else { MOUNT_DEBUGFS };
-        missing(error.to_string(), remedy)
+        missing(said(&error), remedy)
     } else if locked {
         denied(
             format!("{error}; the kernel is locked down"),
@@ -302,7 +311,7 @@ pub(super) fn numa_balancing(roots: &Roots) -> Found {
 pub(super) fn psi(roots: &Roots) -> Found {
     match file::read(&roots.proc.join("pressure/memory")) {
         Ok(_) => available("pressure/memory can be read"),
-        Err(error) => missing(error.to_string(), "boot with psi=1"),
+        Err(error) => missing(said(&error), "boot with psi=1"),
     }
 }
 

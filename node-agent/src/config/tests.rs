@@ -35,7 +35,14 @@ fn the_example_says_the_defaults() {
     assert_eq!(example.interval, DEFAULT_INTERVAL);
     assert_eq!(example.tiers, []);
     let default = example.policies.iter().find(|entry| entry.name == "default").unwrap();
-    assert_eq!(default.policy, Policy::default());
+    assert_eq!(default.policy, Policy { mode: Mode::Observe, ..Policy::default() });
+}
+
+#[test]
+fn the_example_observes_until_somebody_decides_otherwise() {
+    for entry in example().policies {
+        assert_eq!(entry.policy.mode, Mode::Observe, "{}", entry.name);
+    }
 }
 
 #[test]
@@ -53,7 +60,6 @@ fn the_first_policy_that_matches_wins() {
     check("/batch.slice/a/b", Some("batch"));
     check("/batch.slice/a/init", None);
     check("/", None);
-    assert_eq!(example.policy_for("/machine.slice/db-1.scope").unwrap().policy.mode, Mode::Observe);
     let high = example.policy_for("/batch.slice/a").unwrap().policy.memory_high;
     assert!(
         matches!(high, MemoryHighPolicy::Formula { request, .. } if request == Bytes::mib(256)),

@@ -59,7 +59,7 @@ impl Step {
                         _ => "error",
                     };
                     tracing::debug!(%error, "pages stay where they are");
-                    self.moved.count(reason, now.len() as u64);
+                    self.moved.count(reason, now.iter().map(|folio| folio.pages).sum());
                     return true;
                 }
             }
@@ -80,10 +80,14 @@ impl Step {
     }
 
     fn note(&mut self, folios: &[Movable], outcome: &MoveOutcome) {
-        // Folios of one mapping are mostly of one size; what failed is counted in folios.
+        // The kernel answers by folio. Those of one mapping are mostly of one size, so each has an even share of what they hold.
+        let share = |whole: u64, part: u64| {
+            let share = u128::from(whole) * u128::from(part) / folios.len().max(1) as u128;
+            u64::try_from(share).unwrap_or(u64::MAX)
+        };
         let bytes: Bytes = folios.iter().map(bytes_of).sum();
-        let share = u128::from(bytes.0) * u128::from(outcome.moved) / folios.len().max(1) as u128;
-        self.moved.bytes += Bytes(u64::try_from(share).unwrap_or(u64::MAX));
+        self.moved.bytes += Bytes(share(bytes.0, outcome.moved));
+        let pages = folios.iter().map(|folio| folio.pages).sum();
         let failed = outcome.failed;
         for (reason, count) in [
             ("busy", failed.busy),
@@ -93,7 +97,33 @@ impl Step {
             ("shared", failed.shared),
             ("unknown", failed.unknown),
         ] {
-            self.moved.count(reason, count);
+            self.moved.count(reason, share(pages, count));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use host::pages::move_pages::Failures;
+
+    use super::*;
+
+    #[test]
+    fn what_fails_is_counted_in_base_pages_as_what_moves_is_in_bytes() {
+        let folios = [0, 1, 2, 3].map(|i| Movable { address: i << 21, pages: 512 });
+        let outcome = MoveOutcome {
+            moved: 1,
+            failed: Failures { busy: 2, no_memory: 1, ..Failures::default() },
+            ..MoveOutcome::default()
+        };
+        let mut step = Step {
+            most: Bytes::mib(16),
+            began: Clock::now(),
+            budget: Duration::from_secs(1),
+            moved: Moved::default(),
+        };
+        step.note(&folios, &outcome);
+        assert_eq!(step.moved.bytes, bytes_of(&folios[0]));
+        assert_eq!(step.moved.failed.into_iter().collect::<Vec<_>>(), [("busy", 1024), ("no_memory", 512)]);
     }
 }

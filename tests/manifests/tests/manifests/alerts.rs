@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use manifest_tests::{parse, root, run};
+use manifest_tests::{helm_template, parse, root, run};
 use serde_json::Value;
 
 use crate::metrics;
@@ -59,6 +59,58 @@ fn every_alert_says_how_bad_what_and_where_to_read_on() {
     }
 }
 
+/// What a line of a runbook looks for in the log of a program.
+fn looked_for(line: &str) -> Vec<String> {
+    let Some((logs, pattern)) = line.split_once(" | grep ") else { return Vec::new() };
+    if !logs.contains(" logs ") {
+        return Vec::new();
+    }
+    let pattern = pattern.strip_prefix("-E ").unwrap_or(pattern);
+    let quote = pattern.chars().next().filter(|first| matches!(first, '\'' | '"'));
+    let pattern = match quote {
+        Some(quote) => pattern[1..].split(quote).next(),
+        None => pattern.split_whitespace().next(),
+    };
+    pattern.unwrap_or_default().split('|').map(str::to_owned).collect()
+}
+
+/// Every call in the sources of a program that logs a line.
+fn logged(directory: &std::path::Path, into: &mut Vec<String>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            logged(&path, into);
+        } else if path.extension().is_some_and(|ext| ext == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            into.extend(text.split("tracing::").skip(1).map(|call| {
+                let end = call.find(");\n").unwrap_or(call.len());
+                call[..end].to_owned()
+            }));
+        }
+    }
+}
+
+#[test]
+fn runbooks_look_for_what_is_logged() {
+    let programs = ["node-agent/src", "controller/src"].map(|program| {
+        let mut found = Vec::new();
+        logged(&root().join(program), &mut found);
+        found
+    });
+    let mut seen = 0;
+    for alert in alerts() {
+        let page = format!("docs/runbooks/{}.md", name(&alert));
+        for line in std::fs::read_to_string(root().join(&page)).unwrap().lines() {
+            let program = &programs[usize::from(line.contains("component=controller"))];
+            for words in looked_for(line) {
+                assert!(program.iter().any(|call| call.contains(&words)), "{page}: nothing logs {words:?}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 5, "the runbooks have changed shape");
+}
+
 #[test]
 fn every_alert_is_on_the_page_for_operators() {
     let page = std::fs::read_to_string(root().join("docs/operating.md")).unwrap();
@@ -99,4 +151,14 @@ fn every_alert_fires_when_it_should_and_is_silent_when_not() {
         assert_eq!(shown, BTreeSet::from([false, true]), "{} is not tested both ways", name(&alert));
     }
     assert!(shown.is_empty(), "tests of no alert: {shown:?}");
+}
+
+#[test]
+fn an_alert_about_the_daemonset_has_its_name_whatever_the_release_is_called() {
+    let names = ["--set", "monitoring.alerts=true,fullnameOverride=memory-tiering"];
+    let documents = helm_template(&names).unwrap();
+    let rules = documents.iter().find(|document| document["kind"] == "PrometheusRule").unwrap().to_string();
+    let daemonset = documents.iter().find(|document| document["kind"] == "DaemonSet").unwrap();
+    let name = daemonset["metadata"]["name"].as_str().unwrap();
+    assert!(rules.contains(&format!("number_unavailable{{daemonset=\\\"{name}\\\"}}")), "{rules}");
 }

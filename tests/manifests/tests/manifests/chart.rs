@@ -1,6 +1,7 @@
 //! The chart as a whole: it renders for every file of values in `ci/`, and gives each pod no more rights than its mode says.
 
-use manifest_tests::{helm_template, root, run};
+use clap::Parser as _;
+use manifest_tests::{helm_template, parse, root, run};
 use serde_json::{Value, json};
 
 /// The one object of a kind and name.
@@ -47,6 +48,43 @@ fn every_object_says_whose_it_is() {
             }
         }
     }
+}
+
+#[test]
+fn every_container_is_started_with_what_its_program_takes() {
+    let mut started = 0;
+    for values in values_files() {
+        for document in helm_template(&["--values", &values]).unwrap() {
+            let pod = &document["spec"]["template"]["spec"];
+            for kind in ["initContainers", "containers"] {
+                for container in pod[kind].as_array().into_iter().flatten() {
+                    let arguments =
+                        container["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap());
+                    let line = std::iter::once("program").chain(arguments);
+                    let refused = match document["kind"].as_str() {
+                        Some("DaemonSet") => node_agent::args::Args::try_parse_from(line).err(),
+                        _ => controller::args::Args::try_parse_from(line).err(),
+                    };
+                    assert!(refused.is_none(), "{} of {values}: {}", container["name"], refused.unwrap());
+                    started += 1;
+                }
+            }
+        }
+    }
+    assert!(started > values_files().len() * 2, "the chart has changed shape");
+}
+
+#[test]
+fn the_notes_name_no_policy_that_the_release_does_not_make() {
+    let check = |examples: bool| {
+        let value = format!("policies.examples={examples}");
+        let chart = ["install", "thermocline", "charts/thermocline", "--dry-run=client", "--set", &value];
+        let text = run("helm", chart).unwrap();
+        let (_, notes) = text.split_once("\nNOTES:\n").unwrap();
+        assert_eq!(notes.contains("batch"), examples, "{notes}");
+    };
+    check(true);
+    check(false);
 }
 
 /// Names of the host paths that the agent's containers mount, with a star for those that they may write.
@@ -115,6 +153,43 @@ fn the_agent_in_mode_reclaim_has_no_capability_and_sees_no_other_process() {
     assert_eq!(
         mounts(&pod),
         ["/run/thermocline*", "/sys/fs/cgroup*", "/sys/kernel/mm*", "/sys/devices", "/sys/bus"]
+    );
+}
+
+/// The pod that puts values of a node back by hand.
+pub(crate) fn restorer() -> Value {
+    let text = std::fs::read_to_string(root().join("deploy/restore/pod.yaml")).unwrap();
+    parse(&text).unwrap().remove(0)
+}
+
+#[test]
+fn the_pod_that_restores_is_the_agent_with_what_restoring_writes_and_no_more() {
+    let pod = restorer()["spec"].take();
+    let agent = agent(&[]);
+    let (restorer, agents) = (&pod["containers"][0], &agent["containers"][0]);
+    assert_eq!(restorer["image"], agents["image"]);
+    assert_eq!(restorer["args"], json!(["restore"]));
+    for variable in restorer["env"].as_array().unwrap() {
+        assert!(agents["env"].as_array().unwrap().contains(variable), "{variable}");
+    }
+    for volume in pod["volumes"].as_array().unwrap() {
+        assert!(agent["volumes"].as_array().unwrap().contains(volume), "{volume}");
+    }
+    for mount in restorer["volumeMounts"].as_array().unwrap() {
+        assert!(agents["volumeMounts"].as_array().unwrap().contains(mount), "{mount}");
+    }
+    let may =
+        |container: &Value| container["securityContext"]["capabilities"]["add"].as_array().unwrap().clone();
+    assert!(may(restorer).iter().all(|capability| may(agents).contains(capability)));
+    assert_eq!(
+        mounts(&pod),
+        [
+            "/run/thermocline*",
+            "/sys/fs/cgroup*",
+            "/sys/kernel/mm*",
+            "/proc",
+            "/proc/sys/kernel/numa_balancing*"
+        ]
     );
 }
 

@@ -7,12 +7,18 @@ use manifest_tests::root;
 /// Labels that a scrape adds.
 const OF_THE_SCRAPE: [&str; 7] = ["job", "instance", "node", "namespace", "pod", "container", "endpoint"];
 
+/// What kube-state-metrics serves, for an alert that says that it needs it.
+const OF_KUBE_STATE_METRICS: &str = "kube_daemonset_status_number_unavailable";
+
 /// References that are made from the code.
 const REFERENCES: [&str; 2] = ["docs/metrics.md", "docs/metrics-controller.md"];
 
 /// Metrics and their labels.
 pub(crate) fn served() -> BTreeMap<String, BTreeSet<String>> {
-    let mut served = BTreeMap::from([("up".to_owned(), BTreeSet::new())]);
+    let mut served = BTreeMap::from([
+        ("up".to_owned(), BTreeSet::new()),
+        (OF_KUBE_STATE_METRICS.to_owned(), BTreeSet::from(["daemonset".to_owned()])),
+    ]);
     for reference in REFERENCES {
         let page = std::fs::read_to_string(root().join(reference)).unwrap();
         for line in page.lines() {
@@ -58,8 +64,8 @@ pub(crate) fn unknown(query: &str, served: &BTreeMap<String, BTreeSet<String>>) 
             depth_of_grouping = true;
         } else if matches!(next, "=" | "!=" | "=~" | "!~") && matches!(previous, "{" | ",") {
             labels.push(word);
-        } else if (word.starts_with("thermocline_") || word.starts_with("process_") || word == "up")
-            && !word.starts_with('"')
+        } else if ["thermocline_", "process_", "kube_"].iter().any(|prefix| word.starts_with(prefix))
+            || word == "up"
         {
             metrics.push(word);
         }

@@ -4,7 +4,7 @@ use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
@@ -27,6 +27,7 @@ fn typed(document: &Value) -> Result<Value, serde_json::Error> {
     match kind {
         ("v1", "ConfigMap") => through::<ConfigMap>(document),
         ("v1", "Namespace") => through::<Namespace>(document),
+        ("v1", "Pod") => through::<Pod>(document),
         ("v1", "Service") => through::<Service>(document),
         ("v1", "ServiceAccount") => through::<ServiceAccount>(document),
         ("apps/v1", "DaemonSet") => through::<DaemonSet>(document),
@@ -99,6 +100,11 @@ fn every_document_of_kustomize_is_what_its_type_says() {
     for directory in crate::kustomize::directories() {
         check(&kustomize(&directory).unwrap(), &directory);
     }
+}
+
+#[test]
+fn the_pod_that_restores_a_node_is_what_its_type_says() {
+    check(&[crate::chart::restorer()], "deploy/restore");
 }
 
 #[test]

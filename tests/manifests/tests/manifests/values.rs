@@ -125,6 +125,11 @@ fn a_wrong_value_is_refused_with_its_place() {
         ("agent.moed=full", "at '/agent': additional properties 'moed' not allowed"),
         ("agent.mode=privileged", "at '/agent/mode'"),
         ("agent.config.interval=1h", "at '/agent/config/interval'"),
+        ("agent.config.interval=99s", "at '/agent/config/interval'"),
+        ("agent.config.interval=99ms", "at '/agent/config/interval'"),
+        ("agent.config.tiers[0].name=dram,agent.config.tiers[0].nodes={0}", "at '/agent/config/tiers'"),
+        ("agent.logLevel=warning", "at '/agent/logLevel'"),
+        ("controller.logLevel=info\\,controller", "at '/controller/logLevel'"),
         (
             "agent.config.policies[0].name=x",
             "at '/agent/config': additional properties 'policies' not allowed",
@@ -144,5 +149,20 @@ fn a_wrong_value_is_refused_with_its_place() {
     ] {
         let error = helm_template(&["--set", set]).expect_err(set).to_string();
         assert!(error.contains(says), "{set}: {error}");
+    }
+}
+
+#[test]
+fn what_the_agent_takes_is_not_refused() {
+    for set in [
+        "agent.config.interval=100ms",
+        "agent.config.interval=1.5s",
+        "agent.config.interval=0.1s",
+        "agent.config.interval=10s",
+        "agent.config.interval=10000ms",
+        "agent.logLevel=info\\,node_agent::engine=debug",
+        "controller.logLevel=off",
+    ] {
+        helm_template(&["--set", set]).unwrap();
     }
 }
