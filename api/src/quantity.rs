@@ -116,7 +116,8 @@ fn unit_hint(unit: &str) -> &'static str {
     }
 }
 
-/// Parts per million of a number in units of `whole` parts per million, or what is wrong with the text.
+/// Parts per million of a number in units of `whole` parts per million, or what is wrong with the text. As strict as the schemas'
+/// patterns, so that an annotation takes what a policy takes.
 fn ratio(number: &str, whole: u128) -> Result<Ratio, Option<&'static str>> {
     if number.starts_with('-') {
         return Err(Some("it is negative"));
@@ -127,8 +128,13 @@ fn ratio(number: &str, whole: u128) -> Result<Ratio, Option<&'static str>> {
     if ppm > u128::from(Ratio::ONE.ppm()) * scale {
         return Err(Some("it is more than the whole"));
     }
-    if ppm % scale != 0 {
+    let (whole_part, decimals) = number.split_once('.').unwrap_or((number, ""));
+    let (most_digits, most_decimals) = if whole == PERCENT { (2, 4) } else { (1, 6) };
+    if decimals.len() > most_decimals {
         return Err(Some("it has too many decimals"));
+    }
+    if whole_part.len() > most_digits && whole_part.starts_with('0') {
+        return Err(Some("it begins with zeros that mean nothing"));
     }
     u32::try_from(ppm / scale).ok().and_then(Ratio::from_ppm).ok_or(None)
 }
@@ -330,6 +336,8 @@ mod tests {
         check("-1%", " (it is negative)");
         check("100.1%", " (it is more than the whole)");
         check("0.00001%", " (it has too many decimals)");
+        check("0.50000%", " (it has too many decimals)");
+        check("000%", " (it begins with zeros that mean nothing)");
         check("60 %", "");
     }
 
@@ -345,6 +353,7 @@ mod tests {
         check("1", 1_000_000);
         check("0.000001", 1);
         assert_eq!("1.1".parse::<Factor>().unwrap_err().hint, Some("it is more than the whole"));
+        assert!("00.9".parse::<Factor>().is_err() && "0.9000000".parse::<Factor>().is_err());
     }
 
     #[test]
