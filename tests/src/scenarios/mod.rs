@@ -9,6 +9,7 @@ mod churn;
 mod crash;
 mod demo;
 mod drift;
+mod engine_lost;
 mod hot_shift;
 mod kernel_demotion;
 mod kubelet_layouts;
@@ -41,6 +42,7 @@ pub const SCENARIOS: &[Scenario] = &[
     never_moves::SCENARIO,
     observe::SCENARIO,
     no_target::SCENARIO,
+    engine_lost::SCENARIO,
     bounds::SCENARIO,
     kubelet_layouts::SCENARIO,
 ];
@@ -76,6 +78,7 @@ const SHORT: &[(&str, &[&str])] = &[
     ("never-moves", &["6.1 hmat", "6.12 hmat", "7.2 kmem"]),
     ("observe", &["6.1 hmat", "6.12 kmem"]),
     ("no-target", &["6.12 hmat", "7.2 kmem"]),
+    ("engine-lost", &["6.12 hmat"]),
     ("bounds", &["6.1 kmem", "6.12 hmat"]),
     ("kubelet-layouts", &["6.12 kmem", "7.2 hmat"]),
 ];
