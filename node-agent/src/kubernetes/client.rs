@@ -137,7 +137,7 @@ impl Client {
             failing: None,
             outage: Outage::default(),
         };
-        let hears = Hears { assignment, status };
+        let hears = Hears { assignment, status, uid: None };
         let watch = Watch { hears, last_known, known, sender, published, told_away: false };
         Ok(Self { node, api: api(watching), watch, writer })
     }
@@ -152,8 +152,18 @@ impl Client {
 struct Hears {
     /// `None` while there is no `NodeTiering`.
     assignment: watch::Sender<Option<Arc<Assignment>>>,
-    /// The status of the object when it was listed: an agent before this one may have written it.
+    /// The status that the object came with: an agent before this one may have written it.
     status: watch::Sender<NodeTieringStatus>,
+    /// The uid of the object.
+    uid: Option<String>,
+}
+
+impl Hears {
+    /// There is another object, or none: what was written to that before says nothing of its status.
+    fn another(&mut self, object: Option<&DynamicObject>) {
+        self.uid = object.and_then(|object| object.metadata.uid.clone());
+        self.status.send_replace(object.map(status_of).unwrap_or_default());
+    }
 }
 
 /// Who watches.
@@ -181,12 +191,19 @@ impl Watch {
                 Ok(watcher::Event::InitApply(object)) => listed = Some(object),
                 Ok(watcher::Event::InitDone) => {
                     let object = listed.take();
-                    let status = object.as_ref().map(status_of).unwrap_or_default();
-                    self.hears.status.send_replace(status);
+                    self.hears.another(object.as_ref());
                     self.take(object);
                 }
-                Ok(watcher::Event::Apply(object)) => self.take(Some(object)),
-                Ok(watcher::Event::Delete(_)) => self.take(None),
+                Ok(watcher::Event::Apply(object)) => {
+                    if object.metadata.uid != self.hears.uid {
+                        self.hears.another(Some(&object));
+                    }
+                    self.take(Some(object));
+                }
+                Ok(watcher::Event::Delete(_)) => {
+                    self.hears.another(None);
+                    self.take(None);
+                }
                 Err(error) => self.lost(&error),
             }
         }
