@@ -199,7 +199,8 @@ mod tests {
             let _ = stream.read(&mut [0; 4096]).unwrap();
             stream.write_all(UNAVAILABLE).unwrap();
         });
-        let file = std::env::temp_dir().join(format!("thermocline-{}-{}", std::process::id(), address.port()));
+        let file =
+            std::env::temp_dir().join(format!("thermocline-{}-{}", std::process::id(), address.port()));
         let kubeconfig = serde_json::json!({
             "clusters": [{ "name": "test", "cluster": { "server": format!("http://{address}") } }],
             "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "" } }],
