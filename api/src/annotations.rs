@@ -9,7 +9,8 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::duration::WireDuration;
-use crate::notation::ParseError;
+use crate::node_tiering::MOST_APART;
+use crate::notation::{ParseError, excerpt};
 use crate::policy_spec::{
     AllowedOverride, MemoryHighInputs, MemoryHighMode, MemoryHighSpec, ModeSpec, PolicySpec, SpecError,
     TierReference,
@@ -180,8 +181,11 @@ pub struct Problem {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Cause {
     /// Not one of our keys.
-    #[error("there is no such key{}", .0.map(|key| format!("; did you mean {key}?")).unwrap_or_default())]
-    UnknownKey(Option<&'static str>),
+    #[error("there is no such key{}", .0.as_ref().map(|key| format!("; did you mean {key}?")).unwrap_or_default())]
+    UnknownKey(Option<String>),
+    /// Of a domain below ours that has no keys.
+    #[error("there is no such key: keys start with {PREFIX} or {CONTAINER_PREFIX}")]
+    UnknownDomain,
     /// Not a value of this key.
     #[error("{0}")]
     Value(ParseError),
@@ -201,15 +205,24 @@ pub enum Cause {
         /// Why.
         error: SpecError,
     },
-    /// The named policy does not exist or was not accepted.
-    #[error("there is no usable TieringPolicy `{0}`")]
+    /// The named policy does not exist, or can't be read.
+    #[error("there is no TieringPolicy `{}` that can be read: `kubectl get tpol` lists those that there are", excerpt(.0))]
     NoPolicy(String),
+    /// The named policy was not accepted.
+    #[error("TieringPolicy `{0}` is rejected: `kubectl get tpol {0} -o yaml` says why")]
+    RejectedPolicy(String),
     /// On a namespace, only the policy has a meaning.
     #[error("it has no meaning on a namespace: only {} has; annotate the pods", Key::Policy)]
     NotOfNamespace,
     /// The pod has no such container.
     #[error("the pod has no container `{0}`")]
     NoContainer(String),
+    /// So many containers of the pod have a policy of their own already, the first by name.
+    #[error(
+        "at most {MOST_APART} containers of a pod can be told apart from it; name the policy of most of them by {}",
+        Key::Policy
+    )]
+    TooManyContainers,
 }
 
 impl Requests {
@@ -219,7 +232,7 @@ impl Requests {
         for (key, value) in annotations {
             if let Some(container) = key.strip_prefix(CONTAINER_PREFIX) {
                 requests.containers.insert(container.to_owned(), PolicyChoice::parse(value));
-            } else if key.starts_with(PREFIX)
+            } else if is_ours(key)
                 && let Err(cause) = requests.take(key, value)
             {
                 requests.problems.push(Problem { key: key.to_owned(), cause });
@@ -242,7 +255,7 @@ impl Requests {
 
     fn take(&mut self, key: &str, value: &str) -> Result<(), Cause> {
         let known = Key::ALL.into_iter().find(|known| known.as_str() == key);
-        let key = known.ok_or_else(|| Cause::UnknownKey(similar(key)))?;
+        let key = known.ok_or_else(|| unknown(key))?;
         let value = value.trim();
         let read = match key {
             Key::Policy => {
@@ -336,15 +349,34 @@ fn not_allowed(key: Key, policy: &str) -> Problem {
     Problem { key: key.to_string(), cause: Cause::NotAllowed { policy: policy.to_owned(), field } }
 }
 
-/// The key that was probably meant: few edits away.
-fn similar(key: &str) -> Option<&'static str> {
-    Key::ALL
-        .into_iter()
-        .map(Key::as_str)
-        .map(|known| (strsim::damerau_levenshtein(&key.to_lowercase(), known), known))
-        .filter(|(distance, _)| *distance <= 3)
-        .min()
-        .map(|(_, known)| known)
+/// Whether a key is of our domain or one below it, however its letters are: nobody else's has a meaning there.
+#[must_use]
+pub fn is_ours(key: &str) -> bool {
+    let ours = PREFIX.trim_end_matches('/');
+    let domain = key.split_once('/').map(|(domain, _)| domain.to_ascii_lowercase());
+    domain.is_some_and(|domain| {
+        domain.strip_suffix(ours).is_some_and(|below| below.is_empty() || below.ends_with('.'))
+    })
+}
+
+/// Few enough edits that the one was probably meant for the other.
+fn distance(found: &str, known: &str) -> Option<usize> {
+    Some(strsim::damerau_levenshtein(&found.to_lowercase(), known)).filter(|distance| *distance <= 3)
+}
+
+/// Why a key of our domain is none, with the one that was probably meant.
+fn unknown(key: &str) -> Cause {
+    let known = Key::ALL.map(Key::as_str).into_iter();
+    let similar = known.filter_map(|known| Some((distance(key, known)?, known))).min();
+    let (domain, name) = key.split_once('/').unwrap_or_default();
+    match similar {
+        Some((_, known)) => Cause::UnknownKey(Some(known.to_owned())),
+        None if key.starts_with(PREFIX) => Cause::UnknownKey(None),
+        None if distance(domain, CONTAINER_PREFIX.trim_end_matches('/')).is_some() => {
+            Cause::UnknownKey(Some(format!("{CONTAINER_PREFIX}{name}")))
+        }
+        None => Cause::UnknownDomain,
+    }
 }
 
 fn mode(value: &str) -> Result<ModeSpec, ParseError> {

@@ -19,14 +19,14 @@ pub mod conditions;
 
 pub use duration::WireDuration;
 pub use node_tiering::{
-    ContainerAssignment, KernelFeature, KernelStatus, MemoryResources, NodeTiering, NodeTieringSpec,
-    NodeTieringStatus, PodAssignment, PodPolicy, PodStatus, PodUsage, QosClass, TierStatus,
+    ContainerAssignment, KernelFeature, KernelStatus, MOST_APART, MOST_PODS, MemoryResources, NodeTiering,
+    NodeTieringSpec, NodeTieringStatus, PodAssignment, PodPolicy, PodStatus, PodUsage, QosClass, TierStatus,
 };
 pub use notation::ParseError;
 pub use policy_spec::{
     AllowedOverride, DemoteSpec, DramSpec, EngineSpec, LabelOperator, LabelRequirement, LabelSelector,
-    MemoryHighInputs, MemoryHighMode, MemoryHighSpec, ModeSpec, PolicySpec, PressureSpec, PromoteSpec,
-    Selector, SpecError, TierReference, TieringPolicy, TieringPolicyStatus,
+    MOST_TIERS, MemoryHighInputs, MemoryHighMode, MemoryHighSpec, ModeSpec, PolicySpec, PressureSpec,
+    PromoteSpec, Selector, SpecError, TierReference, TieringPolicy, TieringPolicyStatus,
 };
 pub use quantity::{Factor, Percentage, Quantity, Rate, WireShare};
 

@@ -8,6 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::policy_spec::{MemoryHighInputs, PolicySpec};
 use crate::quantity::Quantity;
 
+/// Pods of one node that can be assigned.
+pub const MOST_PODS: usize = 2048;
+/// Containers of one pod that can be told apart from it.
+pub const MOST_APART: usize = 64;
+
 /// Which pods of the node are managed, and how. The controller alone writes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, CustomResource, KubeSchema)]
 #[kube(
@@ -41,7 +46,7 @@ pub struct NodeTieringSpec {
     /// Pods with a policy. A pod that is not here is not managed.
     ///
     /// Atomic, for it has one writer: as a map by uid, the record of who owns which field would be larger than the list.
-    #[schemars(length(max = 2048))]
+    #[schemars(length(max = MOST_PODS))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     #[serde(default)]
     pub pods: Vec<PodAssignment>,
@@ -74,7 +79,7 @@ pub struct PodAssignment {
     pub memory: MemoryResources,
     /// Containers whose own annotation tells them apart.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = MOST_APART))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub containers: Vec<ContainerAssignment>,
 }

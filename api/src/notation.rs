@@ -1,5 +1,6 @@
 //! Notations of values in text, and what to say of a value that does not parse.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
@@ -9,7 +10,7 @@ use thiserror::Error;
 
 /// A value that does not parse.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("`{found}` is not {what}{}: write {accepted}", .hint.map(|hint| format!(" ({hint})")).unwrap_or_default())]
+#[error("`{}` is not {what}{}: write {accepted}", excerpt(.found), .hint.map(|hint| format!(" ({hint})")).unwrap_or_default())]
 pub struct ParseError {
     /// What was there.
     pub found: String,
@@ -19,6 +20,15 @@ pub struct ParseError {
     pub hint: Option<&'static str>,
     /// What would be right, with an example.
     pub accepted: &'static str,
+}
+
+/// As much of a text as tells which it is: whoever reads a message is to see its end.
+pub(crate) fn excerpt(text: &str) -> Cow<'_, str> {
+    const MOST: usize = 64;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
 }
 
 /// A value with a notation in text.

@@ -21,6 +21,9 @@ use crate::quantity::{Factor, Percentage, Quantity, Rate, WireShare};
 
 pub use to_policy::{MemoryHighInputs, SpecError};
 
+/// Tiers that a policy can name.
+pub const MOST_TIERS: usize = 8;
+
 /// What a policy says. A field that is left out has its default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, CustomResource, KubeSchema)]
 #[kube(
@@ -68,7 +71,7 @@ pub struct PolicySpec {
     /// Allowed tiers by name (`dram`, `pmem`, `cxl`, `hbm`, `slow`) or rank (0 is the fastest). `[dram]` pins, `[slow]`
     /// is cold-only. Default: all, and `cpuset.mems` is left alone.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 8))]
+    #[schemars(length(min = 1, max = MOST_TIERS))]
     pub tiers: Option<Vec<TierReference>>,
     /// How much of the anonymous memory may or must be in DRAM.
     #[schemars(extend("default" = {}))]

@@ -5,11 +5,13 @@
 
 mod acts;
 mod answers;
+mod untold;
 mod watches;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use api::annotations::Cause;
 use api::{NodeTieringSpec, TieringPolicyStatus};
 use tokio::sync::{mpsc, oneshot};
 
@@ -24,10 +26,15 @@ use crate::watch::Watched;
 use crate::watched::Kind;
 use crate::write::{WriteError, Writer};
 
+use untold::Untold;
+
 /// Events taken at a time.
 const BATCH: usize = 256;
 /// Writes under way when asked to stop are waited for this long.
 const LAST_WRITES: Duration = Duration::from_secs(5);
+
+/// Until it is looked whether there is room for warnings that there was none for.
+const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
 
 /// Everything that can happen.
 #[derive(Debug)]
@@ -108,6 +115,12 @@ pub struct Controller {
     tallies: Tallies,
     /// Errors of each node's writes since the last success, for the log.
     failing: BTreeMap<Name, &'static str>,
+    /// What is to be told of pods once it is known that a write without an answer was carried out.
+    owed: BTreeMap<Name, Vec<Occurrence>>,
+    /// Warnings that there was no room for.
+    untold: BTreeSet<Untold>,
+    /// Why the default policy does not apply, as it was logged last.
+    default_problem: Option<Cause>,
     started: Instant,
 }
 
@@ -135,6 +148,9 @@ impl Controller {
             events,
             tallies: Tallies::default(),
             failing: BTreeMap::new(),
+            owed: BTreeMap::new(),
+            untold: BTreeSet::new(),
+            default_problem: None,
             started: Instant::now(),
         }
     }
@@ -179,8 +195,10 @@ impl Controller {
             if self.is_synced() {
                 let changes = self.index.take_changes();
                 self.note(&changes, oldest);
+                self.log_default();
             }
             self.write_what_is_due();
+            self.tell_untold();
         }
     }
 
@@ -196,7 +214,8 @@ impl Controller {
         if !self.may_write() {
             return None;
         }
-        [self.nodes.next_due(), self.statuses.next_due()].into_iter().flatten().min()
+        let untold = (!self.untold.is_empty()).then(|| Instant::now() + LOOK_FOR_ROOM);
+        [self.nodes.next_due(), self.statuses.next_due(), untold].into_iter().flatten().min()
     }
 
     /// Marks for writing what changed. A follower has nothing to mark: it looks at everything when it begins to lead.
@@ -223,6 +242,8 @@ impl Controller {
         self.leading = leading;
         self.nodes.clear();
         self.statuses.clear();
+        self.owed.clear();
+        self.untold.clear();
         if leading && self.is_synced() {
             self.mark_all();
         }
@@ -248,8 +269,26 @@ impl Controller {
             self.tell_of_invalid(pod);
         }
         // Whoever led before may not have come to it.
-        for suspension in self.told.suspensions() {
+        let suspensions: Vec<_> = self.told.suspensions().cloned().collect();
+        for suspension in &suspensions {
             self.tell_of_suspension(suspension);
         }
     }
+
+    /// Says once that the default policy does not apply, and once that it does again.
+    fn log_default(&mut self) {
+        let problem = self.index.problem_of_default();
+        if problem == self.default_problem {
+            return;
+        }
+        if let Some(cause) = &problem {
+            tracing::warn!(%cause, "the default policy does not apply: pods that nothing else says anything of have none");
+        } else {
+            tracing::info!("the default policy applies");
+        }
+        self.default_problem = problem;
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,7 +29,7 @@ use kube::ResourceExt as _;
 
 pub use explanation::{ContainerExplanation, Explanation};
 pub use reason::{Source, Unmanaged, Verdict};
-use record::{KnownNode, Namespace, Node, Pod, Policy, Pool};
+use record::{KnownNode, Namespace, Node, Pod, Policy, Pool, Standing};
 pub use record::{Name, PodKey};
 use rules::{Resolution, Rules};
 
@@ -318,6 +318,26 @@ impl Index {
                 listed.value.pods.insert(key.clone());
             }
         }
+        let is_mirror = |pod: &Pod| pod.standing == Standing::Mirror;
+        for (node, pod) in
+            [(node_before, before.map(|before| &before.pod)), (node_after, after.map(|(pod, _)| pod))]
+        {
+            // Of two that claim one cgroup, a change of either tells whether the mirror has it.
+            if let Some((node, pod)) = node.zip(pod)
+                && (is_mirror(pod) || self.is_claimed(node, key, &pod.uid))
+            {
+                self.changes.nodes.insert(Name::clone(node));
+            }
+        }
+        if let Some(listed) = node_before.and_then(|node| self.nodes.get_mut(node)) {
+            listed.value.mirrors.remove(key);
+        }
+        if let Some((node, (pod, _))) = node_after.zip(after)
+            && is_mirror(pod)
+            && let Some(listed) = self.nodes.get_mut(node)
+        {
+            listed.value.mirrors.insert(key.clone());
+        }
         let managed = |outcome: &Outcome| outcome.is_managed();
         let nodes = [
             node_before.filter(|_| before.is_some_and(|before| managed(&before.outcome))),
@@ -337,6 +357,15 @@ impl Index {
         }
     }
 
+    /// Whether another pod on the node is a mirror that claims this cgroup.
+    fn is_claimed(&self, node: &str, key: &PodKey, uid: &str) -> bool {
+        let mirrors = self.nodes.get(node).into_iter().flat_map(|listed| &listed.value.mirrors);
+        mirrors
+            .filter(|other| *other != key)
+            .filter_map(|other| self.pod(other))
+            .any(|other| *other.pod.uid == *uid)
+    }
+
     fn count(&mut self, outcome: &Outcome, change: impl Fn(&mut u32)) {
         for policy in outcome.policies() {
             let count = self.matched.entry(Name::clone(policy)).or_default();
@@ -354,6 +383,7 @@ impl Index {
     fn leave(&mut self, node: &Name, key: &PodKey) {
         let Some(listed) = self.nodes.get_mut(node) else { return };
         listed.value.pods.remove(key);
+        listed.value.mirrors.remove(key);
         if listed.value.pods.is_empty() && listed.value.known.is_none() {
             self.nodes.remove(node);
         }

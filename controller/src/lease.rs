@@ -101,12 +101,12 @@ impl Candidate {
     pub async fn run(mut self, stop: CancellationToken, mut tell: impl AsyncFnMut(bool)) -> Self {
         let mut leading = false;
         loop {
-            if let Err(error) = self.step().await {
+            let lapsed = self.step().await.unwrap_or_else(|error| {
                 tracing::warn!(%error, lease = NAME, "cannot renew or look at the lease");
-            }
-            let holds = self.fence.holds(Instant::now());
-            if holds != leading {
-                leading = holds;
+                false
+            });
+            for &news in news(leading, lapsed, self.fence.holds(Instant::now())) {
+                leading = news;
                 tracing::info!(identity = self.identity, leading, "leadership");
                 tell(leading).await;
             }
@@ -121,7 +121,8 @@ impl Candidate {
         }
     }
 
-    async fn step(&mut self) -> Result<(), String> {
+    /// Whether the fence did not hold until it was extended.
+    async fn step(&mut self) -> Result<bool, String> {
         let begun = Instant::now();
         let lease = request(self.leases.get_opt(NAME)).await?;
         let record = lease.as_ref().map(Record::of);
@@ -130,7 +131,7 @@ impl Candidate {
             Claim::Wait => {
                 // Whoever lost it, lost the right to write.
                 self.fence.drop();
-                return Ok(());
+                return Ok(false);
             }
             Claim::Create => {
                 let metadata = ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() };
@@ -138,15 +139,16 @@ impl Candidate {
                 request(self.leases.create(&PostParams::default(), &lease)).await?
             }
             Claim::Take | Claim::Renew => {
-                let Some(mut lease) = lease else { return Ok(()) };
+                let Some(mut lease) = lease else { return Ok(false) };
                 lease.spec = Some(self.spec(lease.spec.as_ref()));
                 // With its resource version: of two who try at once, one fails.
                 request(self.leases.replace(NAME, &PostParams::default(), &lease)).await?
             }
         };
         self.seen.look(Some(&Record::of(&taken)), Instant::now());
+        let lapsed = !self.fence.holds(Instant::now());
         self.fence.extend(begun + RENEW_DEADLINE);
-        Ok(())
+        Ok(lapsed)
     }
 
     fn spec(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
@@ -188,10 +190,38 @@ impl Candidate {
     }
 }
 
+/// What to tell one who was told last whether it leads. Where the fence lapsed and holds again, what was to be written or posted
+/// in between was left undone: it is told both.
+fn news(leading: bool, lapsed: bool, holds: bool) -> &'static [bool] {
+    match (leading, holds) {
+        (true, true) if lapsed => &[false, true],
+        (false, true) => &[true],
+        (true, false) => &[false],
+        (true, true) | (false, false) => &[],
+    }
+}
+
 async fn request<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
     match timeout(REQUEST_TIMEOUT, request).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(crate::watch::with_causes(&error)),
         Err(_) => Err(format!("no answer within {} s", REQUEST_TIMEOUT.as_secs())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fence_that_lapsed_and_holds_again_is_told_twice() {
+        assert_eq!(news(true, true, true), [false, true]);
+        assert_eq!(news(true, false, true), [false; 0]);
+        assert_eq!(news(true, false, false), [false]);
+        // It lapsed again by now.
+        assert_eq!(news(true, true, false), [false]);
+        // Nobody begins but with a fence that did not hold.
+        assert_eq!(news(false, true, true), [true]);
+        assert_eq!(news(false, false, false), [false; 0]);
     }
 }

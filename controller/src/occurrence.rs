@@ -1,7 +1,8 @@
 //! Events for people: what happened to a pod, a namespace or a policy.
 //!
-//! They are posted one at a time and at a bounded rate, from a bounded queue: a storm of them delays nothing else, and what does not
-//! fit is counted. The name of an Event follows from what it says, so that a restart does not repeat it.
+//! They are posted one at a time and at a bounded rate, from a bounded queue: a storm of them delays nothing else. Of good news,
+//! what does not fit is counted and forgotten; a part of the queue is for warnings alone, and whoever has one that does not fit
+//! tells it again later. The name of an Event follows from what it says, so that a restart does not repeat it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -22,6 +23,8 @@ use crate::write::{FIELD_MANAGER, WriteError, Writer};
 
 /// Events that may wait.
 const QUEUE: usize = 2048;
+/// Places that only warnings may take.
+const FOR_WARNINGS: usize = QUEUE / 4;
 /// Between two posts.
 const SPACING: Duration = Duration::from_millis(40);
 /// After a post that failed and may pass later.
@@ -79,6 +82,14 @@ pub enum What {
 }
 
 impl What {
+    /// Whether somebody has to do something about it.
+    fn is_warning(&self) -> bool {
+        match self {
+            Self::Assigned(_) | Self::Unassigned(_) => false,
+            Self::InvalidAnnotation(_) | Self::Suspended(_) | Self::Rejected(_) => true,
+        }
+    }
+
     fn parts(&self) -> (&'static str, &'static str, &'static str, &str) {
         match self {
             Self::Assigned(note) => ("Normal", reasons::ASSIGNED, "Assign", note),
@@ -184,11 +195,23 @@ pub fn queue(writer: Writer, instance: String, fence: Fence) -> (Occurrences, Po
 }
 
 impl Occurrences {
-    /// Posts it some time, or counts that there was no room.
-    pub fn tell(&self, occurrence: Occurrence) {
-        if self.queue.try_send(occurrence).is_err() {
+    /// Posts it some time. `false` for a warning that there is no room for: it is to be told again.
+    #[must_use]
+    pub fn tell(&self, occurrence: Occurrence) -> bool {
+        let is_warning = occurrence.what.is_warning();
+        if (is_warning || self.queue.capacity() > FOR_WARNINGS) && self.queue.try_send(occurrence).is_ok() {
+            return true;
+        }
+        if !is_warning {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
+        !is_warning
+    }
+
+    /// Whether there is room for warnings that there was none for.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.queue.capacity() >= QUEUE / 2
     }
 
     /// How many wait.
@@ -205,11 +228,17 @@ impl Occurrences {
 }
 
 impl Poster {
+    /// What waits, instead of a post.
+    #[cfg(test)]
+    pub(crate) fn take_all(&mut self) -> Vec<Occurrence> {
+        std::iter::from_fn(|| self.queue.try_recv().ok()).collect()
+    }
+
     /// Posts until nobody tells any more.
     pub async fn run(mut self) {
         while let Some(occurrence) = self.queue.recv().await {
             if !self.fence.holds(Instant::now()) {
-                // Whoever leads now tells it itself.
+                // Who leads next tells all warnings, this process included; good news of before is lost.
                 continue;
             }
             let event = occurrence.event(&self.instance, Timestamp::now());
@@ -249,6 +278,24 @@ mod tests {
         assert_eq!(name(&occurrence("x", 0), "one", 1), name(&occurrence("x", 0), "two", 2));
         assert_ne!(name(&occurrence("x", 0), "one", 1), name(&occurrence("y", 0), "one", 1));
         assert_ne!(name(&occurrence("x", 0), "one", 1), name(&occurrence("x", 1), "one", 1));
+    }
+
+    #[tokio::test]
+    async fn good_news_leaves_room_for_warnings_and_warnings_that_do_not_fit_are_not_lost() {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let writer = Writer::new(kube::Client::try_from(config).unwrap());
+        let (occurrences, poster) = queue(writer, "one".to_owned(), Fence::new());
+        let news = |n| {
+            let assigned = What::Assigned("policy batch".to_owned());
+            Occurrence { what: assigned, ..occurrence("", n) }
+        };
+        assert!((0..3000).all(|n| occurrences.tell(news(n))));
+        assert_eq!(occurrences.waiting(), QUEUE - FOR_WARNINGS);
+        assert_eq!(occurrences.counts(), [0, 0, (3000 - (QUEUE - FOR_WARNINGS)) as u64]);
+        let told = (0..3000).filter(|n| occurrences.tell(occurrence("x", *n))).count();
+        assert_eq!(told, FOR_WARNINGS);
+        assert!(!occurrences.has_room());
+        drop(poster);
     }
 
     #[test]

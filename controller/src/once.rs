@@ -88,6 +88,9 @@ fn table(index: &Index, explained: &[Explanation]) -> String {
             let _ = writeln!(notes, "! pod {pod}: {problem}");
         }
     }
+    if let Some(cause) = index.problem_of_default() {
+        let _ = writeln!(notes, "! the default policy does not apply: {cause}");
+    }
     for namespace in index.invalid_namespaces() {
         for problem in index.namespace_problems(namespace) {
             let _ = writeln!(notes, "! namespace {namespace}: {problem}");

@@ -58,6 +58,8 @@ async fn connect(args: &Args) -> Result<Client, Failure> {
         None => Config::infer().await.map_err(|error| failed(&error))?,
     };
     config.read_timeout = Some(SILENCE);
+    // A client that tries again by itself hides for minutes that the server is away: whoever asks tries again, and says so.
+    config.default_retry = false;
     Client::try_from(config).map_err(|error| failed(&error))
 }
 
@@ -180,6 +182,42 @@ fn default_identity() -> String {
 mod tests {
     use super::*;
     use std::future::{pending, ready};
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use clap::Parser as _;
+
+    const UNAVAILABLE: &[u8] =
+        b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+    #[tokio::test]
+    async fn a_balancer_without_a_server_is_noticed_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let answering = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            stream.write_all(UNAVAILABLE).unwrap();
+        });
+        let file =
+            std::env::temp_dir().join(format!("thermocline-{}-{}", std::process::id(), address.port()));
+        let kubeconfig = serde_json::json!({
+            "clusters": [{ "name": "test", "cluster": { "server": format!("http://{address}") } }],
+            "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "" } }],
+            "current-context": "test",
+        });
+        std::fs::write(&file, kubeconfig.to_string()).unwrap();
+        let args = Args::parse_from(["controller".as_ref(), "--kubeconfig".as_ref(), file.as_os_str()]);
+        let client = connect(&args).await;
+        std::fs::remove_file(file).unwrap();
+        let leases: Api<Lease> = Api::namespaced(client.unwrap(), "any");
+        // Nobody answers a second time.
+        match leases.get("any").await {
+            Err(kube::Error::Api(status)) => assert_eq!(status.code, 503),
+            other => panic!("{other:?}"),
+        }
+        answering.join().unwrap();
+    }
 
     async fn ended(task: impl Future<Output = ()> + Send + 'static) -> Option<String> {
         let mut tasks = JoinSet::new();

@@ -99,6 +99,8 @@ pub struct Snapshot {
     pub unmanaged: BTreeMap<String, u32>,
     /// Policies that are not accepted, and why.
     pub rejected: BTreeMap<String, String>,
+    /// Why the default policy does not apply, where it does not.
+    pub default_problem: Option<String>,
     /// Pods with annotations that do not apply.
     pub invalid_pods: usize,
     /// Nodes that wait for a write.

@@ -121,6 +121,8 @@ pub struct AllTold {
     nodes: BTreeMap<Name, Told>,
     /// Nodes that a list under way has had; `None` while none is.
     listed: Option<BTreeSet<Name>>,
+    /// Nodes that are being written, and whether their object was seen to go since the write began.
+    writing: BTreeMap<Name, bool>,
 }
 
 impl AllTold {
@@ -135,12 +137,31 @@ impl AllTold {
         self.nodes.keys()
     }
 
-    /// A write succeeded.
+    /// A write begins. [`Self::wrote`] or [`Self::not_written`] must follow.
+    pub fn writing(&mut self, node: &Name) {
+        self.writing.insert(Name::clone(node), false);
+    }
+
+    /// A write succeeded. A watch may have seen more than that already: what is newer stays, and where the object went meanwhile,
+    /// before or after the write, it is not known what the node was told.
     pub fn wrote(&mut self, node: &Name, mut told: Told) {
-        if let Some(before) = self.nodes.remove(node) {
-            told.suspended = before.suspended;
+        let went = self.writing.remove(node).unwrap_or_default();
+        let before = self.nodes.get(node);
+        if before.is_some_and(|before| before.uid == told.uid && before.generation > told.generation) {
+            return;
+        }
+        if let Some(before) = before {
+            told.suspended.clone_from(&before.suspended);
+        }
+        if went {
+            told.content = None;
         }
         self.nodes.insert(Name::clone(node), told);
+    }
+
+    /// A write failed.
+    pub fn not_written(&mut self, node: &str) {
+        self.writing.remove(node);
     }
 
     /// A write ended without an answer, and may have been carried out: it is not known any more what the node was told.
@@ -210,6 +231,9 @@ impl AllTold {
 
     /// An object is gone.
     pub fn gone(&mut self, node: &str) {
+        if let Some(went) = self.writing.get_mut(node) {
+            *went = true;
+        }
         self.nodes.remove(node);
     }
 
@@ -293,6 +317,37 @@ mod tests {
         // The watch says what became of it.
         assert!(all.saw(&node, &object(1, &[])).0);
         assert_eq!(all.get("n1").unwrap().content, Some(Content::of(&spec, "")));
+    }
+
+    #[test]
+    fn a_late_answer_hides_nothing_that_was_seen_since() {
+        let mut all = AllTold::default();
+        let node = Name::from("n1");
+        let spec = NodeTieringSpec::default();
+        let ours = |generation| Told::written(&spec, Content(7), "u", generation);
+        // Another wrote after us.
+        all.writing(&node);
+        all.saw(&node, &object(3, &[]));
+        all.wrote(&node, ours(2));
+        assert_eq!(
+            (all.get("n1").unwrap().generation, all.get("n1").unwrap().content == Some(Content(7))),
+            (3, false)
+        );
+        // An echo is not newer, and what was there before is older.
+        all.writing(&node);
+        all.saw(&node, &object(4, &[]));
+        all.wrote(&node, ours(4));
+        assert_eq!(all.get("n1").unwrap().content, Some(Content(7)));
+        // It went after us, or before: it is written once more.
+        all.writing(&node);
+        all.gone("n1");
+        all.wrote(&node, ours(5));
+        assert_eq!(all.get("n1").unwrap().content, None);
+        // What went before the write began says nothing of it.
+        all.gone("n1");
+        all.writing(&node);
+        all.wrote(&node, ours(1));
+        assert_eq!(all.get("n1").unwrap().content, Some(Content(7)));
     }
 
     #[test]

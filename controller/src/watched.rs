@@ -20,6 +20,9 @@ pub use node::Node;
 pub use node_tiering::{NodeTiering, PodConditions};
 pub use pod::{Container, Memory, Pod, Resources};
 
+/// No annotation that has a meaning has a longer value, in bytes.
+const LONGEST_VALUE: usize = 1024;
+
 /// Kinds of objects that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -97,6 +100,14 @@ impl From<NodeTiering> for Object {
     }
 }
 
+/// Shortens a value that is too long to be one. It ends with what no value has, so that what is left of it is none either.
+fn cut(value: &mut String) {
+    if value.len() > LONGEST_VALUE {
+        value.truncate(value.floor_char_boundary(LONGEST_VALUE));
+        value.push('…');
+    }
+}
+
 /// Metadata without what nobody reads, such as managed fields and annotations of others.
 fn thin_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     #[derive(Deserialize)]
@@ -115,6 +126,7 @@ fn thin_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMet
     let thin = Thin::deserialize(deserializer)?;
     let annotations = thin.annotations.map(|mut annotations| {
         annotations.retain(|key, _| pod::is_read(key));
+        annotations.values_mut().for_each(cut);
         annotations
     });
     Ok(ObjectMeta {

@@ -27,7 +27,9 @@ fn a_policy_is_named_or_opted_out_of() {
 
 #[test]
 fn annotations_of_others_are_passed_over() {
-    assert_eq!(parse(&[("kubernetes.io/policy", "x"), ("thermocline.iox/policy", "x")]), Requests::default());
+    let others =
+        ["kubernetes.io/policy", "thermocline.iox/policy", "mythermocline.io/policy", "thermocline.io"];
+    assert_eq!(parse(&others.map(|key| (key, "x"))), Requests::default());
 }
 
 #[test]
@@ -47,6 +49,27 @@ fn what_has_no_meaning_says_what_has() {
         "blue",
         expect![[r"
             annotation thermocline.io/colour: there is no such key
+        "]],
+    );
+    check(
+        "Thermocline.io/Policy",
+        "batch",
+        expect![[r"
+            annotation Thermocline.io/Policy: there is no such key; did you mean thermocline.io/policy?
+        "]],
+    );
+    check(
+        "containers.thermocline.io/main",
+        "batch",
+        expect![[r"
+            annotation containers.thermocline.io/main: there is no such key; did you mean container.thermocline.io/main?
+        "]],
+    );
+    check(
+        "pod.thermocline.io/x",
+        "batch",
+        expect![[r"
+            annotation pod.thermocline.io/x: there is no such key: keys start with thermocline.io/ or container.thermocline.io/
         "]],
     );
     check(
@@ -116,6 +139,31 @@ fn overrides_hold_where_the_policy_allows_them_and_they_fit() {
         r#"{ "allowOverrides": ["memoryHigh", "tiers"], "memoryHigh": { "mode": "Formula", "factor": "0.8" } }"#,
         r#"{ "memoryHigh": { "mode": "Fixed", "value": "1Gi" }, "tiers": ["dram", 1] }"#,
         expect![""],
+    );
+}
+
+#[test]
+fn a_message_has_its_end_however_long_the_value_is() {
+    let said = problems(&parse(&[("thermocline.io/demote-after", &"ü".repeat(1000))]).problems);
+    assert!(said.contains(&format!("`{}…` is not a duration", "ü".repeat(64))), "{said}");
+    let short = "x".repeat(64);
+    let said = problems(&parse(&[("thermocline.io/mode", &short)]).problems);
+    assert!(said.contains(&format!("`{short}` is not a mode")), "{said}");
+}
+
+#[test]
+fn more_tiers_than_a_schema_lets_through_are_refused() {
+    let check = |tiers: &str, expected: Expect| {
+        let policy: PolicySpec = serde_json::from_str(r#"{ "allowOverrides": ["tiers"] }"#).unwrap();
+        let (_, left) = parse(&[("thermocline.io/tiers", tiers)]).overrides.apply("batch", &policy, None);
+        expected.assert_eq(&problems(&left));
+    };
+    check("0,1,2,3,4,5,6,7", expect![""]);
+    check(
+        "0,1,2,3,4,5,6,7,8",
+        expect![[r"
+            annotation thermocline.io/tiers: it does not fit policy batch: tiers names 9 tiers, and at most 8 may be: name those that the nodes have
+        "]],
     );
 }
 

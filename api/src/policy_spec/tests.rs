@@ -37,6 +37,7 @@ fn what_does_not_fit_together_is_refused_with_its_field() {
         assert!(error.to_string().starts_with(starts), "{error}");
     };
     check(r#"{"tiers": []}"#, &["tiers"], "tiers is empty");
+    check(r#"{"tiers": [0, 1, 2, 3, 4, 5, 6, 7, 8]}"#, &["tiers"], "tiers names 9 tiers");
     check(r#"{"tiers": ["dram", "dram"]}"#, &["tiers"], "tiers names");
     check(r#"{"demote": {"after": "1s"}}"#, &["demote", "after"], "demote.after is 1s");
     check(r#"{"demote": {"afterMax": "1m"}}"#, &["demote", "afterMax"], "demote.afterMax is 60s");

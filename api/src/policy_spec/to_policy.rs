@@ -4,7 +4,8 @@ use thiserror::Error;
 use tiering::{Bytes, DemotePolicy, EngineChoice, MemoryHighPolicy, Mode, Policy, PolicyError, Ratio};
 
 use super::{
-    EngineSpec, LabelOperator, LabelRequirement, MemoryHighMode, MemoryHighSpec, ModeSpec, PolicySpec,
+    EngineSpec, LabelOperator, LabelRequirement, MOST_TIERS, MemoryHighMode, MemoryHighSpec, ModeSpec,
+    PolicySpec,
 };
 use crate::duration::WireDuration;
 use crate::quantity::{Percentage, Rate, WireShare};
@@ -27,6 +28,9 @@ pub enum SpecError {
     /// No tier allowed.
     #[error("tiers is empty: leave it out to allow all, or name some, for example [dram, slow]")]
     NoTiers,
+    /// More tiers than a schema lets through.
+    #[error("tiers names {0} tiers, and at most {MOST_TIERS} may be: name those that the nodes have")]
+    TooManyTiers(usize),
     /// An operator of a selector without the values it needs, or with values it does not take.
     #[error(
         "selector: {key} {operator:?}: operators In and NotIn need values, Exists and DoesNotExist take none"
@@ -79,7 +83,7 @@ impl SpecError {
                 PolicyError::RequestAboveLimit => &["memoryHigh"],
                 PolicyError::TierTwice(_) => &["tiers"],
             },
-            Self::NoTiers => &["tiers"],
+            Self::NoTiers | Self::TooManyTiers(_) => &["tiers"],
             Self::SelectorValues { .. } => &["selector"],
             Self::NoValue | Self::NoInputs => &["memoryHigh"],
             Self::FieldOfOtherMode { field: "value", .. } => &["memoryHigh", "value"],
@@ -136,6 +140,7 @@ impl PolicySpec {
         }
         match self.tiers.as_deref() {
             Some([]) => return Err(SpecError::NoTiers),
+            Some(tiers) if tiers.len() > MOST_TIERS => return Err(SpecError::TooManyTiers(tiers.len())),
             tiers => policy.tiers = tiers.unwrap_or_default().iter().map(|tier| tier.0).collect(),
         }
         policy.dram.ceiling = self.dram.ceiling.map(|ceiling| ceiling.0);

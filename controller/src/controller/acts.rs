@@ -2,17 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use api::NodeTieringSpec;
+use api::{NodeTieringSpec, PodAssignment};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
+use super::untold::words;
 use super::{Controller, Event, Written, Wrote};
-use crate::index::{Name, PodKey, Verdict};
+use crate::index::{Name, PodKey};
 use crate::node_writes::Due;
 use crate::occurrence::{About, Occurrence, What};
 use crate::policy_status::{Standing, status};
 use crate::snapshot::WriteKind;
-use crate::told::{Content, Difference, Suspension, Told};
+use crate::told::{Content, Difference, Told};
 use crate::write::WriteError;
 
 impl Controller {
@@ -30,25 +31,38 @@ impl Controller {
         }
     }
 
-    fn write_node(&mut self, due: Due) {
+    pub(super) fn write_node(&mut self, due: Due) {
         let node = Name::clone(&due.node);
         let told = self.told.get(&node);
         let Some((spec, owner)) = self.index.assignment(&node).zip(self.index.node_uid(&node)) else {
             if let Some(uid) = told.map(|told| told.uid.to_string()) {
                 self.remove_node(due, uid);
             } else {
+                self.failing.remove(&node);
                 self.nodes.unneeded(&due);
                 self.nodes.forget(&node);
             }
+            self.owed.remove(&node);
             return;
         };
         let content = Content::of(&spec, owner);
         if told.is_some_and(|told| told.content == Some(content)) {
+            self.tell_consequences(&node, &spec, Vec::new());
+            self.log_node(&node, None);
             self.tallies.unneeded();
             self.nodes.unneeded(&due);
             return;
         }
+        let left_out = self.index.left_out(&node);
+        if left_out > 0 {
+            tracing::warn!(
+                node = &*node,
+                left_out,
+                "a node has more pods with a policy than it can be told of; the last by namespace and name are left alone"
+            );
+        }
         let then = self.consequences(&node, &spec);
+        self.told.writing(&node);
         let (writer, events, owner) = (self.writer.clone(), self.events.clone(), owner.to_owned());
         tokio::spawn(async move {
             let began = Instant::now();
@@ -69,7 +83,7 @@ impl Controller {
     }
 
     /// What is to be told of pods once the spec is written.
-    fn consequences(&self, node: &Name, spec: &NodeTieringSpec) -> Vec<Occurrence> {
+    pub(super) fn consequences(&self, node: &Name, spec: &NodeTieringSpec) -> Vec<Occurrence> {
         let told = self.told.get(node);
         let occasion = told.map_or(0, |told| told.generation.unsigned_abs());
         let mut occurrences = Vec::new();
@@ -78,34 +92,49 @@ impl Controller {
             if difference == Difference::Same {
                 continue;
             }
-            let key: PodKey = (pod.namespace.as_str().into(), pod.name.as_str().into());
-            let of_pod = pod.policy.as_ref().map(|policy| {
-                let why = self.index.verdict(&key).map(ToString::to_string).unwrap_or_default();
-                format!("policy {} ({why})", policy.name)
-            });
-            let of_containers = pod.containers.iter().map(|container| match &container.policy {
-                Some(policy) => format!("container {}: policy {}", container.name, policy.name),
-                None => format!("container {}: none", container.name),
-            });
-            let words: Vec<String> = of_pod.into_iter().chain(of_containers).collect();
-            let about =
-                About::Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() };
-            occurrences.push(Occurrence { about, what: What::Assigned(words.join("; ")), occasion });
+            occurrences.push(Occurrence { about: about(pod), what: self.assigned(pod), occasion });
         }
         let left = self.index.pods_on(node).filter_map(|key| {
             let uid = self.index.pod_uid(key).filter(|uid| told.is_some_and(|told| told.has(uid)))?;
-            let Some(Verdict::Unmanaged(why)) = self.index.verdict(key) else { return None };
+            let verdict = self.index.verdict(key).filter(|verdict| verdict.policy().is_none())?;
             let managed = spec.pods.iter().any(|pod| pod.uid == uid);
             let about =
                 About::Pod { namespace: key.0.to_string(), name: key.1.to_string(), uid: uid.to_owned() };
-            (!managed).then(|| Occurrence {
-                about,
-                what: What::Unassigned(format!("no policy: {why}")),
-                occasion,
-            })
+            (!managed).then(|| Occurrence { about, what: What::Unassigned(words(verdict)), occasion })
         });
         occurrences.extend(left);
         occurrences
+    }
+
+    /// What is said of a pod in a spec.
+    fn assigned(&self, pod: &PodAssignment) -> What {
+        let key: PodKey = (pod.namespace.as_str().into(), pod.name.as_str().into());
+        let of_pod = pod.policy.as_ref().map(|policy| {
+            let why = self.index.verdict(&key).map(ToString::to_string).unwrap_or_default();
+            format!("policy {} ({why})", policy.name)
+        });
+        let of_containers = pod.containers.iter().map(|container| match &container.policy {
+            Some(policy) => format!("container {}: policy {}", container.name, policy.name),
+            None => format!("container {}: none", container.name),
+        });
+        What::Assigned(of_pod.into_iter().chain(of_containers).collect::<Vec<_>>().join("; "))
+    }
+
+    /// The node has this spec: tells what follows, and what followed from writes without an answer that still is so.
+    fn tell_consequences(&mut self, node: &Name, spec: &NodeTieringSpec, then: Vec<Occurrence>) {
+        let mut owed = self.owed.remove(node).unwrap_or_default();
+        owed.retain(|occurrence| {
+            let pod = spec.pods.iter().find(|pod| about(pod) == occurrence.about);
+            let still_so = match pod {
+                Some(pod) => self.assigned(pod) == occurrence.what,
+                None => matches!(occurrence.what, What::Unassigned(_)),
+            };
+            still_so && !then.iter().any(|newer| newer.about == occurrence.about)
+        });
+        for occurrence in owed.into_iter().chain(then) {
+            // Of good news, what there is no room for is not told again.
+            let _ = self.occurrences.tell(occurrence);
+        }
     }
 
     pub(super) fn wrote(&mut self, Wrote { due, what, took }: Wrote) {
@@ -113,17 +142,17 @@ impl Controller {
             Written::Told { spec, content, then, result } => match result {
                 Ok((uid, generation)) => {
                     self.told.wrote(&due.node, Told::written(&spec, content, &uid, generation));
-                    for occurrence in then {
-                        self.occurrences.tell(occurrence);
-                    }
+                    self.tell_consequences(&due.node, &spec, then);
                     if let Some(event) = due.event {
                         self.tallies.event_to_write(event.elapsed());
                     }
                     (WriteKind::NodeTiering, None)
                 }
                 Err(error) => {
+                    self.told.not_written(&due.node);
                     if error.may_pass() {
                         self.told.doubt(&due.node);
+                        self.owed.entry(Name::clone(&due.node)).or_default().extend(then);
                     }
                     (WriteKind::NodeTiering, Some(error))
                 }
@@ -156,7 +185,7 @@ impl Controller {
         }
     }
 
-    fn write_status(&mut self, name: Name) {
+    pub(super) fn write_status(&mut self, name: Name) {
         let now = Instant::now();
         let Some(policy) = self.policies.get(&name) else { return self.statuses.finished(&name, true, now) };
         let Some((standing, matched)) = self.standing(&name) else {
@@ -174,7 +203,7 @@ impl Controller {
     }
 
     /// What is to be said of a policy, and how many pods have it.
-    fn standing(&self, name: &Name) -> Option<(Standing, u32)> {
+    pub(super) fn standing(&self, name: &Name) -> Option<(Standing, u32)> {
         if let Some(error) = &self.policies.get(name)?.unreadable {
             return Some((Standing::Unreadable(error.clone()), 0));
         }
@@ -203,48 +232,13 @@ impl Controller {
         let Some((standing, _)) = self.standing(name) else { return };
         let wanted = status(&standing, policy.generation, 0, &policy.status, Time(Timestamp::now()));
         let urgent = wanted.conditions != policy.status.conditions;
-        let uid = policy.uid.clone();
-        let (occasion, error) = (
-            policy.generation.unsigned_abs(),
-            match standing {
-                Standing::Accepted => None,
-                Standing::Rejected(error) => Some(error.to_string()),
-                Standing::Unreadable(error) => Some(error),
-            },
-        );
         self.statuses.changed(name, urgent, now);
-        if let (true, Some(error)) = (urgent, error) {
-            let about = About::Policy { name: name.to_string(), uid };
-            self.occurrences.tell(Occurrence { about, what: What::Rejected(error), occasion });
+        if urgent {
+            self.tell_of_policy(name);
         }
     }
+}
 
-    pub(super) fn tell_of_invalid(&self, key: &PodKey) {
-        let Some(uid) = self.index.pod_uid(key) else { return };
-        let about = About::Pod { namespace: key.0.to_string(), name: key.1.to_string(), uid: uid.to_owned() };
-        for problem in self.index.problems(key) {
-            let what = What::InvalidAnnotation(problem.to_string());
-            self.occurrences.tell(Occurrence { about: about.clone(), what, occasion: 0 });
-        }
-    }
-
-    pub(super) fn tell_of_namespace(&self, name: &Name) {
-        for problem in self.index.namespace_problems(name) {
-            let what = What::InvalidAnnotation(problem.to_string());
-            self.occurrences.tell(Occurrence {
-                about: About::Namespace(name.to_string()),
-                what,
-                occasion: 0,
-            });
-        }
-    }
-
-    pub(super) fn tell_of_suspension(&self, suspension: &Suspension) {
-        let Suspension { namespace, name, uid, message, since } = suspension.clone();
-        if self.leading {
-            let about = About::Pod { namespace, name, uid };
-            let occasion = since.0.as_second().unsigned_abs();
-            self.occurrences.tell(Occurrence { about, what: What::Suspended(message), occasion });
-        }
-    }
+fn about(pod: &PodAssignment) -> About {
+    About::Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() }
 }

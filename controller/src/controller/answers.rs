@@ -38,6 +38,7 @@ impl Controller {
                     Some((name.to_string(), accepted.as_ref().err()?.to_string()))
                 })
                 .collect(),
+            default_problem: self.index.problem_of_default().map(|cause| cause.to_string()),
             invalid_pods: self.index.invalid_pods().count(),
             nodes_waiting: self.nodes.waiting(),
             nodes_in_flight: self.nodes.in_flight(),

@@ -128,7 +128,13 @@ impl Controller {
             Kind::Policy => {
                 self.index.delete_policy(name);
                 let unreadable = Some(malformed.message.clone());
-                self.saw_policy(metadata, Policy { unreadable, ..Policy::default() });
+                // What it says already is not to be said again, with a new time.
+                let status = serde_json::from_value(malformed.status.clone()).unwrap_or_else(|_| {
+                    let known = self.policies.get(name);
+                    let same = known.filter(|known| metadata.uid.as_deref() == Some(&*known.uid));
+                    same.map(|known| known.status.clone()).unwrap_or_default()
+                });
+                self.saw_policy(metadata, Policy { unreadable, status, ..Policy::default() });
             }
             Kind::Node if self.index.node_uid(name) != metadata.uid.as_deref() => {
                 self.index.apply_node(&Node::unreadable(metadata));

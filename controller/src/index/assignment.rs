@@ -2,29 +2,43 @@
 
 use std::collections::BTreeMap;
 
-use api::{ContainerAssignment, NodeTieringSpec, PodAssignment};
+use api::{ContainerAssignment, MOST_PODS, NodeTieringSpec, PodAssignment};
 
-use super::record::{Pod, PodKey, Standing};
+use super::record::{Node, Pod, PodKey, Standing};
 use super::{Index, Source, Verdict};
 
 impl Index {
     /// What is assigned to a node; `None` for a node that is not there.
+    ///
+    /// Of more pods than one node can be told of, the first by namespace and name: the whole would be refused otherwise.
     #[must_use]
     pub fn assignment(&self, node: &str) -> Option<NodeTieringSpec> {
         let node = &self.nodes.get(node)?.value;
         let allocatable = node.known.as_ref()?.allocatable;
+        let pods = self.managed_on(node).take(MOST_PODS);
+        let pods = pods.map(|(key, pod)| self.pod_assignment(key, pod, allocatable));
+        Some(NodeTieringSpec { pods: pods.collect() })
+    }
+
+    /// How many pods of a node it can't be told of.
+    #[must_use]
+    pub fn left_out(&self, node: &str) -> usize {
+        let managed = self.nodes.get(node).map_or(0, |node| self.managed_on(&node.value).count());
+        managed.saturating_sub(MOST_PODS)
+    }
+
+    fn managed_on<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = (&'a PodKey, &'a Pod)> {
         let mut claims: BTreeMap<&str, u32> = BTreeMap::new();
         for entry in node.pods.iter().filter_map(|key| self.pod(key)) {
             *claims.entry(&entry.pod.uid).or_default() += 1;
         }
-        // Which cgroup is a mirror pod's, its annotations say: anybody can write them to have another pod's.
-        let is_doubtful = |pod: &Pod| pod.standing == Standing::Mirror && claims.get(&*pod.uid) > Some(&1);
-        let pods = node.pods.iter().filter_map(|key| {
+        node.pods.iter().filter_map(move |key| {
             let entry = self.pod(key).filter(|entry| entry.outcome.is_managed())?;
-            let told = !is_doubtful(&entry.pod);
-            told.then(|| self.pod_assignment(key, &entry.pod, allocatable))
-        });
-        Some(NodeTieringSpec { pods: pods.collect() })
+            // Which cgroup is a mirror pod's, its annotations say: anybody can write them to have another pod's.
+            let is_doubtful =
+                entry.pod.standing == Standing::Mirror && claims.get(&*entry.pod.uid) > Some(&1);
+            (!is_doubtful).then_some((key, &entry.pod))
+        })
     }
 
     fn pod_assignment(&self, key: &PodKey, pod: &Pod, allocatable: Option<tiering::Bytes>) -> PodAssignment {

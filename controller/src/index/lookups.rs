@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::SpecError;
-use api::annotations::Problem;
+use api::annotations::{Cause, Problem};
 
 use super::record::{Name, PodKey};
 use super::{Index, Unmanaged, Verdict};
@@ -39,6 +39,12 @@ impl Index {
         let Some(namespace) = self.namespaces.get(name) else { return Vec::new() };
         let namespace = &namespace.value;
         namespace.problems.iter().cloned().chain(self.rules.problem_of(namespace)).collect()
+    }
+
+    /// Why the policy of all pods that nothing else says anything of does not apply, where it does not.
+    #[must_use]
+    pub fn problem_of_default(&self) -> Option<Cause> {
+        self.rules.problem_of_default()
     }
 
     /// Each policy: its generation, whether it makes sense, and how many pods have it.

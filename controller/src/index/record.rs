@@ -221,6 +221,8 @@ pub(super) struct Node {
     /// Absent while only pods say that there is such a node.
     pub(super) known: Option<KnownNode>,
     pub(super) pods: BTreeSet<PodKey>,
+    /// Those of them that are mirrors: which cgroup is theirs depends on what the others claim.
+    pub(super) mirrors: BTreeSet<PodKey>,
 }
 
 /// What a node says of itself.

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use api::annotations::{CONTAINER_PREFIX, Cause, Key, PolicyChoice, Problem, Requests};
-use api::{MemoryHighMode, MemoryResources, PodPolicy, PolicySpec, Quantity};
+use api::{MOST_APART, MemoryHighMode, MemoryResources, PodPolicy, PolicySpec, Quantity};
 use tiering::Bytes;
 
 use super::reason::{Source, Unmanaged, Verdict};
@@ -69,11 +69,26 @@ impl Rules {
         self.policies.get_key_value(name).filter(|(_, policy)| policy.accepted.is_ok())
     }
 
+    /// What is wrong with a name that is of no usable policy.
+    fn unusable(&self, name: &str) -> Cause {
+        if self.policies.contains_key(name) {
+            Cause::RejectedPolicy(name.to_owned())
+        } else {
+            Cause::NoPolicy(name.to_owned())
+        }
+    }
+
+    /// Why the default of the cluster does not apply, where it does not.
+    pub(super) fn problem_of_default(&self) -> Option<Cause> {
+        let name = self.default.as_deref().filter(|name| self.usable(name).is_none())?;
+        Some(self.unusable(name))
+    }
+
     /// Why the annotation of a namespace does not apply.
     pub(super) fn problem_of(&self, namespace: &Namespace) -> Option<Problem> {
         match &namespace.policy {
             Some(PolicyChoice::Named(name)) if self.usable(name).is_none() => {
-                Some(Problem { key: Key::Policy.to_string(), cause: Cause::NoPolicy(name.clone()) })
+                Some(Problem { key: Key::Policy.to_string(), cause: self.unusable(name) })
             }
             _ => None,
         }
@@ -106,7 +121,7 @@ impl Rules {
             PolicyChoice::Named(name) => {
                 let usable = self.usable(name).map(|(name, _)| Verdict::Policy(Name::clone(name), source));
                 if usable.is_none() {
-                    problems.push(Problem { key: key(), cause: Cause::NoPolicy(name.clone()) });
+                    problems.push(Problem { key: key(), cause: self.unusable(name) });
                 }
                 usable
             }
@@ -116,18 +131,22 @@ impl Rules {
             .as_ref()
             .and_then(|choice| chosen(choice, Source::PodAnnotation, &|| Key::Policy.to_string()));
         let mut containers = Vec::new();
-        let mut absent = Vec::new();
+        let mut left_out = Vec::new();
         for (name, choice) in &requests.containers {
             let key = || format!("{CONTAINER_PREFIX}{name}");
             match pod.containers.iter().find(|container| *container.name == **name) {
+                // A node's whole assignment would be refused for one that is too long.
+                Some(_) if containers.len() == MOST_APART => {
+                    left_out.push(Problem { key: key(), cause: Cause::TooManyContainers });
+                }
                 Some(container) => {
                     let verdict = chosen(choice, Source::ContainerAnnotation, &key);
                     containers.extend(verdict.map(|verdict| (Name::clone(&container.name), verdict)));
                 }
-                None => absent.push(Problem { key: key(), cause: Cause::NoContainer(name.clone()) }),
+                None => left_out.push(Problem { key: key(), cause: Cause::NoContainer(name.clone()) }),
             }
         }
-        problems.append(&mut absent);
+        problems.append(&mut left_out);
         let verdict = own.unwrap_or_else(|| self.by_default(pod, namespace));
         if let Some(name) = verdict.policy() {
             problems.extend(self.with_overrides(name, Some(requests), pod.memory, allocatable).1);

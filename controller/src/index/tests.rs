@@ -226,7 +226,7 @@ fn annotations_of_a_namespace_that_do_not_apply_are_told_of_the_namespace() {
     expect![[r#"
         [
             "annotation thermocline.io/mode: it has no meaning on a namespace: only thermocline.io/policy has; annotate the pods",
-            "annotation thermocline.io/policy: there is no usable TieringPolicy `btch`",
+            "annotation thermocline.io/policy: there is no TieringPolicy `btch` that can be read: `kubectl get tpol` lists those that there are",
         ]
     "#]]
     .assert_debug_eq(&problems);
@@ -257,4 +257,51 @@ fn a_mirror_pod_cannot_claim_the_cgroup_of_another() {
     index.apply_pod(&claiming("b/forged", "hash"));
     index.take_changes();
     assert_eq!(told(&index), [named("web", "uid-web")]);
+}
+
+#[test]
+fn a_node_is_told_of_no_more_than_its_object_can_hold() {
+    let mut index = two_nodes();
+    let name = |n: usize| format!("c{n:02}");
+    let names = || (0..api::MOST_APART + 2).map(name);
+    let annotations: BTreeMap<_, _> =
+        names().map(|name| (format!("container.thermocline.io/{name}"), "batch")).collect();
+    let containers: Vec<_> = names().map(|name| json!({ "name": name })).collect();
+    let web = json!({
+        "metadata": { "namespace": "a", "name": "web", "uid": "uid-web", "annotations": annotations },
+        "spec": { "nodeName": "n1", "containers": containers },
+    });
+    index.apply_pod(&serde_json::from_value(web).unwrap());
+    index.take_changes();
+    let told = index.assignment("n1").unwrap().pods.remove(0);
+    assert_eq!((&*told.name, told.containers.len()), ("web", api::MOST_APART));
+    let problems = index.problems(&("a".into(), "web".into()));
+    expect![[r#"
+        [
+            "annotation container.thermocline.io/c64: at most 64 containers of a pod can be told apart from it; name the policy of most of them by thermocline.io/policy",
+            "annotation container.thermocline.io/c65: at most 64 containers of a pod can be told apart from it; name the policy of most of them by thermocline.io/policy",
+        ]
+    "#]]
+    .assert_debug_eq(&problems.iter().map(ToString::to_string).collect::<Vec<_>>());
+
+    for n in 0..api::MOST_PODS + 4 {
+        index.apply_pod(&pod(&format!("many/pod-{n:04}"), "n2", &[("thermocline.io/policy", "batch")]));
+    }
+    index.take_changes();
+    // One pod of the node was there before.
+    assert_eq!((index.assignment("n2").unwrap().pods.len(), index.left_out("n2")), (api::MOST_PODS, 5));
+    assert_eq!(index.left_out("n1"), 0);
+}
+
+#[test]
+fn a_default_that_no_pod_can_get_is_a_problem() {
+    let mut index = Index::new(Some("absent"));
+    let problem =
+        |index: &Index| index.problem_of_default().map(|cause| cause.to_string()).unwrap_or_default();
+    assert!(problem(&index).starts_with("there is no TieringPolicy `absent`"), "{}", problem(&index));
+    index.apply_policy(&policy("absent", 1, json!({ "tiers": ["dram", "dram"] })));
+    assert!(problem(&index).starts_with("TieringPolicy `absent` is rejected"), "{}", problem(&index));
+    index.apply_policy(&policy("absent", 2, json!({})));
+    assert_eq!(problem(&index), "");
+    assert_eq!(Index::new(None).problem_of_default(), None);
 }

@@ -142,6 +142,14 @@ static WRONG: &[Family<Scrape>] = &[
         "Policies that are not accepted; their condition `Accepted` says why.",
         |scrape, series| series.push(&[], scrape.snapshot.rejected.len() as f64),
     ),
+    gauge(
+        "thermocline_controller_default_policy_unusable",
+        &[],
+        "Whether `--default-policy` names a policy that is missing or not accepted; the log says which.",
+        |scrape, series| {
+            series.push(&[], f64::from(u8::from(scrape.snapshot.default_problem.is_some())));
+        },
+    ),
 ];
 
 static PROCESS: [Family<Scrape>; 4] = Process::families();

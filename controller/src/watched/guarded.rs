@@ -23,11 +23,18 @@ pub struct Malformed {
     pub message: String,
     /// What it is called; empty where even that can't be read.
     pub metadata: Box<ObjectMeta>,
+    /// What its status says, as it says it.
+    pub status: Value,
 }
 
-/// What an object is called, as far as it says, whatever else is wrong with it.
-fn called(text: &str) -> ObjectMeta {
-    let object: Value = serde_json::from_str(text).unwrap_or_default();
+/// What an object is called, and its status, as far as it says, whatever else is wrong with it.
+fn known(text: &str) -> (ObjectMeta, Value) {
+    let mut object: Value = serde_json::from_str(text).unwrap_or_default();
+    let status = object.get_mut("status").map(Value::take).unwrap_or_default();
+    (called(&object), status)
+}
+
+fn called(object: &Value) -> ObjectMeta {
     let metadata = &object["metadata"];
     let text = |key: &str| metadata[key].as_str().map(str::to_owned);
     ObjectMeta {
@@ -43,9 +50,9 @@ fn called(text: &str) -> ObjectMeta {
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Box::<RawValue>::deserialize(deserializer)?;
-        Ok(Self(serde_json::from_str(text.get()).map_err(|error| Malformed {
-            message: error.to_string(),
-            metadata: Box::new(called(text.get())),
+        Ok(Self(serde_json::from_str(text.get()).map_err(|error| {
+            let (metadata, status) = known(text.get());
+            Malformed { message: error.to_string(), metadata: Box::new(metadata), status }
         })))
     }
 }

@@ -17,11 +17,7 @@ const CRITICAL_CLASSES: [&str; 2] = ["system-node-critical", "system-cluster-cri
 
 /// Whether anything is read from annotations of this key.
 pub(super) fn is_read(key: &str) -> bool {
-    is_ours(key) || key == MIRROR || key == STATIC_UID
-}
-
-fn is_ours(key: &str) -> bool {
-    key.starts_with(annotations::PREFIX) || key.starts_with(annotations::CONTAINER_PREFIX)
+    annotations::is_ours(key) || key == MIRROR || key == STATIC_UID
 }
 
 /// A pod: where it is, what it asks for, and what tells whether it may be managed.
@@ -147,7 +143,7 @@ impl Pod {
     /// Annotations that are ours.
     pub fn annotations(&self) -> impl Iterator<Item = (&str, &str)> {
         let all = self.metadata.annotations.iter().flatten();
-        all.filter(|(key, _)| is_ours(key)).map(|(key, value)| (key.as_str(), value.as_str()))
+        all.filter(|(key, _)| annotations::is_ours(key)).map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     /// Its labels.

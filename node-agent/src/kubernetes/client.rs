@@ -15,7 +15,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Config, Resource as _};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 use tower::BoxError;
 use tower::util::MapResultLayer;
 
@@ -33,6 +33,9 @@ const WATCH_FOR: Duration = Duration::from_mins(1);
 
 /// A server that says nothing for this long is away, though nothing ended the connection.
 const SILENCE: Duration = Duration::from_secs(90);
+
+/// A write of the status that takes longer counts as failed: the next one says the same, or what is newer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The status is compared with what was written this often, at least.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
@@ -75,6 +78,8 @@ pub async fn config(kubeconfig: Option<&Path>) -> Result<Config, ClientError> {
         config.root_cert.get_or_insert_default();
     }
     config.read_timeout = Some(SILENCE);
+    // A client that tries again by itself hides for minutes that the server is away: watch and writer try again, and say so.
+    config.default_retry = false;
     Ok(config)
 }
 
@@ -132,7 +137,7 @@ impl Client {
             failing: None,
             outage: Outage::default(),
         };
-        let hears = Hears { assignment, status };
+        let hears = Hears { assignment, status, uid: None };
         let watch = Watch { hears, last_known, known, sender, published, told_away: false };
         Ok(Self { node, api: api(watching), watch, writer })
     }
@@ -147,8 +152,18 @@ impl Client {
 struct Hears {
     /// `None` while there is no `NodeTiering`.
     assignment: watch::Sender<Option<Arc<Assignment>>>,
-    /// The status of the object when it was listed: an agent before this one may have written it.
+    /// The status that the object came with: an agent before this one may have written it.
     status: watch::Sender<NodeTieringStatus>,
+    /// The uid of the object.
+    uid: Option<String>,
+}
+
+impl Hears {
+    /// There is another object, or none: what was written to that before says nothing of its status.
+    fn another(&mut self, object: Option<&DynamicObject>) {
+        self.uid = object.and_then(|object| object.metadata.uid.clone());
+        self.status.send_replace(object.map(status_of).unwrap_or_default());
+    }
 }
 
 /// Who watches.
@@ -176,12 +191,19 @@ impl Watch {
                 Ok(watcher::Event::InitApply(object)) => listed = Some(object),
                 Ok(watcher::Event::InitDone) => {
                     let object = listed.take();
-                    let status = object.as_ref().map(status_of).unwrap_or_default();
-                    self.hears.status.send_replace(status);
+                    self.hears.another(object.as_ref());
                     self.take(object);
                 }
-                Ok(watcher::Event::Apply(object)) => self.take(Some(object)),
-                Ok(watcher::Event::Delete(_)) => self.take(None),
+                Ok(watcher::Event::Apply(object)) => {
+                    if object.metadata.uid != self.hears.uid {
+                        self.hears.another(Some(&object));
+                    }
+                    self.take(Some(object));
+                }
+                Ok(watcher::Event::Delete(_)) => {
+                    self.hears.another(None);
+                    self.take(None);
+                }
                 Err(error) => self.lost(&error),
             }
         }
@@ -348,8 +370,11 @@ impl Writer {
             "status": status,
         });
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        let outcome = self.api.patch_status(&self.node, &params, &Patch::Apply(&body)).await;
-        let failure = outcome.err().map(|error| error.to_string());
+        let patch = Patch::Apply(&body);
+        let failure = match timeout(WRITE_TIMEOUT, self.api.patch_status(&self.node, &params, &patch)).await {
+            Ok(outcome) => outcome.err().map(|error| error.to_string()),
+            Err(_) => Some(format!("no answer within {} s", WRITE_TIMEOUT.as_secs())),
+        };
         match &failure {
             None if self.failing.is_some() => tracing::info!("the status is written again"),
             Some(error) if self.failing != failure => {
@@ -371,3 +396,6 @@ impl Writer {
 fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
+
+#[cfg(test)]
+mod tests;

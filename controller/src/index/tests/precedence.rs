@@ -115,8 +115,8 @@ fn what_names_no_usable_policy_is_passed_over() {
         json!({ POD: "broken" }),
         expect![[r"
         a/web: by-selector (selector of the policy)
-          annotation thermocline.io/policy: there is no usable TieringPolicy `by-pdo`
-          annotation container.thermocline.io/main: there is no usable TieringPolicy `broken`
+          annotation thermocline.io/policy: there is no TieringPolicy `by-pdo` that can be read: `kubectl get tpol` lists those that there are
+          annotation container.thermocline.io/main: TieringPolicy `broken` is rejected: `kubectl get tpol broken -o yaml` says why
     "]],
     );
     check(

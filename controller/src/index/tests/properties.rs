@@ -13,6 +13,7 @@ enum Step {
         node: &'static str,
         annotations: Vec<(&'static str, &'static str)>,
         finished: bool,
+        mirror: bool,
     },
     NoPod(&'static str),
     Namespace {
@@ -48,9 +49,20 @@ const POLICIES: [&str; 4] = ["p", "q", "r", "none"];
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let annotation = || (select(&KEYS[..]), select(&["p", "q", "none", "Observe", "x"][..]));
     let nodes = || select(&["n1", "n2", ""][..]);
-    let pod =
-        (select(&PODS[..]), nodes(), prop::collection::vec(annotation(), 0..3), prop::bool::weighted(0.1))
-            .prop_map(|(key, node, annotations, finished)| Step::Pod { key, node, annotations, finished });
+    let pod = (
+        select(&PODS[..]),
+        nodes(),
+        prop::collection::vec(annotation(), 0..3),
+        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.3),
+    )
+        .prop_map(|(key, node, annotations, finished, mirror)| Step::Pod {
+            key,
+            node,
+            annotations,
+            finished,
+            mirror,
+        });
     let policy = (
         select(&POLICIES[..]),
         -1..2,
@@ -80,9 +92,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn perform(index: &mut Index, step: &Step) {
     match step {
-        Step::Pod { key, node, annotations, finished } => {
+        Step::Pod { key, node, annotations, finished, mirror } => {
             let mut pod =
                 serde_json::to_value(PodText { key, node, annotations, finished: *finished }.json()).unwrap();
+            if *mirror {
+                pod["metadata"]["annotations"]["kubernetes.io/config.mirror"] = json!("x");
+            }
             pod["spec"]["nodeName"] = json!(node);
             index.apply_pod(&serde_json::from_value(pod).unwrap());
         }
@@ -239,20 +254,34 @@ proptest! {
             ],
             prop_oneof!["\\PC{0,24}", "(batch|none|[0-9]{1,20}(Mi|%|m|h)?|dram,slow|Observe|-1)"],
             0..8,
-        )
+        ),
+        many in prop_oneof![40 => Just(0), 1 => 60..80_usize],
+        tiers in prop_oneof![3 => Just(0), 1 => 6..11_usize],
     ) {
         let mut index = two_nodes();
         let spec = json!({ "allowOverrides": ["mode", "tiers", "floor", "ceiling", "after", "memoryHigh"], "selector": {} });
         index.apply_policy(&policy("batch", 1, spec));
+        let mut annotations = annotations;
+        annotations.extend((0..many).map(|n| (format!("container.thermocline.io/c{n}"), "batch".to_owned())));
+        if tiers > 0 {
+            let ranks: Vec<String> = (0..tiers).map(|rank| rank.to_string()).collect();
+            annotations.insert("thermocline.io/tiers".to_owned(), ranks.join(","));
+        }
         let pairs: Vec<_> = annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        index.apply_pod(&pod("a/web", "n1", &pairs));
+        let mut web = serde_json::to_value(PodText { key: "a/web", node: "n1", annotations: &pairs, finished: false }.json()).unwrap();
+        web["spec"]["containers"] = ["main".to_owned(), "side".to_owned()].into_iter().chain((0..many).map(|n| format!("c{n}")))
+            .map(|name| json!({ "name": name })).collect();
+        index.apply_pod(&serde_json::from_value(web).unwrap());
         index.take_changes();
         let assignment = index.assignment("n1").unwrap();
+        prop_assert!(assignment.pods.len() <= api::MOST_PODS);
         for pod in &assignment.pods {
+            prop_assert!(pod.containers.len() <= api::MOST_APART);
             let policies = pod.policy.iter().map(|policy| (policy, pod.memory));
             let own = pod.containers.iter().filter_map(|container| Some((container.policy.as_ref()?, container.memory)));
             for (policy, memory) in policies.chain(own) {
                 prop_assert!(policy.spec.to_policy(memory.inputs()).is_ok(), "{:?}", policy);
+                prop_assert!(policy.spec.tiers.as_ref().is_none_or(|tiers| tiers.len() <= api::MOST_TIERS));
             }
         }
         // The pod beside it has what it had.

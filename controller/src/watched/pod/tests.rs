@@ -18,16 +18,40 @@ fn of_annotations_only_ours_are_kept() {
         "annotations": {
             "thermocline.io/policy": "batch",
             "container.thermocline.io/db": "none",
+            "containers.Thermocline.io/db": "none",
             "kubectl.kubernetes.io/last-applied-configuration": "long",
         },
         "managedFields": [{ "manager": "kubelet" }],
     } }));
     assert_eq!(
         pod.annotations().collect::<Vec<_>>(),
-        [("container.thermocline.io/db", "none"), ("thermocline.io/policy", "batch")]
+        [
+            ("container.thermocline.io/db", "none"),
+            ("containers.Thermocline.io/db", "none"),
+            ("thermocline.io/policy", "batch"),
+        ]
     );
-    assert_eq!(pod.metadata.annotations.map(|annotations| annotations.len()), Some(2));
+    assert_eq!(pod.metadata.annotations.map(|annotations| annotations.len()), Some(3));
     assert_eq!(pod.metadata.managed_fields, None);
+}
+
+#[test]
+fn what_is_too_long_for_a_value_is_kept_in_part_and_is_none() {
+    let long = |start: &str| format!("{start}{}", " ".repeat(10_000));
+    let pod = pod(json!({ "metadata": { "annotations": {
+        "thermocline.io/policy": long("batch"), "thermocline.io/mode": long("Observe"), "thermocline.io/tiers": long("dram"),
+        "thermocline.io/dram-floor": long("1Gi"), "thermocline.io/memory-high": "ü".repeat(1000),
+        "container.thermocline.io/db": long(""),
+    } } }));
+    assert!(pod.annotations().all(|(_, value)| value.len() <= 1024 + '…'.len_utf8()));
+    let requests = annotations::Requests::parse(pod.annotations());
+    assert!(requests.overrides.is_empty(), "{requests:?}");
+    assert_eq!(requests.problems.len(), 4, "{requests:?}");
+    let named = |choice: &annotations::PolicyChoice| matches!(choice, annotations::PolicyChoice::Named(name) if name.ends_with('…'));
+    assert!(
+        requests.policy.as_ref().is_some_and(named) && requests.containers.values().all(named),
+        "{requests:?}"
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use cluster_tests::Cluster;
+use kube::api::DeleteParams;
 use manifest_tests::NAMESPACE;
 use serde_json::{Value, json};
 
@@ -97,5 +98,18 @@ async fn the_status_says_what_the_node_has_and_is_written_on_change_and_not_too_
     // The conditions settle in the first writes; then each is 20 s after the one before.
     let settled: Vec<f64> = usages.iter().copied().filter(|at| *at > 12.0).collect();
     ensure!(settled.windows(2).all(|pair| pair[1] - pair[0] > 19.0), "usage more often: {usages:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_object_that_is_made_anew_gets_a_status_though_nothing_else_changed() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let access = cluster.agent().await?;
+    let mut node = Node::start(&cluster, &access, "n1", &["a"]).await?;
+    for _ in 0..2 {
+        node.assign(&[pod("a", &high(512))]).await?;
+        node.status("it is carried out", |status| enforcing(status, "a") == "Enforced").await?;
+        node.tierings.delete("n1", &DeleteParams::default()).await?;
+    }
     Ok(())
 }

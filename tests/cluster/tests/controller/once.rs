@@ -59,6 +59,14 @@ async fn once_prints_what_would_be_assigned_and_writes_nothing() -> Result<()> {
     ensure!(table.contains("! pod default/web: annotation thermocline.io/dram-floor"), "{table}");
     ensure!(table.contains("! policy broken is not assigned"), "{table}");
 
+    let absent = once(&access, &["--default-policy", "absent"]).await?;
+    ended(&absent, 0, "")?;
+    let absent = String::from_utf8(absent.stdout)?;
+    ensure!(
+        absent.contains("! the default policy does not apply: there is no TieringPolicy `absent`"),
+        "{absent}"
+    );
+
     let output = once(&access, &["--output", "json", "--default-policy", "batch"]).await?;
     ended(&output, 0, "")?;
     let printed: Vec<Value> = serde_json::from_slice(&output.stdout)?;

@@ -78,6 +78,8 @@ async fn a_pods_owner_is_told_what_became_of_it() -> Result<()> {
     } } });
     objects.pod("tidings/bad", "tidings-node", &bad).await?;
     for says in [
+        // With what applies instead.
+        ["thermocline.io/demote-after", "policy tidings-one (annotation of the pod)"],
         ["thermocline.io/demote-after", "soon"],
         ["thermocline.io/dram-flor", "thermocline.io/dram-floor"],
         ["thermocline.io/mode", "allowOverrides"],
@@ -136,7 +138,7 @@ async fn a_policys_writer_is_told_whether_it_is_accepted_and_how_many_pods_have_
     check("False", reasons::INVALID, 0).await?;
     let rejected = until_told(&objects, "default", "status", events::REJECTED, &["ceiling"]).await?;
     assert_eq!(rejected.type_.as_deref(), Some("Warning"));
-    until_told(&objects, "status", "b", events::INVALID_ANNOTATION, &["no usable TieringPolicy `status`"])
+    until_told(&objects, "status", "b", events::INVALID_ANNOTATION, &["TieringPolicy `status` is rejected"])
         .await?;
     let default = crate::cluster::DEFAULT_POLICY;
     objects.until_assigned("status-node", &[("status/b", default), ("status/c", default)]).await?;

@@ -1,0 +1,162 @@
+use api::TieringPolicy;
+use api::conditions::{reasons, types};
+use serde_json::json;
+
+use super::*;
+use crate::occurrence::{About, Poster, What, queue};
+use crate::watch::Change;
+use crate::watched::{Guarded, NodeTiering, Pod};
+
+/// One that leads and knows everything, and what its Events come to. Nothing answers where it writes to.
+fn controller() -> (Controller, Poster) {
+    let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+    let writer = Writer::new(kube::Client::try_from(config).unwrap());
+    let fence = Fence::new();
+    let (occurrences, poster) = queue(writer.clone(), "one".to_owned(), fence.clone());
+    let mut controller = Controller::new(None, writer, occurrences, fence, mpsc::channel(1).0);
+    controller.synced.extend(Kind::ALL);
+    controller.lead(true);
+    (controller, poster)
+}
+
+fn pod(name: &str, annotations: &serde_json::Value) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": { "namespace": "a", "name": name, "uid": name, "annotations": annotations },
+        "spec": { "nodeName": "n1", "containers": [{ "name": "main" }] },
+    }))
+    .unwrap()
+}
+
+fn pods(told: &[Occurrence]) -> BTreeSet<&str> {
+    let names = told.iter().map(|occurrence| match &occurrence.about {
+        About::Pod { name, .. } | About::Namespace(name) | About::Policy { name, .. } => &**name,
+    });
+    names.collect()
+}
+
+#[tokio::test]
+async fn a_warning_that_there_is_no_room_for_is_told_once_there_is() {
+    const PODS: usize = 5000;
+    let (mut controller, mut poster) = controller();
+    for n in 0..PODS {
+        controller.index.apply_pod(&pod(&format!("pod-{n}"), &json!({ "thermocline.io/mode": "Sometimes" })));
+    }
+    let changes = controller.index.take_changes();
+    controller.note(&changes, None);
+    let mut told = poster.take_all();
+    assert!(told.len() < PODS);
+    while !controller.untold.is_empty() {
+        controller.tell_untold();
+        told.append(&mut poster.take_all());
+    }
+    assert_eq!(pods(&told).len(), PODS);
+    assert_eq!(controller.occurrences.counts()[2], 0);
+    let What::InvalidAnnotation(note) = &told[0].what else { panic!("{:?}", told[0]) };
+    assert!(note.ends_with("; what applies to the pod: no policy: no policy applies"), "{note}");
+
+    // Whoever leads next tells them itself.
+    controller.note(&changes, None);
+    controller.lead(false);
+    assert!(controller.untold.is_empty());
+}
+
+#[tokio::test]
+async fn of_a_pod_with_endless_problems_its_owner_is_told_some_and_others_are_told_theirs() {
+    let (mut controller, mut poster) = controller();
+    let endless: BTreeMap<_, _> = (0..5000).map(|n| (format!("thermocline.io/none-{n}"), "x")).collect();
+    controller.index.apply_pod(&pod("endless", &json!(endless)));
+    controller.index.apply_pod(&pod("other", &json!({ "thermocline.io/mode": "Sometimes" })));
+    let changes = controller.index.take_changes();
+    controller.note(&changes, None);
+    assert_eq!(pods(&poster.take_all()).len(), 2);
+}
+
+#[tokio::test]
+async fn what_a_write_without_an_answer_did_is_told_when_it_is_known() {
+    let (mut controller, mut poster) = controller();
+    let node = Name::from("n1");
+    controller.index.apply_node(
+        &serde_json::from_value(json!({ "metadata": { "name": "n1", "uid": "of-node" } })).unwrap(),
+    );
+    controller.index.apply_policy(&TieringPolicy::new("batch", api::PolicySpec::default()));
+    controller.index.apply_pod(&pod("web", &json!({ "thermocline.io/policy": "batch" })));
+    controller.index.take_changes();
+    let spec = controller.index.assignment("n1").unwrap();
+    let due = Due { node: Name::clone(&node), event: None };
+    let fail = |controller: &mut Controller| {
+        let then = controller.consequences(&node, &spec);
+        let error = WriteError { kind: "timeout", message: String::new() };
+        let what = Written::Told {
+            spec: spec.clone(),
+            content: Content::of(&spec, "of-node"),
+            then,
+            result: Err(error),
+        };
+        controller.wrote(Wrote { due: due.clone(), what, took: Duration::ZERO });
+    };
+    fail(&mut controller);
+    assert!(poster.take_all().is_empty());
+    assert!(controller.failing.contains_key(&node));
+    // The watch says that it was carried out after all.
+    let object = json!({
+        "metadata": {
+            "name": "n1", "uid": "u", "generation": 1,
+            "ownerReferences": [{ "apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "of-node" }],
+        },
+        "spec": spec,
+    });
+    let object: NodeTiering = serde_json::from_str(&object.to_string()).unwrap();
+    controller.told.saw(&node, &object);
+    controller.write_node(due.clone());
+    assert_eq!(pods(&poster.take_all()), BTreeSet::from(["web"]));
+    assert!(controller.failing.is_empty() && controller.owed.is_empty());
+
+    // What is not so any more is not told.
+    fail(&mut controller);
+    controller.owed.get_mut(&node).unwrap().push(Occurrence {
+        about: About::Pod { namespace: "a".to_owned(), name: "web".to_owned(), uid: "web".to_owned() },
+        what: What::Assigned("policy of-before".to_owned()),
+        occasion: 1,
+    });
+    controller.told.saw(&node, &object);
+    controller.write_node(due);
+    assert!(poster.take_all().is_empty());
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_be_read_keeps_the_status_that_says_so() {
+    let (mut controller, mut poster) = controller();
+    let mut policy = json!({
+        "apiVersion": "thermocline.io/v1alpha1", "kind": "TieringPolicy",
+        "metadata": { "name": "odd", "uid": "u", "generation": 1 }, "spec": { "mode": "Sometimes" },
+    });
+    let mut see = |controller: &mut Controller, policy: &serde_json::Value| {
+        let guarded: Guarded<TieringPolicy> = serde_json::from_str(&policy.to_string()).unwrap();
+        let change = Change::Malformed(guarded.0.unwrap_err());
+        controller.watched(Watched { kind: Kind::Policy, change, at: Instant::now() });
+        poster.take_all().len()
+    };
+    assert_eq!(see(&mut controller, &policy), 1);
+    let message = controller.policies.get("odd").unwrap().unreadable.clone();
+    policy["status"] = json!({ "observedGeneration": 1, "matchedPods": 0, "conditions": [{
+        "type": types::ACCEPTED, "status": "False", "reason": reasons::UNREADABLE, "message": message,
+        "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }] });
+    // There is nothing to say, also for one that has just started.
+    assert_eq!(see(&mut controller, &policy), 0);
+    let due = controller.statuses.take_due(Instant::now());
+    assert_eq!(due, [Name::from("odd")]);
+    for policy in due {
+        controller.write_status(policy);
+    }
+    assert_eq!(controller.statuses.in_flight(), 0);
+    let time = |controller: &Controller| {
+        let status = controller.policies.get("odd").unwrap().status.clone();
+        status.conditions[0].last_transition_time.0.to_string()
+    };
+    assert_eq!(time(&controller), "2026-01-01T00:00:00Z");
+    // Of a status that can't be read either, what was known holds.
+    policy["status"] = json!(5);
+    see(&mut controller, &policy);
+    assert_eq!(time(&controller), "2026-01-01T00:00:00Z");
+}
