@@ -152,7 +152,10 @@ impl Controller {
                     self.told.not_written(&due.node);
                     if error.may_pass() {
                         self.told.doubt(&due.node);
-                        self.owed.entry(Name::clone(&due.node)).or_default().extend(then);
+                        let owed = self.owed.entry(Name::clone(&due.node)).or_default();
+                        // However often it is tried, of a pod the newest is enough.
+                        owed.retain(|older| !then.iter().any(|newer| newer.about == older.about));
+                        owed.extend(then);
                     }
                     (WriteKind::NodeTiering, Some(error))
                 }

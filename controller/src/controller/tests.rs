@@ -95,8 +95,10 @@ async fn what_a_write_without_an_answer_did_is_told_when_it_is_known() {
         controller.wrote(Wrote { due: due.clone(), what, took: Duration::ZERO });
     };
     fail(&mut controller);
+    fail(&mut controller);
     assert!(poster.take_all().is_empty());
     assert!(controller.failing.contains_key(&node));
+    assert_eq!(controller.owed[&node].len(), 1, "of two tries");
     // The watch says that it was carried out after all.
     let object = json!({
         "metadata": {
