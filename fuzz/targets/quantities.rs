@@ -50,7 +50,12 @@ where
             let json = serde_json::to_string(&value).expect("a value can be written");
             assert_eq!(serde_json::from_str::<T>(&json).ok(), Some(value), "{json}");
         }
-        Err(error) => assert!(error.to_string().starts_with(&format!("`{text}` is not "))),
+        Err(error) => {
+            let said = error.to_string();
+            let begin: String = text.chars().take(64).collect();
+            assert!(said.starts_with(&format!("`{begin}")) && said.contains("` is not "), "{said}");
+            assert!(said.chars().count() < 300, "the remedy is hidden: {said}");
+        }
     }
     let _ = serde_json::from_str::<T>(text);
 }
