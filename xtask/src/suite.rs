@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::say;
+use crate::{say, tools};
 
 /// The archive's keys as the installed `debian-archive-keyring` has them.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -33,6 +33,7 @@ impl Suite {
         for dir in ["lists/partial", "cache/archives/partial"] {
             std::fs::create_dir_all(state.join(dir))?;
         }
+        let _apt = tools::apt();
         let mirror = mirror()?;
         ensure!(Path::new(KEYRING).exists(), "{KEYRING} is missing: install debian-archive-keyring");
         let lines: Vec<_> = kinds

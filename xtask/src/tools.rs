@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -42,6 +43,7 @@ impl Tool {
 /// # Errors
 /// When something is missing and may not be installed: the message has the command to run.
 pub(crate) fn ensure(tools: &[&Tool]) -> Result<()> {
+    let _apt = apt();
     let packages: Vec<_> = tools.iter().filter(|tool| !tool.is_present()).map(|tool| tool.package).collect();
     if packages.is_empty() {
         return Ok(());
@@ -62,6 +64,12 @@ pub(crate) fn ensure(tools: &[&Tool]) -> Result<()> {
     let mut install = vec!["install", "-q", "-y", "--no-install-recommends"];
     install.extend(&packages);
     apt_get(&install).with_context(|| format!("could not install {wanted}; try by hand:\n    {by_hand}"))
+}
+
+/// Held by whoever has apt change or read this machine's packages: a second one beside it would fail on apt's own locks.
+pub(crate) fn apt() -> MutexGuard<'static, ()> {
+    static APT: Mutex<()> = Mutex::new(());
+    APT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn apt_get(args: &[&str]) -> Result<()> {
