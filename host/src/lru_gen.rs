@@ -25,7 +25,8 @@ pub struct Generation {
     pub file_pages: u64,
 }
 
-/// The generations of all cgroups or some, as of one reading, but for those whose path is not UTF-8. Reuse one value for many readings: it keeps its memory.
+/// The generations of all cgroups or some, as of one reading, but for those whose path is not UTF-8. Reuse one value for many
+/// readings: it keeps its memory.
 #[derive(Debug, Clone, Default)]
 pub struct LruGen {
     paths: String,

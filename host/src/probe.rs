@@ -140,6 +140,7 @@ impl ProbeReport {
         self.has(Feature::NumaBalancing)
     }
 }
+
 /// How far a probe may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tries {

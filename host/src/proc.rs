@@ -50,9 +50,9 @@ pub fn read_boot_id(proc: &Path) -> Result<String> {
     Ok(text.trim_end().to_owned())
 }
 
-fn read(proc: &Path, pid: i32, file: &str) -> Result<(std::path::PathBuf, String)> {
+/// A file of a process, with its path for errors. Names in it, of programs and of files, may have any bytes.
+pub(crate) fn read(proc: &Path, pid: i32, file: &str) -> Result<(std::path::PathBuf, String)> {
     let path = proc.join(pid.to_string()).join(file);
-    // A name may have any bytes.
     let bytes = std::fs::read(&path).map_err(|error| Error::io(&path, "read", error))?;
     Ok((path, String::from_utf8_lossy(&bytes).into_owned()))
 }

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::proc;
 
 /// Pages by node of each mapping that has any, by the mapping's first address. The kernel walks the page tables for it.
 ///
 /// Counts are of base pages, huge pages included, except for hugetlb mappings, which count whole ones.
 pub fn read_numa_maps(proc: &Path, pid: i32) -> Result<BTreeMap<u64, BTreeMap<u32, u64>>> {
-    let path = proc.join(pid.to_string()).join("numa_maps");
-    let bytes = std::fs::read(&path).map_err(|source| Error::io(&path, "read", source))?;
-    // File names are any bytes.
-    numa_maps(&String::from_utf8_lossy(&bytes), &path)
+    let (path, text) = proc::read(proc, pid, "numa_maps")?;
+    numa_maps(&text, &path)
 }
 
 /// The text of `numa_maps`: `7f00000000 default anon=3 dirty=3 N0=1 N1=2 kernelpagesize_kB=4`.

@@ -318,23 +318,15 @@ impl Agent {
             age: Duration::ZERO,
             budget: MOVE_BUDGET,
         };
-        match pages.promote(&self.ground, order) {
-            Ok(moved) => {
-                self.node.took(&self.ground.fast, moved.bytes);
-                let now = self.now();
-                if let Some(managed) = self.managed.get_mut(&id) {
-                    managed.note_promoted(&moved, now);
-                }
-                *self.totals.promoted_bytes.entry(Promoter::Pages).or_default() += moved.bytes.0;
-                let more = moved.bytes < decision.promote || capped;
-                more && !moved.bytes.is_zero()
-            }
-            Err(error) if error.is_gone() => false,
-            Err(error) => {
-                self.note_error("pages", &error);
-                false
-            }
+        let moved = pages.promote(&self.ground, order);
+        self.node.took(&self.ground.fast, moved.bytes);
+        let now = self.now();
+        if let Some(managed) = self.managed.get_mut(&id) {
+            managed.note_promoted(&moved, now);
         }
+        *self.totals.promoted_bytes.entry(Promoter::Pages).or_default() += moved.bytes.0;
+        let more = moved.bytes < decision.promote || capped;
+        more && !moved.bytes.is_zero()
     }
 
     /// Steps `memory.high` and `cpuset.mems`.
