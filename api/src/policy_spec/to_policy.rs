@@ -169,9 +169,7 @@ impl PolicySpec {
         set(&mut policy.pressure.io, self.pressure.io.map(|io| io.0));
         Ok(policy.validated()?)
     }
-}
 
-impl PolicySpec {
     /// Whether a cluster may assign it: the selector has a meaning and the values make a policy, whatever a pod's memory is.
     pub fn check(&self) -> Result<(), SpecError> {
         let selectors = self.selector.iter().flat_map(|selector| [&selector.namespaces, &selector.pods]);
