@@ -116,7 +116,10 @@ impl Quantity {
         };
         let (size, mut exponent) = match BINARY.iter().find(|(name, _)| *name == unit) {
             Some((_, size)) => (*size, 0),
-            None => (1, of_ten(unit).or_else(|| unit.strip_prefix(['e', 'E'])?.parse::<i32>().ok().map(i64::from))?),
+            None => (
+                1,
+                of_ten(unit).or_else(|| unit.strip_prefix(['e', 'E'])?.parse::<i32>().ok().map(i64::from))?,
+            ),
         };
         let (mut digits, mut inexact) = (0_u128, false);
         for (place, digit) in whole.bytes().chain(fraction.bytes()).enumerate() {
@@ -352,7 +355,9 @@ mod tests {
         check("1e400", u64::MAX);
         check("16Ei", u64::MAX);
         check("99999999999999999999999999999999999999999999", u64::MAX);
-        for text in ["", "Gi", ".", "-1Gi", "1.2.3", "1K", "1mi", "64MB", "1e", "1 Gi", "much", "1e9Gi", "--1", "+-1"] {
+        for text in
+            ["", "Gi", ".", "-1Gi", "1.2.3", "1K", "1mi", "64MB", "1e", "1 Gi", "much", "1e9Gi", "--1", "+-1"]
+        {
             assert_eq!(Quantity::of_kubernetes(text), None, "{text}");
         }
     }

@@ -7,6 +7,7 @@ mod namespace;
 mod node;
 mod node_tiering;
 mod pod;
+mod policy;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ pub use namespace::Namespace;
 pub use node::Node;
 pub use node_tiering::{NodeTiering, PodConditions};
 pub use pod::{Container, Memory, Pod, Resources};
+pub use policy::Policy;
 
 /// No annotation that has a meaning has a longer value, in bytes.
 const LONGEST_VALUE: usize = 1024;
@@ -82,9 +84,9 @@ impl From<Namespace> for Object {
     }
 }
 
-impl From<TieringPolicy> for Object {
-    fn from(policy: TieringPolicy) -> Self {
-        Self::Policy(Box::new(policy))
+impl From<Policy> for Object {
+    fn from(policy: Policy) -> Self {
+        Self::Policy(Box::new(policy.into()))
     }
 }
 

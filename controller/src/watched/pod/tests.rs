@@ -103,7 +103,8 @@ fn a_pod_may_use_the_most_that_its_containers_may_at_a_time() {
     let check = |init: &[serde_json::Value], main: &[serde_json::Value], expected: Memory| {
         let number = |(n, container): (usize, &serde_json::Value)| named(&format!("c{n}"), container.clone());
         let init: Vec<_> = init.iter().enumerate().map(number).collect();
-        let main: Vec<_> = main.iter().enumerate().map(|(n, container)| number((n + 64, container))).collect();
+        let main: Vec<_> =
+            main.iter().enumerate().map(|(n, container)| number((n + 64, container))).collect();
         let spec = json!({ "initContainers": init, "containers": main });
         let shown = spec.to_string();
         assert_eq!(pod(json!({ "metadata": {}, "spec": spec })).memory(), expected, "{shown}");
@@ -137,15 +138,27 @@ fn a_pod_may_use_the_most_that_its_containers_may_at_a_time() {
 fn what_is_said_of_the_whole_pod_goes_before_its_containers_once_it_is_in_force() {
     let check = |spec: serde_json::Value, status: serde_json::Value, expected: Memory| {
         let shown = format!("{spec} {status}");
-        assert_eq!(pod(json!({ "metadata": {}, "spec": spec, "status": status })).memory(), expected, "{shown}");
+        assert_eq!(
+            pod(json!({ "metadata": {}, "spec": spec, "status": status })).memory(),
+            expected,
+            "{shown}"
+        );
     };
     let resources = |request: &str, limit: &str| container(request, limit)["resources"].clone();
     let whole = |request: &str, limit: &str| json!({ "containers": [container("64Mi", "")], "resources": resources(request, limit) });
     check(whole("", "1Gi"), json!({}), memory(Some(64), Some(1024)));
     check(whole("256Mi", "1Gi"), json!({}), memory(Some(256), Some(1024)));
     // A resize that the node has not followed, or never will.
-    check(whole("256Mi", "2Gi"), json!({ "resources": resources("256Mi", "1Gi") }), memory(Some(256), Some(1024)));
-    check(whole("512Mi", "2Gi"), json!({ "resources": resources("512Mi", "2Gi") }), memory(Some(512), Some(2048)));
+    check(
+        whole("256Mi", "2Gi"),
+        json!({ "resources": resources("256Mi", "1Gi") }),
+        memory(Some(256), Some(1024)),
+    );
+    check(
+        whole("512Mi", "2Gi"),
+        json!({ "resources": resources("512Mi", "2Gi") }),
+        memory(Some(512), Some(2048)),
+    );
     // Where nothing is said of the whole pod, a status of it has no meaning.
     check(
         json!({ "containers": [container("64Mi", "128Mi")] }),
@@ -153,17 +166,23 @@ fn what_is_said_of_the_whole_pod_goes_before_its_containers_once_it_is_in_force(
         memory(Some(64), Some(128)),
     );
     // Of a container, too, it is what the node has put in force.
-    let status = |request: &str, limit: &str| {
-        json!({ "containerStatuses": [{ "name": "c", "resources": resources(request, limit) }] })
-    };
+    let status = |request: &str, limit: &str| json!({ "containerStatuses": [{ "name": "c", "resources": resources(request, limit) }] });
     check(json!({ "containers": [container("64Mi", "128Mi")] }), status("32Mi", ""), memory(Some(32), None));
-    check(json!({ "containers": [container("64Mi", "256Mi")] }), status("64Mi", "128Mi"), memory(Some(64), Some(128)));
+    check(
+        json!({ "containers": [container("64Mi", "256Mi")] }),
+        status("64Mi", "128Mi"),
+        memory(Some(64), Some(128)),
+    );
     // What the runtime itself needs comes on top, but makes no limit.
     let with_overhead = |mut spec: serde_json::Value| {
         spec["overhead"] = json!({ "memory": "120Mi", "cpu": "250m" });
         spec
     };
-    check(with_overhead(json!({ "containers": [container("64Mi", "128Mi")] })), json!({}), memory(Some(184), Some(248)));
+    check(
+        with_overhead(json!({ "containers": [container("64Mi", "128Mi")] })),
+        json!({}),
+        memory(Some(184), Some(248)),
+    );
     check(with_overhead(whole("256Mi", "1Gi")), json!({}), memory(Some(376), Some(1144)));
     check(with_overhead(json!({ "containers": [container("", "")] })), json!({}), memory(Some(120), None));
 }
