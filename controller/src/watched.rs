@@ -61,7 +61,7 @@ impl Kind {
 #[derive(Clone, Debug)]
 pub enum Object {
     /// A pod.
-    Pod(Pod),
+    Pod(Box<Pod>),
     /// A namespace.
     Namespace(Namespace),
     /// A policy.
@@ -74,7 +74,7 @@ pub enum Object {
 
 impl From<Pod> for Object {
     fn from(pod: Pod) -> Self {
-        Self::Pod(pod)
+        Self::Pod(Box::new(pod))
     }
 }
 
