@@ -118,7 +118,9 @@ impl DramTiers {
         let distance = nodes.distance_to_cpus(node.id);
         let far = distance.is_some_and(|distance| distance >= DEVICE);
         if node.movable_only && far && node.device.is_none() {
-            return Place::LeftOut("it looks like memory of a device, such as a GPU: far from all CPUs, put online as movable, and no dax device");
+            return Place::LeftOut(
+                "it looks like memory of a device, such as a GPU: far from all CPUs, put online as movable, and no dax device",
+            );
         }
         let kernel = node.kernel_tier.map(i64::from);
         if let Some(tier) = kernel.filter(|tier| *tier < self.fastest || *tier > self.slowest) {
@@ -153,8 +155,7 @@ impl DramTiers {
         } else if kernel.is_some() && self.kernel_tells_apart {
             Place::Tier(self.fastest, None)
         } else {
-            let assumed =
-                "it has no CPUs and nothing tells its speed (no HMAT, no dax device), so it is taken to be slow";
+            let assumed = "it has no CPUs and nothing tells its speed (no HMAT, no dax device), so it is taken to be slow";
             Place::Tier(below, Some(assumed.to_owned()))
         }
     }

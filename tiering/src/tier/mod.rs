@@ -8,8 +8,8 @@ mod targets;
 #[cfg(test)]
 mod tests;
 
-use alloc::collections::BTreeMap;
 use alloc::borrow::ToOwned as _;
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -88,7 +88,9 @@ pub enum TierError {
         second: TierName,
     },
     /// CPUs whose memory no configured tier has.
-    #[error("no configured tier has the memory of nodes {0}, which have CPUs; put them into dram (nodes without CPUs may be left out)")]
+    #[error(
+        "no configured tier has the memory of nodes {0}, which have CPUs; put them into dram (nodes without CPUs may be left out)"
+    )]
     CpusLeftOut(NodeSet),
     /// A configured tier `dram` below every CPU.
     #[error(

@@ -44,7 +44,18 @@ fn gpus_of_two_sockets_are_left_out() {
     let ids = [0, 8, 250, 251, 252, 253, 254, 255];
     let distances = |from: u32| -> BTreeMap<NodeId, u32> {
         ids.iter()
-            .map(|to| (NodeId(*to), if *to == from { 10 } else if from < 9 && *to < 9 { 40 } else { 80 }))
+            .map(|to| {
+                (
+                    NodeId(*to),
+                    if *to == from {
+                        10
+                    } else if from < 9 && *to < 9 {
+                        40
+                    } else {
+                        80
+                    },
+                )
+            })
             .collect()
     };
     let facts: Vec<_> = ids
@@ -78,9 +89,19 @@ fn memory_of_a_gpu_is_no_target_on_a_host_with_cxl_either() {
 #[test]
 fn memory_of_a_gpu_is_left_out_whether_it_is_movable_or_not_and_wherever_the_kernel_shows_it() {
     for tier in [Some(4), None] {
-        check_all(&[dram(0, &[10, 80]).kernel_tier(tier), node(1, &[80, 10]).kernel_tier(tier)], "dram 0", "", "1");
+        check_all(
+            &[dram(0, &[10, 80]).kernel_tier(tier), node(1, &[80, 10]).kernel_tier(tier)],
+            "dram 0",
+            "",
+            "1",
+        );
         // Put online by a driver, at a distance that says nothing.
-        check_all(&[dram(0, &[10, 20]).kernel_tier(tier), gpu(1, &[20, 10]).kernel_tier(tier)], "dram 0", "", "1");
+        check_all(
+            &[dram(0, &[10, 20]).kernel_tier(tier), gpu(1, &[20, 10]).kernel_tier(tier)],
+            "dram 0",
+            "",
+            "1",
+        );
         check_all(&[dram(0, &[]).kernel_tier(tier), gpu(1, &[]).kernel_tier(tier)], "dram 0", "", "1");
     }
 }
@@ -158,10 +179,8 @@ fn a_second_tier_of_cxl_takes_what_the_first_has_no_room_for() {
     let cxl = |id, latency, tier, distances: &[u32]| {
         kmem(id, Device::Cxl, distances).hmat(latency, 64_000).kernel_tier(tier)
     };
-    let sockets = [
-        dram(0, &[10, 21, 14, 24]).hmat(110, 220_000),
-        dram(1, &[21, 10, 24, 14]).hmat(110, 220_000),
-    ];
+    let sockets =
+        [dram(0, &[10, 21, 14, 24]).hmat(110, 220_000), dram(1, &[21, 10, 24, 14]).hmat(110, 220_000)];
     let [a, b] = sockets.clone();
     let facts = [a, b, cxl(2, 250, 35, &[14, 24, 10, 26]), cxl(3, 270, 38, &[24, 14, 26, 10])];
     let map = check_all(&facts, "dram 0,1 | cxl 2 | cxl 3", "0>2,3 1>2,3", "");

@@ -24,7 +24,8 @@ fn hosts() -> impl Strategy<Value = Vec<NodeFacts>> {
     let device =
         prop::option::of(prop::sample::select(vec![Device::Pmem, Device::Cxl, Device::Hbm, Device::Dax]));
     let kernel_tier = prop::option::of(prop::sample::select(vec![0, 1, 4, 4, 4, 5, 22, 28]));
-    let distances = prop::collection::vec(prop::sample::select(vec![0, 10, 12, 17, 20, 20, 28, 80, 255]), 0..10);
+    let distances =
+        prop::collection::vec(prop::sample::select(vec![0, 10, 12, 17, 20, 20, 28, 80, 255]), 0..10);
     let flags = (any::<bool>(), prop::bool::weighted(0.9), any::<bool>());
     let any_node = (flags, kernel_tier, performances(), device, distances);
     prop::collection::vec(any_node, 1..10).prop_map(|nodes| {
