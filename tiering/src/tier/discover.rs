@@ -17,6 +17,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use alloc::{borrow::ToOwned, format};
+use core::cmp::Ordering;
 
 use super::facts::MemoryNodes;
 use super::{Device, NodeFacts, Performance, TierName};
@@ -166,15 +167,15 @@ impl DramTiers {
         let tier = i64::try_from(adistance >> CHUNK_BITS).unwrap_or(i64::MAX);
         let tenths = adistance.saturating_mul(10) / DRAM_ADISTANCE;
         let times = format!("{}.{}", tenths / 10, tenths % 10);
-        Some(if tier > DRAM_TIER {
-            (tier.max(self.slowest + 1), format!("HMAT says that it is {times} times as slow as DRAM"))
-        } else if tier < DRAM_TIER {
-            (
+        Some(match tier.cmp(&DRAM_TIER) {
+            Ordering::Greater => {
+                (tier.max(self.slowest + 1), format!("HMAT says that it is {times} times as slow as DRAM"))
+            }
+            Ordering::Less => (
                 tier.min(self.fastest - 1),
                 format!("HMAT says that it is faster than DRAM ({times} times as slow)"),
-            )
-        } else {
-            (self.fastest, "HMAT says that it is as fast as DRAM".to_owned())
+            ),
+            Ordering::Equal => (self.fastest, "HMAT says that it is as fast as DRAM".to_owned()),
         })
     }
 }
