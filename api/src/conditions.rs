@@ -8,8 +8,10 @@ pub mod types {
     pub const READY: &str = "Ready";
     /// Of a `NodeTiering`: there is a tier slower than DRAM.
     pub const TIERS_AVAILABLE: &str = "TiersAvailable";
-    /// Of a pod in a `NodeTiering`: the policy is carried out.
-    pub const ENFORCING: &str = "Enforcing";
+    /// Of a `NodeTiering`, only where it is false: what finds and moves cold pages works.
+    pub const ENGINE_AVAILABLE: &str = "EngineAvailable";
+    /// Of a `NodeTiering`, only where it is false: all pods with a policy are in the spec.
+    pub const ALL_ASSIGNED: &str = "AllAssigned";
 }
 
 /// Reasons of conditions.
@@ -25,28 +27,28 @@ pub mod reasons {
     pub const RUNNING: &str = "Running";
     /// `Ready` is false: the API server was away, and what was last known is carried out.
     pub const LAST_KNOWN: &str = "LastKnown";
+    /// `Ready` is false: no controller has confirmed for long what is assigned, and it is only observed.
+    pub const STALE: &str = "Stale";
+    /// `AllAssigned` is false: a namespace has more pods than its share of what fits.
+    pub const CUT: &str = "Cut";
     /// `TiersAvailable` is true.
     pub const FOUND: &str = "Found";
     /// `TiersAvailable` is false: all memory is of one speed.
     pub const NO_SLOW_TIER: &str = "NoSlowTier";
 
-    /// `Enforcing` is true.
-    pub const ENFORCED: &str = "Enforced";
-    /// `Enforcing` is false: the policy only observes.
-    pub const OBSERVING: &str = "Observing";
-    /// `Enforcing` is false: the pod has no cgroup yet, or no longer.
-    pub const NO_CGROUP: &str = "NoCgroup";
-    /// `Enforcing` is false: another writer changed a value of ours too often, and we stood down.
+    /// Of a pod: another writer changed a value of ours too often, and we stood down.
     pub const STOOD_DOWN: &str = "StoodDown";
-    /// `Enforcing` is false: another writer pinned the memory nodes, and no annotation names a policy.
+    /// Of a pod: another writer pinned the memory nodes, and no annotation names a policy.
     pub const MEMORY_PINNED: &str = "MemoryPinned";
-    /// `Enforcing` is false: this agent does not understand the policy; upgrade it.
+    /// Of a pod: this agent does not understand the policy; upgrade it.
     pub const NOT_UNDERSTOOD: &str = "NotUnderstood";
-    /// `Enforcing` is false: the node has no slower tier to use.
+    /// Of a pod: its cgroup may use no slower tier.
     pub const NO_TARGET: &str = "NoTarget";
-    /// `Enforcing` is false: demotion holds, for the reason in the message.
-    pub const HOLDING: &str = "Holding";
-    /// `Enforcing` is false: the kernel refused.
+    /// Of a pod: it may swap, and the engine would swap it out.
+    pub const MAY_SWAP: &str = "MaySwap";
+    /// Of a pod: the policy asks for another engine than the one that works on the node.
+    pub const OTHER_ENGINE: &str = "OtherEngine";
+    /// Of a pod: the kernel refused. Of `EngineAvailable`: none works.
     pub const FAILED: &str = "Failed";
 }
 

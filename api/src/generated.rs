@@ -54,7 +54,9 @@ fn the_reference_of_annotations_is_up_to_date() {
          ## Which policy a container gets\n\n\
          The first that says anything: the container's annotation, the pod's, the namespace's, the `TieringPolicy` whose selector \
          matches (the greatest `priority`, then the first by name), the controller's `--default-policy`. An annotation that names \
-         a policy that does not exist is passed over, with an Event.\n\n\
+         a policy that is gone, or makes no sense, puts nothing else in its place: a pod that had a policy keeps it, another is only \
+         observed, and an Event says so. Of a policy whose newest spec is refused, the last that was not still applies. A pod whose namespace \
+         is not known yet keeps what it had.\n\n\
          Static and mirror pods, pods of priority `system-node-critical` and `system-cluster-critical`, and pods whose memory nodes \
          kubelet's memory manager pinned are left alone unless an annotation of the pod or container names a policy.\n",
     );

@@ -20,8 +20,9 @@ pub mod lenient;
 
 pub use duration::WireDuration;
 pub use node_tiering::{
-    ContainerAssignment, KernelFeature, KernelStatus, MOST_APART, MOST_PODS, MemoryResources, NodeTiering,
-    NodeTieringSpec, NodeTieringStatus, PodAssignment, PodPolicy, PodStatus, PodUsage, QosClass, TierStatus,
+    ContainerAssignment, Cut, EPOCH, KernelFeature, KernelStatus, MOST_APART, MOST_SPEC_BYTES,
+    MOST_STATUS_BYTES, MemoryResources, NodeTiering, NodeTieringSpec, NodeTieringStatus, PodAssignment,
+    PodProblem, PodStatus, QosClass, RENEW_EVERY, RENEWED, ResolvedPolicy, STALE_AFTER, TierStatus,
 };
 pub use notation::ParseError;
 pub use policy_spec::{

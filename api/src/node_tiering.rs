@@ -1,4 +1,10 @@
 //! What one node's agent is told, and what it says: one object a node.
+//!
+//! etcd keeps the whole object anew at each change of any part of it, so it says little: each policy once, however many pods have
+//! it, and of each only what differs from the defaults of this version of the API; of pods only those that are not as they should
+//! be; no number that changes by itself. docs/api-versions.md says how readers and writers of different versions get along.
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -8,10 +14,21 @@ use serde::{Deserialize, Serialize};
 use crate::policy_spec::{MemoryHighInputs, PolicySpec};
 use crate::quantity::Quantity;
 
-/// Pods of one node that can be assigned.
-pub const MOST_PODS: usize = 2048;
+/// Most bytes of a spec as JSON. etcd takes 1.5 MiB, and twice as many nodes' worth of other things is in flight.
+pub const MOST_SPEC_BYTES: usize = 256 << 10;
+/// Most bytes of a status as JSON.
+pub const MOST_STATUS_BYTES: usize = 2 << 10;
 /// Containers of one pod that can be told apart from it.
 pub const MOST_APART: usize = 64;
+
+/// On a `NodeTiering`: when the controller said last that it still is so, in seconds since 1970.
+pub const RENEWED: &str = "thermocline.io/renewed";
+/// On a `NodeTiering`: since when the controller led that wrote it, in seconds since 1970. One that led before is out of date.
+pub const EPOCH: &str = "thermocline.io/epoch";
+/// How often the controller says so.
+pub const RENEW_EVERY: std::time::Duration = std::time::Duration::from_hours(1);
+/// What nobody said so of for this long is only observed: whoever assigned it may be no more.
+pub const STALE_AFTER: std::time::Duration = std::time::Duration::from_hours(4);
 
 /// Which pods of the node are managed, and how. The controller alone writes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, CustomResource, KubeSchema)]
@@ -43,13 +60,67 @@ pub const MOST_APART: usize = 64;
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
 pub struct NodeTieringSpec {
+    /// Each policy of the node's pods once, with what they override. The keys follow from what it says.
+    #[x_kube(merge_strategy = MapMerge::Atomic)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub policies: BTreeMap<String, ResolvedPolicy>,
     /// Pods with a policy. A pod that is not here is not managed.
     ///
     /// Atomic, for it has one writer: as a map by uid, the record of who owns which field would be larger than the list.
-    #[schemars(length(max = MOST_PODS))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     #[serde(default)]
     pub pods: Vec<PodAssignment>,
+    /// Namespaces whose pods did not all fit: each has its share of what one object can hold.
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub cut: Vec<Cut>,
+    /// Pods with annotations that do not apply: some of each namespace, where there are many.
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub problems: Vec<PodProblem>,
+}
+
+/// A policy as it applies, with what pods override.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolvedPolicy {
+    /// Name of the `TieringPolicy`.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Fields of `spec`, as in `demote.after`, without which the rest is not to be carried out. An agent that does not know one of
+    /// them leaves the pod as it was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub must_understand: Vec<String>,
+    /// What of it differs from the defaults of this version of the API.
+    #[serde(default)]
+    #[schemars(schema_with = "resolved")]
+    pub spec: PolicySpec,
+}
+
+/// A namespace of which not all pods fit.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Cut {
+    /// Its name.
+    pub namespace: String,
+    /// Pods that are left alone for it, the last by name.
+    #[schemars(with = "i32")]
+    pub pods: u32,
+}
+
+/// A pod with annotations that do not apply.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodProblem {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The first of its problems.
+    pub message: String,
 }
 
 /// One pod and its policy.
@@ -65,15 +136,14 @@ pub struct PodAssignment {
     /// Its name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Its class, which its cgroup is filed under.
-    pub qos_class: QosClass,
     /// Whether an annotation of the pod names its policy. What is left alone by default, such as a pod whose memory nodes another
     /// writer pinned, is managed only then, or in containers that have a policy of their own: those are always named.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub explicit: bool,
-    /// The policy of its containers. Without it, only containers with a policy of their own are managed.
+    /// The policy of its containers, one of `policies`. Without it, only containers with a policy of their own are managed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub policy: Option<PodPolicy>,
+    #[schemars(length(max = 64))]
+    pub policy: Option<String>,
     /// What all its containers together may use, where the policy computes with it.
     #[serde(default, skip_serializing_if = "MemoryResources::is_empty")]
     pub memory: MemoryResources,
@@ -82,20 +152,6 @@ pub struct PodAssignment {
     #[schemars(length(max = MOST_APART))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub containers: Vec<ContainerAssignment>,
-}
-
-/// A policy as it applies to one pod or container.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PodPolicy {
-    /// Name of the `TieringPolicy`.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// Its generation when it was assigned.
-    pub generation: i64,
-    /// All of it that applies, with the pod's overrides and every default.
-    #[schemars(schema_with = "resolved")]
-    pub spec: PolicySpec,
 }
 
 /// The schema of a resolved policy: the rules across fields were checked where users wrote it, and thousands of copies of them cost
@@ -140,9 +196,10 @@ pub struct ContainerAssignment {
     /// Whether it is left alone though its pod has a policy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unmanaged: bool,
-    /// Its own policy; absent where the pod's holds.
+    /// Its own policy, one of `policies`; absent where the pod's holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub policy: Option<PodPolicy>,
+    #[schemars(length(max = 64))]
+    pub policy: Option<String>,
     /// Its own request and limit, where its policy computes with them.
     #[serde(default, skip_serializing_if = "MemoryResources::is_empty")]
     pub memory: MemoryResources,
@@ -166,13 +223,10 @@ pub enum QosClass {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeTieringStatus {
-    /// The generation of the spec that is carried out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// The agent's version.
+    /// The agent's version. Until there is one, the node is told nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_version: Option<String>,
-    /// What finds and moves cold pages where a policy says `Auto`.
+    /// What finds and moves cold pages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
     /// What brings hot pages back.
@@ -189,13 +243,15 @@ pub struct NodeTieringStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// The assigned pods.
+    /// Assigned pods whose policy is not carried out though it should be, as many as fit, in turn of each namespace. Of all others
+    /// it is carried out or, in mode Observe, observed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub pods: Vec<PodStatus>,
-    /// When `used` of the tiers and `usage` of the pods were read: coarse, every five minutes.
+    /// Such pods that did not fit.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub usage_time: Option<Time>,
+    #[schemars(with = "Option<i32>")]
+    pub more_pods: Option<u32>,
 }
 
 /// The kernel of a node.
@@ -207,21 +263,23 @@ pub struct KernelStatus {
     #[serde(default)]
     #[schemars(!default)]
     pub release: String,
-    /// What was probed.
+    /// What was probed and works.
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<String>,
+    /// What was probed and does not.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
-    #[serde(default)]
-    pub features: Vec<KernelFeature>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacking: Vec<KernelFeature>,
 }
 
-/// One thing that a kernel may allow.
+/// Something that a kernel does not allow.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KernelFeature {
     /// What.
     pub name: String,
-    /// Whether it works here; it was tried.
-    pub available: bool,
-    /// Why not, and what to do.
+    /// Why not, and what to do: the beginning of what `probe` says.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
 }
@@ -239,13 +297,10 @@ pub struct TierStatus {
     pub nodes: String,
     /// Its size.
     pub capacity: Quantity,
-    /// What is in use, as of `usageTime`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub used: Option<Quantity>,
 }
 
-/// What became of one assigned pod.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+/// An assigned pod whose policy is not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodStatus {
     /// Its uid.
@@ -254,25 +309,12 @@ pub struct PodStatus {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Conditions of the pod.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
-    pub conditions: Vec<Condition>,
-    /// Its anonymous memory as of `usageTime`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub usage: Option<PodUsage>,
-}
-
-/// Where the anonymous memory of a pod is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PodUsage {
-    /// On fast nodes.
-    pub dram: Quantity,
-    /// On slow nodes.
-    pub slow: Quantity,
-    /// Of that on fast nodes, what is older than the policy's age.
-    pub cold: Quantity,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, in words.
+    pub message: String,
+    /// Since when.
+    pub since: Time,
 }
 
 impl MemoryResources {
@@ -287,5 +329,113 @@ impl MemoryResources {
     pub fn inputs(&self) -> Option<MemoryHighInputs> {
         let request = self.request.map(|request| request.0).unwrap_or_default();
         self.limit.map(|limit| MemoryHighInputs { request, limit: limit.0 })
+    }
+}
+
+impl NodeTieringSpec {
+    /// Has the policy among [`Self::policies`]: the key to refer to it by.
+    pub fn refer(&mut self, policy: ResolvedPolicy) -> String {
+        use std::hash::Hasher as _;
+        let mut hasher = fnv::FnvHasher::default();
+        hasher.write(serde_json::to_string(&policy).unwrap_or_default().as_bytes());
+        // 40 bits; two policies that share them are told apart all the same.
+        let hash = format!("{:010x}", hasher.finish() & 0xff_ffff_ffff);
+        let keys = std::iter::once(hash.clone()).chain((2_u32..).map(|n| format!("{hash}-{n}")));
+        for key in keys {
+            match self.policies.get(&key) {
+                Some(known) if *known != policy => {}
+                Some(_) => return key,
+                None => {
+                    self.policies.insert(key.clone(), policy);
+                    return key;
+                }
+            }
+        }
+        hash
+    }
+
+    /// The policy of a key.
+    #[must_use]
+    pub fn policy(&self, key: Option<&String>) -> Option<&ResolvedPolicy> {
+        self.policies.get(key?)
+    }
+}
+
+impl ResolvedPolicy {
+    /// A policy as it is told: without what says where it applies, which is done with, and without what is default anyway.
+    #[must_use]
+    pub fn new(name: &str, spec: PolicySpec) -> Self {
+        let spec = PolicySpec { selector: None, priority: None, allow_overrides: None, ..spec }.minimal();
+        Self { name: name.to_owned(), must_understand: spec.must_understand(), spec }
+    }
+
+    /// One that only observes, for a pod that is to have `name` of which nothing is known.
+    #[must_use]
+    pub fn observing(name: &str) -> Self {
+        Self::new(name, PolicySpec { mode: Some(crate::ModeSpec::Observe), ..PolicySpec::default() })
+    }
+
+    /// Reads one, whatever a newer version added to it that need not be understood.
+    ///
+    /// # Errors
+    /// In words, what can't be understood.
+    pub fn read(value: &serde_json::Value) -> Result<Self, String> {
+        let (policy, _) = crate::lenient::read::<Self>(value.clone()).map_err(|error| error.to_string())?;
+        // What a server between the two dropped is not understood either.
+        let known = serde_json::to_value(&policy.spec).unwrap_or_default();
+        let is_known = |path: &String| known.pointer(&format!("/{}", path.replace('.', "/"))).is_some();
+        match policy.must_understand.iter().find(|path| !is_known(path)) {
+            Some(path) => Err(format!("policy {}: the field {path} must be understood", policy.name)),
+            None => Ok(policy),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn policy(name: &str, spec: serde_json::Value) -> ResolvedPolicy {
+        ResolvedPolicy::new(name, serde_json::from_value(spec).unwrap())
+    }
+
+    #[test]
+    fn a_policy_is_told_once_and_only_what_is_not_default() {
+        let mut spec = NodeTieringSpec::default();
+        let one = spec.refer(policy(
+            "p",
+            json!({ "mode": "Enforce", "demote": { "after": "120s", "maxRate": "100Mi" } }),
+        ));
+        assert_eq!(spec.refer(policy("p", json!({ "demote": { "maxRate": "100Mi" }, "priority": 7 }))), one);
+        assert_ne!(spec.refer(policy("q", json!({ "demote": { "maxRate": "100Mi" } }))), one);
+        assert_ne!(spec.refer(policy("p", json!({}))), one);
+        assert_eq!(spec.policies.len(), 3);
+        let told = serde_json::to_value(spec.policy(Some(&one)).unwrap()).unwrap();
+        assert_eq!(told, json!({ "name": "p", "spec": { "demote": { "maxRate": "100Mi" } } }));
+    }
+
+    #[test]
+    fn policies_of_one_hash_are_told_apart() {
+        let mut spec = NodeTieringSpec::default();
+        let key = spec.refer(policy("p", json!({})));
+        let other = spec.policies.insert(key.clone(), policy("q", json!({}))).unwrap();
+        assert_eq!(spec.refer(other.clone()), format!("{key}-2"));
+        assert_eq!(spec.refer(other), format!("{key}-2"));
+    }
+
+    #[test]
+    fn what_must_be_understood_and_is_not_known_makes_a_policy_unreadable() {
+        let read = |must: &[&str], spec: serde_json::Value| {
+            ResolvedPolicy::read(&json!({ "name": "p", "mustUnderstand": must, "spec": spec, "added": 1 }))
+        };
+        assert!(read(&[], json!({ "swapOut": true })).is_ok());
+        assert!(read(&["demote.after"], json!({ "demote": { "after": "5m" }, "swapOut": true })).is_ok());
+        for spec in [json!({ "swapOut": true }), json!({})] {
+            let error = read(&["swapOut"], spec).unwrap_err();
+            assert_eq!(error, "policy p: the field swapOut must be understood");
+        }
+        assert!(read(&["demote.grace"], json!({ "demote": { "grace": "5s" } })).is_err());
     }
 }

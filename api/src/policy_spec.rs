@@ -75,29 +75,33 @@ pub struct PolicySpec {
     pub tiers: Option<Vec<TierReference>>,
     /// How much of the anonymous memory may or must be in DRAM.
     #[schemars(extend("default" = {}))]
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub dram: DramSpec,
     /// When and how fast cold memory sinks.
     #[schemars(extend("default" = {}))]
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub demote: DemoteSpec,
     /// Whether and how fast hot memory is brought back.
     #[schemars(extend("default" = {}))]
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub promote: PromoteSpec,
     /// What `memory.high` should be. It bounds the footprint on all tiers.
     #[schemars(extend("default" = {}))]
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub memory_high: MemoryHighSpec,
     /// Share of time stalled above which demotion backs off.
     #[schemars(extend("default" = {}))]
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub pressure: PressureSpec,
     /// What pods may override by annotation. Default: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 6))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub allow_overrides: Option<Vec<AllowedOverride>>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What the controller says of a policy.

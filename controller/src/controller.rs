@@ -9,11 +9,12 @@ mod untold;
 mod watches;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::annotations::Cause;
 use api::{NodeTieringSpec, TieringPolicyStatus};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::index::{Changes, Explanation, Index, Name};
 use crate::lease::Fence;
@@ -32,6 +33,12 @@ use untold::Untold;
 const BATCH: usize = 256;
 /// Writes under way when asked to stop are waited for this long.
 const LAST_WRITES: Duration = Duration::from_secs(5);
+
+/// Between two times that it says how things are.
+const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+
+/// Between two looks which nodes were told long ago.
+const RENEW_LOOK: Duration = Duration::from_mins(1);
 
 /// Until it is looked whether there is room for warnings that there was none for.
 const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
@@ -74,6 +81,7 @@ enum Written {
     Told {
         spec: NodeTieringSpec,
         content: Content,
+        renewed: u64,
         then: Vec<Occurrence>,
         result: Result<(String, i64), WriteError>,
     },
@@ -81,20 +89,30 @@ enum Written {
     Removed { result: Result<(), WriteError> },
 }
 
-/// A question from outside the loop.
+/// A question from outside the loop: why a pod has what it has; `None` where there is no such pod.
 #[derive(Debug)]
-pub enum Question {
-    /// How things are.
-    Snapshot(oneshot::Sender<Snapshot>),
-    /// Why a pod has what it has; `None` where there is no such pod.
-    Explain {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        pod: String,
-        /// Where to answer.
-        answer: oneshot::Sender<Option<Explanation>>,
-    },
+pub struct Question {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub pod: String,
+    /// Where to answer.
+    pub answer: oneshot::Sender<Option<Explanation>>,
+}
+
+/// How things were when the loop said so last. Whoever asks reads this: nothing that anybody asks costs the loop anything.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// How things were.
+    pub snapshot: Arc<Snapshot>,
+    /// When. A loop that is well says so every second.
+    pub at: Instant,
+}
+
+impl Default for Published {
+    fn default() -> Self {
+        Self { snapshot: Arc::default(), at: Instant::now() }
+    }
 }
 
 /// The state of the loop.
@@ -121,6 +139,11 @@ pub struct Controller {
     untold: BTreeSet<Untold>,
     /// Why the default policy does not apply, as it was logged last.
     default_problem: Option<Cause>,
+    /// Since when it has led, in seconds since 1970.
+    epoch: u64,
+    /// When to look next which nodes were told long ago.
+    renew_at: Instant,
+    published: watch::Sender<Published>,
     started: Instant,
 }
 
@@ -151,8 +174,17 @@ impl Controller {
             owed: BTreeMap::new(),
             untold: BTreeSet::new(),
             default_problem: None,
+            epoch: 0,
+            renew_at: Instant::now(),
+            published: watch::Sender::default(),
             started: Instant::now(),
         }
+    }
+
+    /// Where it says how things are, every second.
+    #[must_use]
+    pub fn published(&self) -> watch::Receiver<Published> {
+        self.published.subscribe()
     }
 
     /// Runs until it is told to stop, and writes under way have ended.
@@ -160,13 +192,9 @@ impl Controller {
         let mut batch = Vec::with_capacity(BATCH);
         let mut stopping: Option<Instant> = None;
         loop {
-            let due = stopping.or_else(|| self.next_due());
-            let idle = async {
-                match due {
-                    Some(due) => tokio::time::sleep_until(due.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let publish_at = self.publish(Instant::now());
+            let due = stopping.or_else(|| self.next_due()).map_or(publish_at, |due| due.min(publish_at));
+            let idle = tokio::time::sleep_until(due.into());
             tokio::select! {
                 taken = events.recv_many(&mut batch, BATCH) => if taken == 0 { return },
                 () = idle => {}
@@ -197,6 +225,7 @@ impl Controller {
                 self.note(&changes, oldest);
                 self.log_default();
             }
+            self.renew();
             self.write_what_is_due();
             self.tell_untold();
         }
@@ -215,7 +244,10 @@ impl Controller {
             return None;
         }
         let untold = (!self.untold.is_empty()).then(|| Instant::now() + LOOK_FOR_ROOM);
-        [self.nodes.next_due(), self.statuses.next_due(), untold].into_iter().flatten().min()
+        [self.nodes.next_due(), self.statuses.next_due(), untold, Some(self.renew_at)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Marks for writing what changed. A follower has nothing to mark: it looks at everything when it begins to lead.
@@ -240,6 +272,8 @@ impl Controller {
 
     fn lead(&mut self, leading: bool) {
         self.leading = leading;
+        // Clocks differ: whoever leads now is newer than whoever led before.
+        self.epoch = unix_now().as_secs().max(self.told.newest_epoch() + 1);
         self.nodes.clear();
         self.statuses.clear();
         self.owed.clear();
@@ -288,6 +322,11 @@ impl Controller {
         }
         self.default_problem = problem;
     }
+}
+
+/// Time since 1970, as it is written for others.
+fn unix_now() -> Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]

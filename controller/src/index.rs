@@ -12,6 +12,7 @@
 
 mod assignment;
 mod explanation;
+mod fit;
 mod lookups;
 mod reason;
 mod record;
@@ -27,6 +28,7 @@ use api::TieringPolicy;
 use api::annotations::PolicyChoice;
 use kube::ResourceExt as _;
 
+pub use assignment::Before;
 pub use explanation::{ContainerExplanation, Explanation};
 pub use reason::{Source, Unmanaged, Verdict};
 use record::{KnownNode, Namespace, Node, Pod, Policy, Pool, Standing};
@@ -61,6 +63,10 @@ pub struct Index {
     relists: BTreeMap<Kind, u32>,
     matched: BTreeMap<Name, u32>,
     unmanaged: BTreeMap<Unmanaged, u32>,
+    /// Pods of which something depends on what was told before.
+    held: u32,
+    /// Pods with annotations that do not apply.
+    invalid: u32,
     stale: Stale,
     changes: Changes,
 }
@@ -84,6 +90,8 @@ struct Outcome {
     verdict: Verdict<Name>,
     /// Policies that containers have of their own.
     containers: Box<[Name]>,
+    /// Whether something of it depends on what was told before.
+    held: bool,
     /// A hash of the problems; 0 where there are none.
     problems: u64,
 }
@@ -111,7 +119,9 @@ impl Outcome {
             }
             hasher.finish().max(1)
         };
-        Self { verdict: resolution.pod.clone(), containers: containers.into(), problems }
+        let mut verdicts = resolution.containers.iter().map(|(_, verdict)| verdict).chain([&resolution.pod]);
+        let held = verdicts.any(Verdict::is_held);
+        Self { verdict: resolution.pod.clone(), containers: containers.into(), held, problems }
     }
 
     fn policies(&self) -> impl Iterator<Item = &Name> {
@@ -120,7 +130,7 @@ impl Outcome {
     }
 
     fn is_managed(&self) -> bool {
-        self.policies().next().is_some()
+        self.held || self.policies().next().is_some()
     }
 }
 
@@ -194,15 +204,13 @@ impl Index {
     /// A policy came or changed.
     pub fn apply_policy(&mut self, policy: &TieringPolicy) {
         let name = self.pool.names.get(policy.name_any().as_str());
-        let record = Policy::new(policy);
         self.policies_listed.insert(Name::clone(&name), self.relist_of(Kind::Policy));
-        if self.rules.policies().get(&name) != Some(&record) {
-            self.rules.insert(Name::clone(&name), record);
+        if self.rules.insert(Name::clone(&name), Policy::new(policy)) {
             self.stale.policies.insert(name);
         }
     }
 
-    /// A policy is gone, or can't be read any more: then there is none until it can.
+    /// A policy is gone.
     pub fn delete_policy(&mut self, name: &str) {
         self.policies_listed.remove(name);
         if self.rules.remove(name) {
@@ -338,7 +346,8 @@ impl Index {
         {
             listed.value.mirrors.insert(key.clone());
         }
-        let managed = |outcome: &Outcome| outcome.is_managed();
+        // What is wrong with a pod stands in its node's object, too.
+        let managed = |outcome: &Outcome| outcome.is_managed() || outcome.problems != 0;
         let nodes = [
             node_before.filter(|_| before.is_some_and(|before| managed(&before.outcome))),
             node_after.filter(|_| after.is_some_and(|(_, outcome)| managed(outcome))),
@@ -377,6 +386,12 @@ impl Index {
         }
         if let Verdict::Unmanaged(unmanaged) = outcome.verdict {
             change(self.unmanaged.entry(unmanaged).or_default());
+        }
+        if outcome.held {
+            change(&mut self.held);
+        }
+        if outcome.problems != 0 {
+            change(&mut self.invalid);
         }
     }
 

@@ -2,13 +2,15 @@
 
 mod families;
 
+use std::sync::Arc;
+
 use telemetry::Process;
 
 use crate::snapshot::Snapshot;
 
 /// What one scrape reads.
 struct Scrape {
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
     process: Process,
 }
 
@@ -19,7 +21,7 @@ impl AsRef<Process> for Scrape {
 }
 
 /// The text of one scrape.
-pub fn text(snapshot: Snapshot) -> prometheus::Result<String> {
+pub fn text(snapshot: Arc<Snapshot>) -> prometheus::Result<String> {
     telemetry::metrics::text(families::GROUPS, &Scrape { snapshot, process: Process::read() })
 }
 

@@ -159,6 +159,13 @@ impl NodeWrites {
         self.due.len()
     }
 
+    /// How long the change has waited that waits longest.
+    #[must_use]
+    pub fn oldest_waiting(&self, now: Instant) -> Duration {
+        let first = self.nodes.values().filter_map(|state| state.changed.map(|changed| changed.first)).min();
+        first.map_or(Duration::ZERO, |first| now.saturating_duration_since(first))
+    }
+
     /// Writes under way.
     #[must_use]
     pub fn in_flight(&self) -> usize {

@@ -69,7 +69,7 @@ pub fn show(index: &Index, output: OutputFormat) -> Result<String, Failure> {
 }
 
 fn table(index: &Index, explained: &[Explanation]) -> String {
-    let name = |policy: &Option<api::PodPolicy>| {
+    let name = |policy: &Option<api::ResolvedPolicy>| {
         policy.as_ref().map_or("-".to_owned(), |policy| policy.name.clone())
     };
     let mut rows = vec![["NODE", "POD", "POLICY", "REASON"].map(str::to_owned)];

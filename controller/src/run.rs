@@ -109,7 +109,7 @@ async fn serve(args: &Args, client: Client) -> Result<(), Failure> {
         watch::<NodeTiering, _>(client, Kind::NodeTiering, events.clone()),
     ));
     tasks.spawn(named("poster of Events", poster.run()));
-    tasks.spawn(named("HTTP server", http::serve(listener, events.clone())));
+    tasks.spawn(named("HTTP server", http::serve(listener, events.clone(), controller.published())));
     let stop = CancellationToken::new();
     let told = events.clone();
     let (hand_back, candidate_again) = oneshot::channel();

@@ -102,9 +102,15 @@ pub struct Snapshot {
     /// Why the default policy does not apply, where it does not.
     pub default_problem: Option<String>,
     /// Pods with annotations that do not apply.
-    pub invalid_pods: usize,
+    pub invalid_pods: u32,
+    /// Pods that keep what they had, or are observed, for want of a usable policy or of their namespace.
+    pub held_pods: u32,
+    /// Pods that are left alone for want of room in the object of their node.
+    pub cut_pods: u32,
     /// Nodes that wait for a write.
     pub nodes_waiting: usize,
+    /// How long the one of them has waited that waits longest.
+    pub oldest_waiting_seconds: f64,
     /// Writes of nodes under way.
     pub nodes_in_flight: usize,
     /// Events that wait.

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
 
-use api::conditions::{reasons, types};
-use api::{NodeTieringSpec, PodAssignment};
+use api::conditions::reasons;
+use api::{NodeTieringSpec, PodAssignment, RENEW_EVERY, ResolvedPolicy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use crate::index::Name;
+use crate::index::{Before, Name};
 use crate::watched::NodeTiering;
 
 /// The content of an assignment with its owner: equal where there is nothing to write.
@@ -35,10 +37,28 @@ pub struct Told {
     pub generation: i64,
     /// What it says; `None` where that can't be read.
     pub content: Option<Content>,
-    /// Hashes of uid and policies of each pod, sorted.
-    pods: Box<[(u64, u64)]>,
+    /// Whether an agent reported: nobody else is told anything.
+    pub has_agent: bool,
+    /// When it was written or confirmed last, in seconds since 1970.
+    renewed: Option<u64>,
+    /// Pods that are left alone for want of room.
+    cut: u32,
+    /// What each pod has, sorted by its uid's hash.
+    pods: Box<[ToldPod]>,
     /// Pods whose agent stood down: few, if any.
     suspended: Vec<Suspension>,
+}
+
+/// What is known of a pod that a node was told of: small, for there may be a hundred thousand.
+#[derive(Clone, Debug)]
+struct ToldPod {
+    /// A hash of its uid.
+    uid: u64,
+    /// A hash of the names of its policies.
+    policies: u64,
+    policy: Option<Arc<ResolvedPolicy>>,
+    /// Containers with a policy of their own, by a hash of their name.
+    containers: Box<[(u64, Arc<ResolvedPolicy>)]>,
 }
 
 /// A pod whose agent stood down.
@@ -73,45 +93,105 @@ fn hash(value: impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// Of a pod's uid, and of the names of its policies.
-fn hashes(pod: &PodAssignment) -> (u64, u64) {
-    let of_containers = pod
-        .containers
-        .iter()
-        .map(|container| (&container.name, container.policy.as_ref().map(|policy| &policy.name)));
-    let policies: (_, Vec<_>) = (pod.policy.as_ref().map(|policy| &policy.name), of_containers.collect());
-    (hash(&pod.uid), hash(policies))
+/// A hash of the names of a pod's policies.
+fn policies(spec: &NodeTieringSpec, pod: &PodAssignment) -> u64 {
+    let name = |key| spec.policy(key).map(|policy| &policy.name);
+    let of_containers =
+        pod.containers.iter().map(|container| (&container.name, name(container.policy.as_ref())));
+    hash((name(pod.policy.as_ref()), of_containers.collect::<Vec<_>>()))
+}
+
+impl Before for Told {
+    fn policy(&self, uid: &str, container: Option<&str>) -> Option<&ResolvedPolicy> {
+        let pod = self.pod(uid)?;
+        match container.map(hash) {
+            None => pod.policy.as_deref(),
+            Some(name) => {
+                pod.containers.iter().find(|(known, _)| *known == name).map(|(_, policy)| &**policy)
+            }
+        }
+    }
+}
+
+impl Before for Option<&Told> {
+    fn policy(&self, uid: &str, container: Option<&str>) -> Option<&ResolvedPolicy> {
+        (*self)?.policy(uid, container)
+    }
 }
 
 impl Told {
     /// After a write of this spec gave the object this uid and generation.
     #[must_use]
-    pub fn written(spec: &NodeTieringSpec, content: Content, uid: &str, generation: i64) -> Self {
-        let mut pods: Vec<_> = spec.pods.iter().map(hashes).collect();
-        pods.sort_unstable();
-        Self { uid: uid.into(), generation, content: Some(content), pods: pods.into(), suspended: Vec::new() }
+    pub fn written(
+        spec: &NodeTieringSpec,
+        content: Content,
+        uid: &str,
+        generation: i64,
+        renewed: Option<u64>,
+    ) -> Self {
+        let shared: BTreeMap<&String, Arc<ResolvedPolicy>> =
+            spec.policies.iter().map(|(key, policy)| (key, Arc::new(policy.clone()))).collect();
+        let policy = |key: &Option<String>| key.as_ref().and_then(|key| shared.get(key)).cloned();
+        let pod = |pod: &PodAssignment| {
+            let containers = pod.containers.iter();
+            ToldPod {
+                uid: hash(pod.uid.as_str()),
+                policies: policies(spec, pod),
+                policy: policy(&pod.policy),
+                containers: containers
+                    .filter_map(|container| Some((hash(container.name.as_str()), policy(&container.policy)?)))
+                    .collect(),
+            }
+        };
+        let mut pods: Vec<ToldPod> = spec.pods.iter().map(pod).collect();
+        pods.sort_unstable_by_key(|pod| pod.uid);
+        Self {
+            uid: uid.into(),
+            generation,
+            content: Some(content),
+            has_agent: false,
+            renewed,
+            cut: spec.cut.iter().map(|cut| cut.pods).sum(),
+            pods: pods.into(),
+            suspended: Vec::new(),
+        }
+    }
+
+    /// Whether it is time to confirm what was told. Nodes of different names come at different times.
+    #[must_use]
+    pub fn is_due_for_renewal(&self, node: &str, now: Duration) -> bool {
+        let spread = hash(node) % (RENEW_EVERY.as_secs() / 2);
+        let until = |renewed: u64| renewed + RENEW_EVERY.as_secs() - spread;
+        !self.pods.is_empty() && self.renewed.is_none_or(|renewed| now.as_secs() >= until(renewed))
+    }
+
+    fn pod(&self, uid: &str) -> Option<&ToldPod> {
+        let uid = hash(uid);
+        self.pods.binary_search_by_key(&uid, |pod| pod.uid).ok().map(|place| &self.pods[place])
     }
 
     /// When it can't be read what the object of this uid and generation says.
     fn unreadable(uid: &str, generation: i64) -> Self {
-        Self { content: None, ..Self::written(&NodeTieringSpec::default(), Content(0), uid, generation) }
+        Self {
+            content: None,
+            ..Self::written(&NodeTieringSpec::default(), Content(0), uid, generation, None)
+        }
     }
 
     /// How what is to be told of a pod differs.
     #[must_use]
-    pub fn difference(&self, pod: &PodAssignment) -> Difference {
-        let (uid, policies) = hashes(pod);
-        match self.pods.binary_search_by_key(&uid, |(uid, _)| *uid) {
-            Err(_) => Difference::New,
-            Ok(place) if self.pods[place].1 == policies => Difference::Same,
-            Ok(_) => Difference::Other,
+    pub fn difference(&self, spec: &NodeTieringSpec, pod: &PodAssignment) -> Difference {
+        match self.pod(&pod.uid) {
+            None => Difference::New,
+            Some(known) if known.policies == policies(spec, pod) => Difference::Same,
+            Some(_) => Difference::Other,
         }
     }
 
     /// Whether it was told anything of the pod of this uid.
     #[must_use]
     pub fn has(&self, uid: &str) -> bool {
-        self.pods.binary_search_by_key(&hash(uid), |(uid, _)| *uid).is_ok()
+        self.pod(uid).is_some()
     }
 }
 
@@ -121,6 +201,8 @@ pub struct AllTold {
     nodes: BTreeMap<Name, Told>,
     /// Nodes that a list under way has had; `None` while none is.
     listed: Option<BTreeSet<Name>>,
+    /// The newest that any node was told by.
+    newest_epoch: u64,
     /// Nodes that are being written, and whether their object was seen to go since the write began.
     writing: BTreeMap<Name, bool>,
 }
@@ -135,6 +217,23 @@ impl AllTold {
     /// All nodes that were told anything.
     pub fn nodes(&self) -> impl Iterator<Item = &Name> {
         self.nodes.keys()
+    }
+
+    /// Since when the newest controller has led that told any node anything, in seconds since 1970.
+    #[must_use]
+    pub fn newest_epoch(&self) -> u64 {
+        self.newest_epoch
+    }
+
+    /// Pods that are left alone for want of room.
+    #[must_use]
+    pub fn cut_pods(&self) -> u32 {
+        self.nodes.values().map(|told| told.cut).sum()
+    }
+
+    /// Nodes that were told long ago.
+    pub fn due_for_renewal(&self, now: Duration) -> impl Iterator<Item = &Name> {
+        self.nodes.iter().filter(move |(node, told)| told.is_due_for_renewal(node, now)).map(|(node, _)| node)
     }
 
     /// A write begins. [`Self::wrote`] or [`Self::not_written`] must follow.
@@ -152,6 +251,7 @@ impl AllTold {
         }
         if let Some(before) = before {
             told.suspended.clone_from(&before.suspended);
+            told.has_agent = before.has_agent;
         }
         if went {
             told.content = None;
@@ -178,6 +278,7 @@ impl AllTold {
         if let Some(listed) = &mut self.listed {
             listed.insert(Name::clone(node));
         }
+        self.newest_epoch = self.newest_epoch.max(object.epoch().unwrap_or_default());
         let metadata = &object.metadata;
         let uid = metadata.uid.as_deref().unwrap_or_default();
         let generation = metadata.generation.unwrap_or_default();
@@ -189,20 +290,24 @@ impl AllTold {
 
         let told = match before {
             Some(before) if before.generation >= generation && before.content.is_some() => {
-                Told { suspended, ..before.clone() }
+                let renewed = object.renewed().max(before.renewed);
+                Told { renewed, suspended, ..before.clone() }
             }
             _ => {
                 let told = match object.spec() {
                     Some(spec) => {
                         let content = Content::of(&spec, object.owner().unwrap_or_default());
-                        Told::written(&spec, content, uid, generation)
+                        Told::written(&spec, content, uid, generation, object.renewed())
                     }
                     None => Told::unreadable(uid, generation),
                 };
                 Told { suspended, ..told }
             }
         };
-        let changed = before.is_none_or(|before| before.content != told.content || told.content.is_none());
+        let told = Told { has_agent: object.has_agent(), ..told };
+        let changed = before.is_none_or(|before| {
+            before.content != told.content || told.content.is_none() || before.has_agent != told.has_agent
+        });
         self.nodes.insert(Name::clone(node), told);
         (changed, newly)
     }
@@ -254,21 +359,15 @@ impl AllTold {
 }
 
 fn suspensions(object: &NodeTiering) -> Vec<Suspension> {
-    let pods = object.pods().iter().filter_map(|pod| {
-        let stood_down = pod.conditions.iter().find(|condition| {
-            condition.type_ == types::ENFORCING
-                && condition.status == "False"
-                && condition.reason == reasons::STOOD_DOWN
-        })?;
-        Some(Suspension {
-            namespace: pod.namespace.clone(),
-            name: pod.name.clone(),
-            uid: pod.uid.clone(),
-            message: stood_down.message.clone(),
-            since: stood_down.last_transition_time.clone(),
-        })
-    });
-    pods.collect()
+    let stood_down = object.pods().iter().filter(|pod| pod.reason == reasons::STOOD_DOWN);
+    let suspension = |pod: &api::PodStatus| Suspension {
+        namespace: pod.namespace.clone(),
+        name: pod.name.clone(),
+        uid: pod.uid.clone(),
+        message: pod.message.clone(),
+        since: pod.since.clone(),
+    };
+    stood_down.map(suspension).collect()
 }
 
 #[cfg(test)]
@@ -283,11 +382,9 @@ mod tests {
     }
 
     fn suspended(pod: &str) -> Value {
-        let condition = json!({
-            "type": types::ENFORCING, "status": "False", "reason": reasons::STOOD_DOWN, "message": "",
-            "lastTransitionTime": "2026-01-01T00:00:00Z",
-        });
-        json!({ "uid": pod, "namespace": "a", "name": pod, "conditions": [condition] })
+        json!({
+            "uid": pod, "namespace": "a", "name": pod, "reason": reasons::STOOD_DOWN, "message": "", "since": "2026-01-01T00:00:00Z",
+        })
     }
 
     #[test]
@@ -311,7 +408,7 @@ mod tests {
         let mut all = AllTold::default();
         let node = Name::from("n1");
         let spec = NodeTieringSpec::default();
-        all.wrote(&node, Told::written(&spec, Content::of(&spec, ""), "u", 1));
+        all.wrote(&node, Told::written(&spec, Content::of(&spec, ""), "u", 1, None));
         all.doubt("n1");
         assert_eq!(all.get("n1").unwrap().content, None);
         // The watch says what became of it.
@@ -324,7 +421,7 @@ mod tests {
         let mut all = AllTold::default();
         let node = Name::from("n1");
         let spec = NodeTieringSpec::default();
-        let ours = |generation| Told::written(&spec, Content(7), "u", generation);
+        let ours = |generation| Told::written(&spec, Content(7), "u", generation, None);
         // Another wrote after us.
         all.writing(&node);
         all.saw(&node, &object(3, &[]));
@@ -362,12 +459,50 @@ mod tests {
         assert!(all.saw_unreadable(&node, &metadata(1)));
         assert!(all.saw_unreadable(&node, &metadata(1)), "it was not told yet");
         let spec = NodeTieringSpec::default();
-        all.wrote(&node, Told::written(&spec, Content::of(&spec, ""), "u", 2));
+        all.wrote(&node, Told::written(&spec, Content::of(&spec, ""), "u", 2, None));
         // What the agent says changes no generation.
         assert!(!all.saw_unreadable(&node, &metadata(2)));
         assert!(all.saw_unreadable(&node, &metadata(3)), "another wrote to it");
         all.begin_relist();
         all.saw_unreadable(&node, &metadata(3));
         assert!(all.end_relist().is_empty(), "it is there, read or not");
+    }
+
+    #[test]
+    fn what_a_pod_had_is_known_after_a_restart_from_what_its_node_was_told() {
+        let mut spec = NodeTieringSpec::default();
+        let policy = |name: &str| ResolvedPolicy::new(name, api::PolicySpec::default());
+        let (of_pod, of_container) = (spec.refer(policy("pinned")), spec.refer(policy("latency")));
+        spec.pods.push(
+            serde_json::from_value(json!({
+                "uid": "u1", "namespace": "a", "name": "db", "policy": of_pod,
+                "containers": [{ "name": "main", "policy": of_container }, { "name": "side", "unmanaged": true }],
+            }))
+            .unwrap(),
+        );
+        let object = json!({ "metadata": { "name": "n1", "uid": "u", "generation": 1 }, "spec": spec, "status": { "agentVersion": "1" } });
+        let mut all = AllTold::default();
+        all.saw(&Name::from("n1"), &serde_json::from_str(&object.to_string()).unwrap());
+        let told = all.get("n1");
+        let name = |uid, container| told.policy(uid, container).map(|policy| policy.name.as_str());
+        assert!(told.is_some_and(|told| told.has_agent));
+        assert_eq!(
+            [name("u1", None), name("u1", Some("main")), name("u1", Some("side")), name("u2", None)],
+            [Some("pinned"), Some("latency"), None, None]
+        );
+    }
+
+    #[test]
+    fn what_was_told_is_confirmed_every_hour_at_most_and_half_an_hour_at_least() {
+        let mut spec = NodeTieringSpec::default();
+        let pod = json!({ "uid": "u1", "namespace": "a", "name": "db" });
+        let told = |spec: &NodeTieringSpec| Told::written(spec, Content(7), "u", 1, Some(1000));
+        let due = |told: &Told, minutes: u64| {
+            told.is_due_for_renewal("n1", Duration::from_secs(1000 + 60 * minutes))
+        };
+        assert!(!due(&told(&spec), 600), "what says nothing needs no confirmation");
+        spec.pods.push(serde_json::from_value(pod).unwrap());
+        assert!(!due(&told(&spec), 29) && due(&told(&spec), 60));
+        assert!(due(&Told { renewed: None, ..told(&spec) }, 0));
     }
 }

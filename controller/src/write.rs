@@ -36,6 +36,22 @@ impl WriteError {
     }
 }
 
+/// Since when who writes has led, and when it writes, in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// Since when it has led.
+    pub epoch: u64,
+    /// Now.
+    pub now: u64,
+}
+
+impl Times {
+    /// Not in the spec: what is only confirmed is no new generation, and nobody has to do anything about it.
+    fn annotations(self) -> Value {
+        json!({ api::EPOCH: self.epoch.to_string(), api::RENEWED: self.now.to_string() })
+    }
+}
+
 /// Writes to the API server. Clones share the connection.
 #[derive(Clone)]
 pub struct Writer {
@@ -55,12 +71,13 @@ impl Writer {
         node: &str,
         node_uid: &str,
         spec: &NodeTieringSpec,
+        times: Times,
     ) -> Result<(String, i64), WriteError> {
         let owner = json!({ "apiVersion": "v1", "kind": "Node", "name": node, "uid": node_uid });
         let object = json!({
             "apiVersion": api::NodeTiering::api_version(&()),
             "kind": api::NodeTiering::kind(&()),
-            "metadata": { "name": node, "ownerReferences": [owner] },
+            "metadata": { "name": node, "ownerReferences": [owner], "annotations": times.annotations() },
             "spec": spec,
         });
         let nodes: Api<api::NodeTiering> = Api::all(self.client.clone());

@@ -168,9 +168,6 @@ pub struct NodeArgs {
     /// Least time between two writes of the status.
     #[arg(long, requires = "kubernetes", default_value = "10s", value_name = "DURATION")]
     pub status_interval: WireDuration,
-    /// Time between two writes of usage in the status, if it changed.
-    #[arg(long, requires = "kubernetes", default_value = "5m", value_name = "DURATION")]
-    pub usage_interval: WireDuration,
 }
 
 /// Arguments of `observe`.

@@ -140,12 +140,7 @@ fn join_cluster(
     let known = Arc::new(known.unwrap_or_default());
     let (sender, assignments) =
         mailbox::mailbox().map_err(|error| Failure::from(anyhow::Error::from(error)))?;
-    let settings = client::Settings {
-        config,
-        node,
-        between_writes: args.status_interval.0,
-        between_usages: args.usage_interval.0,
-    };
+    let settings = client::Settings { config, node, between_writes: args.status_interval.0 };
     // The client starts a task of its own when it is made.
     let entered = background.handle().enter();
     let client =

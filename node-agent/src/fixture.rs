@@ -179,3 +179,24 @@ pub(crate) fn full() -> Snapshot {
     }
     snapshot
 }
+
+/// The spec of a `NodeTiering` with these pods, whose policies are said in full where they are used.
+pub(crate) fn node_tiering_spec(pods: &serde_json::Value) -> serde_json::Value {
+    let (mut pods, mut policies) = (pods.clone(), serde_json::Map::new());
+    let mut lift = |holder: &mut serde_json::Value| {
+        if let Some(policy) = holder.get_mut("policy").filter(|policy| policy.is_object()) {
+            let key = format!("p{}", policies.len());
+            let said = std::mem::replace(policy, serde_json::Value::String(key.clone()));
+            policies.insert(key, said);
+        }
+    };
+    for pod in pods.as_array_mut().into_iter().flatten() {
+        lift(pod);
+        pod.get_mut("containers")
+            .and_then(serde_json::Value::as_array_mut)
+            .into_iter()
+            .flatten()
+            .for_each(&mut lift);
+    }
+    serde_json::json!({ "policies": policies, "pods": pods })
+}

@@ -207,6 +207,42 @@ impl PolicySpec {
     }
 }
 
+impl PolicySpec {
+    /// Without what is the default of this version of the API: means the same to every reader of it, and is as short as can be.
+    #[must_use]
+    pub fn minimal(mut self) -> Self {
+        fn unless<T: PartialEq>(said: &mut Option<T>, default: Option<&T>) {
+            if said.as_ref() == default {
+                *said = None;
+            }
+        }
+        let all = Self::default().complete();
+        unless(&mut self.mode, all.mode.as_ref());
+        unless(&mut self.priority, all.priority.as_ref());
+        unless(&mut self.dram.floor, all.dram.floor.as_ref());
+        unless(&mut self.dram.weight, all.dram.weight.as_ref());
+        unless(&mut self.demote.after, all.demote.after.as_ref());
+        unless(&mut self.demote.slow_touch_rate, all.demote.slow_touch_rate.as_ref());
+        unless(&mut self.demote.max_rate, all.demote.max_rate.as_ref());
+        unless(&mut self.demote.engine, all.demote.engine.as_ref());
+        unless(&mut self.promote.enabled, all.promote.enabled.as_ref());
+        unless(&mut self.promote.max_rate, all.promote.max_rate.as_ref());
+        unless(&mut self.memory_high.mode, all.memory_high.mode.as_ref());
+        unless(&mut self.pressure.memory, all.pressure.memory.as_ref());
+        unless(&mut self.pressure.io, all.pressure.io.as_ref());
+        self
+    }
+
+    /// Fields without which an agent is not to carry out the rest, of those that it says: each that came after the first agents of
+    /// this version of the API, where a pod would be treated harsher without it.
+    #[must_use]
+    pub fn must_understand(&self) -> Vec<String> {
+        let MemoryHighSpec { target, floor, .. } = self.memory_high;
+        let said = [("memoryHigh.target", target.is_some()), ("memoryHigh.floor", floor.is_some())];
+        said.into_iter().filter(|(_, said)| *said).map(|(path, _)| path.to_owned()).collect()
+    }
+}
+
 impl TryFrom<&PolicySpec> for Policy {
     type Error = SpecError;
 

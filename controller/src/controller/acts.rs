@@ -2,19 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use api::{NodeTieringSpec, PodAssignment};
+use api::{ModeSpec, NodeTieringSpec, PodAssignment};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::untold::words;
-use super::{Controller, Event, Written, Wrote};
-use crate::index::{Name, PodKey};
+use super::{Controller, Event, RENEW_LOOK, Written, Wrote, unix_now};
+use crate::index::{Name, PodKey, Source, Unmanaged, Verdict};
 use crate::node_writes::Due;
 use crate::occurrence::{About, Occurrence, What};
 use crate::policy_status::{Standing, status};
 use crate::snapshot::WriteKind;
 use crate::told::{Content, Difference, Told};
-use crate::write::WriteError;
+use crate::write::{Times, WriteError};
 
 impl Controller {
     /// Begins every write that is due, while the lease is held.
@@ -34,7 +34,13 @@ impl Controller {
     pub(super) fn write_node(&mut self, due: Due) {
         let node = Name::clone(&due.node);
         let told = self.told.get(&node);
-        let Some((spec, owner)) = self.index.assignment(&node).zip(self.index.node_uid(&node)) else {
+        // Where no agent reported, nobody reads it; an empty object is what an agent reports in.
+        let has_agent = told.is_some_and(|told| told.has_agent);
+        let assignment = self
+            .index
+            .assignment(&node, &told)
+            .map(|spec| if has_agent { spec } else { NodeTieringSpec::default() });
+        let Some((spec, owner)) = assignment.zip(self.index.node_uid(&node)) else {
             if let Some(uid) = told.map(|told| told.uid.to_string()) {
                 self.remove_node(due, uid);
             } else {
@@ -46,30 +52,46 @@ impl Controller {
             return;
         };
         let content = Content::of(&spec, owner);
-        if told.is_some_and(|told| told.content == Some(content)) {
+        let now = unix_now();
+        let is_known = |told: &Told| told.content == Some(content) && !told.is_due_for_renewal(&node, now);
+        if told.is_some_and(is_known) {
             self.tell_consequences(&node, &spec, Vec::new());
             self.log_node(&node, None);
             self.tallies.unneeded();
             self.nodes.unneeded(&due);
             return;
         }
-        let left_out = self.index.left_out(&node);
-        if left_out > 0 {
+        for cut in &spec.cut {
             tracing::warn!(
                 node = &*node,
-                left_out,
-                "a node has more pods with a policy than it can be told of; the last by namespace and name are left alone"
+                namespace = cut.namespace,
+                pods = cut.pods,
+                "more pods than the namespace's share of what a node can be told; the last by name are left alone"
             );
         }
         let then = self.consequences(&node, &spec);
         self.told.writing(&node);
         let (writer, events, owner) = (self.writer.clone(), self.events.clone(), owner.to_owned());
+        let times = Times { epoch: self.epoch, now: now.as_secs() };
         tokio::spawn(async move {
             let began = Instant::now();
-            let result = writer.node_tiering(&node, &owner, &spec).await;
-            let what = Written::Told { spec, content, then, result };
+            let result = writer.node_tiering(&node, &owner, &spec, times).await;
+            let what = Written::Told { spec, content, renewed: times.now, then, result };
             let _ = events.send(Event::Wrote(Box::new(Wrote { due, what, took: began.elapsed() }))).await;
         });
+    }
+
+    /// Has nodes written that were told long ago.
+    pub(super) fn renew(&mut self) {
+        let now = Instant::now();
+        if !self.may_write() || now < self.renew_at {
+            return;
+        }
+        self.renew_at = now + RENEW_LOOK;
+        let due: Vec<Name> = self.told.due_for_renewal(unix_now()).cloned().collect();
+        for node in &due {
+            self.nodes.changed(node, None, now);
+        }
     }
 
     fn remove_node(&self, due: Due, uid: String) {
@@ -88,15 +110,22 @@ impl Controller {
         let occasion = told.map_or(0, |told| told.generation.unsigned_abs());
         let mut occurrences = Vec::new();
         for pod in &spec.pods {
-            let difference = told.map_or(Difference::New, |told| told.difference(pod));
+            let difference = told.map_or(Difference::New, |told| told.difference(spec, pod));
             if difference == Difference::Same {
                 continue;
             }
-            occurrences.push(Occurrence { about: about(pod), what: self.assigned(pod), occasion });
+            // What everybody has, and what is only observed, is no news to anybody.
+            if self.is_news(spec, pod) {
+                occurrences.push(Occurrence { about: about(pod), what: self.assigned(spec, pod), occasion });
+            }
         }
         let left = self.index.pods_on(node).filter_map(|key| {
             let uid = self.index.pod_uid(key).filter(|uid| told.is_some_and(|told| told.has(uid)))?;
-            let verdict = self.index.verdict(key).filter(|verdict| verdict.policy().is_none())?;
+            let finished = Verdict::Unmanaged(Unmanaged::Finished);
+            let verdict = self
+                .index
+                .verdict(key)
+                .filter(|verdict| verdict.policy().is_none() && **verdict != finished)?;
             let managed = spec.pods.iter().any(|pod| pod.uid == uid);
             let about =
                 About::Pod { namespace: key.0.to_string(), name: key.1.to_string(), uid: uid.to_owned() };
@@ -106,17 +135,28 @@ impl Controller {
         occurrences
     }
 
-    /// What is said of a pod in a spec.
-    fn assigned(&self, pod: &PodAssignment) -> What {
+    fn is_news(&self, spec: &NodeTieringSpec, pod: &PodAssignment) -> bool {
+        let enforces = |key: &String| {
+            spec.policies.get(key).is_some_and(|policy| policy.spec.mode != Some(ModeSpec::Observe))
+        };
         let key: PodKey = (pod.namespace.as_str().into(), pod.name.as_str().into());
-        let of_pod = pod.policy.as_ref().map(|policy| {
+        let by_default = matches!(self.index.verdict(&key), Some(Verdict::Policy(_, Source::ClusterDefault)));
+        pod.policy.as_ref().is_some_and(|key| enforces(key) && !by_default)
+            || pod.containers.iter().any(|container| container.policy.as_ref().is_some_and(enforces))
+    }
+
+    /// What is said of a pod in a spec.
+    fn assigned(&self, spec: &NodeTieringSpec, pod: &PodAssignment) -> What {
+        let key: PodKey = (pod.namespace.as_str().into(), pod.name.as_str().into());
+        let of_pod = spec.policy(pod.policy.as_ref()).map(|policy| {
             let why = self.index.verdict(&key).map(ToString::to_string).unwrap_or_default();
             format!("policy {} ({why})", policy.name)
         });
-        let of_containers = pod.containers.iter().map(|container| match &container.policy {
-            Some(policy) => format!("container {}: policy {}", container.name, policy.name),
-            None => format!("container {}: none", container.name),
-        });
+        let of_containers =
+            pod.containers.iter().map(|container| match spec.policy(container.policy.as_ref()) {
+                Some(policy) => format!("container {}: policy {}", container.name, policy.name),
+                None => format!("container {}: none", container.name),
+            });
         What::Assigned(of_pod.into_iter().chain(of_containers).collect::<Vec<_>>().join("; "))
     }
 
@@ -126,7 +166,7 @@ impl Controller {
         owed.retain(|occurrence| {
             let pod = spec.pods.iter().find(|pod| about(pod) == occurrence.about);
             let still_so = match pod {
-                Some(pod) => self.assigned(pod) == occurrence.what,
+                Some(pod) => self.assigned(spec, pod) == occurrence.what,
                 None => matches!(occurrence.what, What::Unassigned(_)),
             };
             still_so && !then.iter().any(|newer| newer.about == occurrence.about)
@@ -139,9 +179,10 @@ impl Controller {
 
     pub(super) fn wrote(&mut self, Wrote { due, what, took }: Wrote) {
         let (kind, error) = match what {
-            Written::Told { spec, content, then, result } => match result {
+            Written::Told { spec, content, renewed, then, result } => match result {
                 Ok((uid, generation)) => {
-                    self.told.wrote(&due.node, Told::written(&spec, content, &uid, generation));
+                    let told = Told::written(&spec, content, &uid, generation, Some(renewed));
+                    self.told.wrote(&due.node, told);
                     self.tell_consequences(&due.node, &spec, then);
                     if let Some(event) = due.event {
                         self.tallies.event_to_write(event.elapsed());

@@ -1,20 +1,27 @@
 //! What is answered to who asks.
 
-use super::{Controller, Question};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Controller, PUBLISH_EVERY, Published, Question};
 use crate::snapshot::Snapshot;
 use crate::watched::Kind;
 
 impl Controller {
     /// Whoever does not wait any more is not answered.
     pub(super) fn answer(&self, question: Question) {
-        match question {
-            Question::Snapshot(answer) => {
-                let _ = answer.send(self.snapshot());
-            }
-            Question::Explain { namespace, pod, answer } => {
-                let _ = answer.send(self.index.explain(&namespace, &pod));
-            }
+        let Question { namespace, pod, answer } = question;
+        let _ = answer.send(self.index.explain(&namespace, &pod));
+    }
+
+    /// Says how things are, where it is time to: when it is next.
+    pub(super) fn publish(&self, now: Instant) -> Instant {
+        let next = self.published.borrow().at + PUBLISH_EVERY;
+        if now < next && !self.published.borrow().snapshot.objects.is_empty() {
+            return next;
         }
+        self.published.send_replace(Published { snapshot: Arc::new(self.snapshot()), at: now });
+        now + PUBLISH_EVERY
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -39,8 +46,11 @@ impl Controller {
                 })
                 .collect(),
             default_problem: self.index.problem_of_default().map(|cause| cause.to_string()),
-            invalid_pods: self.index.invalid_pods().count(),
+            invalid_pods: self.index.invalid(),
+            held_pods: self.index.held(),
+            cut_pods: self.told.cut_pods(),
             nodes_waiting: self.nodes.waiting(),
+            oldest_waiting_seconds: self.nodes.oldest_waiting(Instant::now()).as_secs_f64(),
             nodes_in_flight: self.nodes.in_flight(),
             events_waiting: self.occurrences.waiting(),
             events: self.occurrences.counts(),

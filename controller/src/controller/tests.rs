@@ -15,6 +15,9 @@ fn controller() -> (Controller, Poster) {
     let (occurrences, poster) = queue(writer.clone(), "one".to_owned(), fence.clone());
     let mut controller = Controller::new(None, writer, occurrences, fence, mpsc::channel(1).0);
     controller.synced.extend(Kind::ALL);
+    controller
+        .index
+        .apply_namespace(&serde_json::from_value(json!({ "metadata": { "name": "a" } })).unwrap());
     controller.lead(true);
     (controller, poster)
 }
@@ -81,7 +84,7 @@ async fn what_a_write_without_an_answer_did_is_told_when_it_is_known() {
     controller.index.apply_policy(&TieringPolicy::new("batch", api::PolicySpec::default()));
     controller.index.apply_pod(&pod("web", &json!({ "thermocline.io/policy": "batch" })));
     controller.index.take_changes();
-    let spec = controller.index.assignment("n1").unwrap();
+    let spec = controller.index.assignment("n1", &()).unwrap();
     let due = Due { node: Name::clone(&node), event: None };
     let fail = |controller: &mut Controller| {
         let then = controller.consequences(&node, &spec);
@@ -89,6 +92,7 @@ async fn what_a_write_without_an_answer_did_is_told_when_it_is_known() {
         let what = Written::Told {
             spec: spec.clone(),
             content: Content::of(&spec, "of-node"),
+            renewed: 0,
             then,
             result: Err(error),
         };
@@ -102,10 +106,11 @@ async fn what_a_write_without_an_answer_did_is_told_when_it_is_known() {
     // The watch says that it was carried out after all.
     let object = json!({
         "metadata": {
-            "name": "n1", "uid": "u", "generation": 1,
+            "name": "n1", "uid": "u", "generation": 1, "annotations": { api::RENEWED: unix_now().as_secs().to_string() },
             "ownerReferences": [{ "apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "of-node" }],
         },
         "spec": spec,
+        "status": { "agentVersion": "1" },
     });
     let object: NodeTiering = serde_json::from_str(&object.to_string()).unwrap();
     controller.told.saw(&node, &object);

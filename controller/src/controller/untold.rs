@@ -28,6 +28,7 @@ pub(super) enum Untold {
 pub(super) fn words(verdict: &Verdict<Name>) -> String {
     match verdict {
         Verdict::Policy(name, _) => format!("policy {name} ({verdict})"),
+        Verdict::Unusable(..) | Verdict::UnknownNamespace => verdict.to_string(),
         Verdict::Unmanaged(why) => format!("no policy: {why}"),
     }
 }

@@ -2,29 +2,49 @@
 
 use std::collections::BTreeMap;
 
-use api::{ContainerAssignment, MOST_PODS, NodeTieringSpec, PodAssignment};
+use api::{
+    ContainerAssignment, MOST_SPEC_BYTES, MemoryHighMode, MemoryResources, NodeTieringSpec, PodAssignment,
+    PodProblem, ResolvedPolicy,
+};
 
-use super::record::{Node, Pod, PodKey, Standing};
-use super::{Index, Source, Verdict};
+use super::record::{Name, Node, Pod, PodKey, Standing};
+use super::rules::resources;
+use super::{Index, Source, Verdict, fit};
+use crate::watched::Memory;
+
+/// Pods of a node whose problems stand in its object.
+const MOST_PROBLEMS: usize = 16;
+/// As much of a problem, in bytes.
+const LONGEST_PROBLEM: usize = 200;
+
+/// What a node was told before, of a pod by its uid, or of a container of it by name.
+pub trait Before {
+    /// The policy that it has as far as its node knows.
+    fn policy(&self, uid: &str, container: Option<&str>) -> Option<&ResolvedPolicy>;
+}
+
+/// Nothing.
+impl Before for () {
+    fn policy(&self, _: &str, _: Option<&str>) -> Option<&ResolvedPolicy> {
+        None
+    }
+}
 
 impl Index {
-    /// What is assigned to a node; `None` for a node that is not there.
+    /// What is assigned to a node; `None` for a node that is not there. `before` is what it was told last.
     ///
-    /// Of more pods than one node can be told of, the first by namespace and name: the whole would be refused otherwise.
+    /// Of more than one object can hold, each namespace has its share: the whole would be refused otherwise.
     #[must_use]
-    pub fn assignment(&self, node: &str) -> Option<NodeTieringSpec> {
+    pub fn assignment(&self, node: &str, before: &impl Before) -> Option<NodeTieringSpec> {
         let node = &self.nodes.get(node)?.value;
         let allocatable = node.known.as_ref()?.allocatable;
-        let pods = self.managed_on(node).take(MOST_PODS);
-        let pods = pods.map(|(key, pod)| self.pod_assignment(key, pod, allocatable));
-        Some(NodeTieringSpec { pods: pods.collect() })
-    }
-
-    /// How many pods of a node it can't be told of.
-    #[must_use]
-    pub fn left_out(&self, node: &str) -> usize {
-        let managed = self.nodes.get(node).map_or(0, |node| self.managed_on(&node.value).count());
-        managed.saturating_sub(MOST_PODS)
+        let mut spec = NodeTieringSpec { problems: self.problems_on(node), ..NodeTieringSpec::default() };
+        for (key, pod) in self.managed_on(node) {
+            if let Some(pod) = self.pod_assignment(&mut spec, key, pod, allocatable, before) {
+                spec.pods.push(pod);
+            }
+        }
+        Some(fit::within(spec, MOST_SPEC_BYTES))
     }
 
     fn managed_on<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = (&'a PodKey, &'a Pod)> {
@@ -41,35 +61,93 @@ impl Index {
         })
     }
 
-    fn pod_assignment(&self, key: &PodKey, pod: &Pod, allocatable: Option<tiering::Bytes>) -> PodAssignment {
+    /// `None` where nothing is to be said of it.
+    fn pod_assignment(
+        &self,
+        spec: &mut NodeTieringSpec,
+        key: &PodKey,
+        pod: &Pod,
+        allocatable: Option<tiering::Bytes>,
+        before: &impl Before,
+    ) -> Option<PodAssignment> {
         let resolution = self.resolve(&key.0, pod);
-        let policy = resolution.pod.policy().map(|name| self.rules.of_pod(name, pod, allocatable));
-        let containers = resolution.containers.iter().filter_map(|(name, verdict)| {
-            let container = pod.containers.iter().find(|container| container.name == *name)?;
-            let own = verdict.policy().map(|name| self.rules.of_container(name, container, allocatable));
-            if own.is_none() && policy.is_none() {
-                return None;
+        let mut refer = |policy: ResolvedPolicy, memory: Memory| {
+            let computes = policy.spec.memory_high.mode == Some(MemoryHighMode::Formula);
+            let memory = if computes { resources(memory, allocatable) } else { MemoryResources::default() };
+            (spec.refer(policy), memory)
+        };
+        let of_pod = policy_of(
+            &resolution.pod,
+            || before.policy(&pod.uid, None),
+            |name| self.rules.of_pod(name, pod, allocatable),
+        );
+        let of_pod = of_pod.map(|policy| refer(policy, pod.memory));
+        let mut containers = Vec::new();
+        for (name, verdict) in &resolution.containers {
+            let Some(container) = pod.containers.iter().find(|container| container.name == *name) else {
+                continue;
+            };
+            let own = policy_of(
+                verdict,
+                || before.policy(&pod.uid, Some(name)),
+                |name| self.rules.of_container(name, container, allocatable),
+            );
+            if own.is_none() && of_pod.is_none() {
+                continue;
             }
-            let (own, memory) = own.unzip();
-            Some(ContainerAssignment {
+            let (policy, memory) = own.map(|policy| refer(policy, container.memory)).unzip();
+            containers.push(ContainerAssignment {
                 name: name.to_string(),
                 id: container.id.as_ref().map(ToString::to_string),
-                unmanaged: own.is_none(),
-                policy: own,
+                unmanaged: policy.is_none(),
+                policy,
                 memory: memory.unwrap_or_default(),
-            })
-        });
-        let containers = containers.collect();
-        let (policy, memory) = policy.unzip();
-        PodAssignment {
+            });
+        }
+        let (policy, memory) = of_pod.unzip();
+        (policy.is_some() || !containers.is_empty()).then(|| PodAssignment {
             uid: pod.uid.to_string(),
             namespace: key.0.to_string(),
             name: key.1.to_string(),
-            qos_class: pod.qos_class,
-            explicit: matches!(resolution.pod, Verdict::Policy(_, Source::PodAnnotation)),
+            explicit: matches!(
+                resolution.pod,
+                Verdict::Policy(_, Source::PodAnnotation) | Verdict::Unusable(_, Source::PodAnnotation)
+            ),
             policy,
             memory: memory.unwrap_or_default(),
             containers,
+        })
+    }
+
+    /// Annotations that do not apply, of some pods of each namespace in turn.
+    fn problems_on(&self, node: &Node) -> Vec<PodProblem> {
+        let invalid =
+            node.pods.iter().filter(|key| self.pod(key).is_some_and(|entry| entry.outcome.problems != 0));
+        fit::in_turn(invalid, |key| &*key.0)
+            .into_iter()
+            .take(MOST_PROBLEMS)
+            .filter_map(|key| {
+                let mut message = self.problems(key).first()?.to_string();
+                message.truncate(message.floor_char_boundary(LONGEST_PROBLEM));
+                Some(PodProblem { namespace: key.0.to_string(), name: key.1.to_string(), message })
+            })
+            .collect()
+    }
+}
+
+/// The policy of a verdict. What names no usable one keeps what it had, or else is observed; what nothing is known of yet keeps
+/// what it had.
+fn policy_of<'a>(
+    verdict: &Verdict<Name>,
+    before: impl FnOnce() -> Option<&'a ResolvedPolicy>,
+    resolved: impl FnOnce(&Name) -> ResolvedPolicy,
+) -> Option<ResolvedPolicy> {
+    match verdict {
+        Verdict::Policy(name, _) => Some(resolved(name)),
+        Verdict::Unusable(name, _) => {
+            Some(before().cloned().unwrap_or_else(|| ResolvedPolicy::observing(name)))
         }
+        Verdict::UnknownNamespace => before().cloned(),
+        Verdict::Unmanaged(_) => None,
     }
 }

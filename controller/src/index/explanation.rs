@@ -1,6 +1,6 @@
 //! Why one pod has what it has, for a person.
 
-use api::PodPolicy;
+use api::ResolvedPolicy;
 use serde::Serialize;
 
 use super::{Index, Name, PodKey, Verdict};
@@ -16,7 +16,7 @@ pub struct Explanation {
     /// Its name.
     pub pod: String,
     /// Its policy with its overrides, if any.
-    pub policy: Option<PodPolicy>,
+    pub policy: Option<ResolvedPolicy>,
     /// Why it has this policy, or none.
     pub reason: String,
     /// Containers whose own annotation holds.
@@ -37,7 +37,7 @@ pub struct ContainerExplanation {
     /// Its name.
     pub name: String,
     /// Its policy, if any.
-    pub policy: Option<PodPolicy>,
+    pub policy: Option<ResolvedPolicy>,
     /// Why it has this policy, or none.
     pub reason: String,
 }
@@ -51,12 +51,11 @@ impl Index {
         let node = pod.node.as_ref().and_then(|node| self.nodes.get(node));
         let allocatable = node.and_then(|node| node.value.known.as_ref()?.allocatable);
         let resolution = self.resolve(namespace, pod);
-        let policy = |verdict: &Verdict<Name>| {
-            verdict.policy().map(|name| self.rules.of_pod(name, pod, allocatable).0)
-        };
+        let policy =
+            |verdict: &Verdict<Name>| verdict.policy().map(|name| self.rules.of_pod(name, pod, allocatable));
         let containers = resolution.containers.iter().filter_map(|(name, verdict)| {
             let container = pod.containers.iter().find(|container| container.name == *name)?;
-            let own = verdict.policy().map(|name| self.rules.of_container(name, container, allocatable).0);
+            let own = verdict.policy().map(|name| self.rules.of_container(name, container, allocatable));
             Some(ContainerExplanation { name: name.to_string(), policy: own, reason: verdict.to_string() })
         });
         Some(Explanation {

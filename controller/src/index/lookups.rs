@@ -83,6 +83,18 @@ impl Index {
         self.pod(key).map(|entry| &entry.outcome.verdict)
     }
 
+    /// How many pods keep what they had, or are observed, for want of a usable policy or of their namespace.
+    #[must_use]
+    pub fn held(&self) -> u32 {
+        self.held
+    }
+
+    /// How many pods have annotations that do not apply.
+    #[must_use]
+    pub fn invalid(&self) -> u32 {
+        self.invalid
+    }
+
     /// How many pods have no policy, by why.
     #[must_use]
     pub fn unmanaged(&self) -> &BTreeMap<Unmanaged, u32> {

@@ -66,6 +66,10 @@ impl fmt::Display for Unmanaged {
 pub enum Verdict<Name> {
     /// This policy.
     Policy(Name, Source),
+    /// Of this name there is no policy, or none that makes sense: what it had it keeps, or else it is observed.
+    Unusable(Name, Source),
+    /// Its namespace, and so what applies to it, is not known yet: what it had it keeps.
+    UnknownNamespace,
     /// None.
     Unmanaged(Unmanaged),
 }
@@ -75,16 +79,28 @@ impl<Name> Verdict<Name> {
     pub fn policy(&self) -> Option<&Name> {
         match self {
             Self::Policy(name, _) => Some(name),
-            Self::Unmanaged(_) => None,
+            Self::Unusable(..) | Self::UnknownNamespace | Self::Unmanaged(_) => None,
         }
+    }
+
+    /// Whether it depends on what was told before.
+    pub fn is_held(&self) -> bool {
+        matches!(self, Self::Unusable(..) | Self::UnknownNamespace)
     }
 }
 
-impl<Name> fmt::Display for Verdict<Name> {
+impl<Name: fmt::Display> fmt::Display for Verdict<Name> {
     /// The reason alone.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Policy(_, source) => source.fmt(f),
+            Self::Unusable(name, source) => {
+                write!(
+                    f,
+                    "{source} names {name}, of which there is no usable policy: it keeps what it had, or is observed"
+                )
+            }
+            Self::UnknownNamespace => f.write_str("its namespace is not known yet: it keeps what it had"),
             Self::Unmanaged(unmanaged) => unmanaged.fmt(f),
         }
     }

@@ -207,12 +207,16 @@ pub(super) struct Policy {
     pub(super) generation: i64,
     pub(super) spec: PolicySpec,
     pub(super) accepted: Result<(), SpecError>,
+    /// Whether `spec` makes a policy: where the newest was refused, it is the last that was not.
+    pub(super) usable: bool,
 }
 
 impl Policy {
     pub(super) fn new(policy: &api::TieringPolicy) -> Self {
         let spec = policy.spec.clone().complete();
-        Self { generation: policy.metadata.generation.unwrap_or_default(), accepted: spec.check(), spec }
+        let accepted = spec.check();
+        let usable = accepted.is_ok();
+        Self { generation: policy.metadata.generation.unwrap_or_default(), accepted, usable, spec }
     }
 }
 

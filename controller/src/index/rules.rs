@@ -1,14 +1,14 @@
 //! Which policy a pod and each of its containers gets.
 //!
 //! The first that says anything: the container's annotation, the pod's, the namespace's, the policy whose selector matches (the
-//! greatest priority, then the first by name), the default of the cluster. An annotation that names no usable policy is passed
-//! over, with a [`Problem`].
+//! greatest priority, then the first by name), the default of the cluster. An annotation that names no usable policy is a wish about
+//! this pod that can't be fulfilled: nothing else is put in its place.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use api::annotations::{CONTAINER_PREFIX, Cause, Key, PolicyChoice, Problem, Requests};
-use api::{MOST_APART, MemoryHighMode, MemoryResources, PodPolicy, PolicySpec, Quantity};
+use api::{MOST_APART, MemoryResources, PolicySpec, Quantity, ResolvedPolicy};
 use tiering::Bytes;
 
 use super::reason::{Source, Unmanaged, Verdict};
@@ -44,9 +44,19 @@ impl Rules {
         &self.policies
     }
 
-    pub(super) fn insert(&mut self, name: Name, policy: Policy) {
+    /// Whether anything changed. Of a policy that makes no sense, what made sense before stays.
+    pub(super) fn insert(&mut self, name: Name, mut policy: Policy) -> bool {
+        let before = self.policies.get(&name);
+        if let Some(before) = before.filter(|before| !policy.usable && before.usable) {
+            policy.spec.clone_from(&before.spec);
+            policy.usable = true;
+        }
+        if before == Some(&policy) {
+            return false;
+        }
         self.policies.insert(name, policy);
         self.sort();
+        true
     }
 
     pub(super) fn remove(&mut self, name: &str) -> bool {
@@ -56,17 +66,15 @@ impl Rules {
     }
 
     fn sort(&mut self) {
-        let selecting = self
-            .policies
-            .iter()
-            .filter(|(_, policy)| policy.accepted.is_ok() && policy.spec.selector.is_some());
+        let selecting =
+            self.policies.iter().filter(|(_, policy)| policy.usable && policy.spec.selector.is_some());
         let mut selecting: Vec<_> = selecting.collect();
         selecting.sort_by_key(|(name, policy)| (Reverse(policy.spec.priority), *name));
         self.by_selector = selecting.into_iter().map(|(name, _)| Name::clone(name)).collect();
     }
 
     fn usable(&self, name: &str) -> Option<(&Name, &Policy)> {
-        self.policies.get_key_value(name).filter(|(_, policy)| policy.accepted.is_ok())
+        self.policies.get_key_value(name).filter(|(_, policy)| policy.usable)
     }
 
     /// What is wrong with a name that is of no usable policy.
@@ -117,19 +125,19 @@ impl Rules {
         };
         let mut problems = requests.problems.clone();
         let mut chosen = |choice: &PolicyChoice, source, key: &dyn Fn() -> String| match choice {
-            PolicyChoice::OptOut => Some(Verdict::Unmanaged(Unmanaged::OptedOut(source))),
+            PolicyChoice::OptOut => Verdict::Unmanaged(Unmanaged::OptedOut(source)),
             PolicyChoice::Named(name) => {
-                let usable = self.usable(name).map(|(name, _)| Verdict::Policy(Name::clone(name), source));
-                if usable.is_none() {
+                let named = self.named(name, source);
+                if named.is_held() {
                     problems.push(Problem { key: key(), cause: self.unusable(name) });
                 }
-                usable
+                named
             }
         };
         let own = requests
             .policy
             .as_ref()
-            .and_then(|choice| chosen(choice, Source::PodAnnotation, &|| Key::Policy.to_string()));
+            .map(|choice| chosen(choice, Source::PodAnnotation, &|| Key::Policy.to_string()));
         let mut containers = Vec::new();
         let mut left_out = Vec::new();
         for (name, choice) in &requests.containers {
@@ -141,7 +149,7 @@ impl Rules {
                 }
                 Some(container) => {
                     let verdict = chosen(choice, Source::ContainerAnnotation, &key);
-                    containers.extend(verdict.map(|verdict| (Name::clone(&container.name), verdict)));
+                    containers.push((Name::clone(&container.name), verdict));
                 }
                 None => left_out.push(Problem { key: key(), cause: Cause::NoContainer(name.clone()) }),
             }
@@ -161,15 +169,13 @@ impl Rules {
             Standing::Critical => return Verdict::Unmanaged(Unmanaged::Critical),
             Standing::Usual | Standing::Finished => {}
         }
-        match namespace.and_then(|namespace| namespace.policy.as_ref()) {
+        // Before its namespace is known, nobody can tell what its labels and annotations say.
+        let Some(namespace) = namespace else { return Verdict::UnknownNamespace };
+        match &namespace.policy {
             Some(PolicyChoice::OptOut) => {
                 return Verdict::Unmanaged(Unmanaged::OptedOut(Source::NamespaceAnnotation));
             }
-            Some(PolicyChoice::Named(name)) => {
-                if let Some((name, _)) = self.usable(name) {
-                    return Verdict::Policy(Name::clone(name), Source::NamespaceAnnotation);
-                }
-            }
+            Some(PolicyChoice::Named(name)) => return self.named(name, Source::NamespaceAnnotation),
             None => {}
         }
         if let Some(name) = self.by_selector.iter().find(|name| self.selects(name, pod, namespace)) {
@@ -181,13 +187,20 @@ impl Rules {
         }
     }
 
-    fn selects(&self, policy: &str, pod: &Pod, namespace: Option<&Namespace>) -> bool {
+    /// What an annotation gives that names a policy.
+    fn named(&self, name: &str, source: Source) -> Verdict<Name> {
+        match self.usable(name) {
+            Some((name, _)) => Verdict::Policy(Name::clone(name), source),
+            None => Verdict::Unusable(name.into(), source),
+        }
+    }
+
+    fn selects(&self, policy: &str, pod: &Pod, namespace: &Namespace) -> bool {
         let selector = self.policies.get(policy).and_then(|policy| policy.spec.selector.as_ref());
-        let of_namespace = namespace.map_or(&[][..], |namespace| &namespace.labels);
         selector.is_some_and(|selector| {
             let namespaces = selector.namespaces.as_ref();
             let pods = selector.pods.as_ref();
-            namespaces.is_none_or(|wanted| selector::matches(wanted, |key| label(of_namespace, key)))
+            namespaces.is_none_or(|wanted| selector::matches(wanted, |key| label(&namespace.labels, key)))
                 && pods.is_none_or(|wanted| selector::matches(wanted, |key| label(&pod.labels, key)))
         })
     }
@@ -207,31 +220,20 @@ impl Rules {
         }
     }
 
-    /// A policy as it is told to the agent, with what it computes with.
-    fn told(
+    /// A policy as it is told to the agent.
+    fn resolved(
         &self,
         name: &str,
         requests: Option<&Requests>,
         memory: Memory,
         allocatable: Option<Bytes>,
-    ) -> (PodPolicy, MemoryResources) {
-        let (spec, _) = self.with_overrides(name, requests, memory, allocatable);
-        // These say which pods it applies to, which is done with.
-        let spec = PolicySpec { selector: None, priority: None, allow_overrides: None, ..spec };
-        let computes = spec.memory_high.mode == Some(MemoryHighMode::Formula);
-        let memory = if computes { resources(memory, allocatable) } else { MemoryResources::default() };
-        let generation = self.policies.get(name).map_or(0, |policy| policy.generation);
-        (PodPolicy { name: name.to_owned(), generation, spec }, memory)
+    ) -> ResolvedPolicy {
+        ResolvedPolicy::new(name, self.with_overrides(name, requests, memory, allocatable).0)
     }
 
     /// The pod's policy as it is told to the agent.
-    pub(super) fn of_pod(
-        &self,
-        name: &str,
-        pod: &Pod,
-        allocatable: Option<Bytes>,
-    ) -> (PodPolicy, MemoryResources) {
-        self.told(name, pod.requests(), pod.memory, allocatable)
+    pub(super) fn of_pod(&self, name: &str, pod: &Pod, allocatable: Option<Bytes>) -> ResolvedPolicy {
+        self.resolved(name, pod.requests(), pod.memory, allocatable)
     }
 
     /// The container's own policy as it is told to the agent: overrides are the pod's.
@@ -240,12 +242,13 @@ impl Rules {
         name: &str,
         container: &Container,
         allocatable: Option<Bytes>,
-    ) -> (PodPolicy, MemoryResources) {
-        self.told(name, None, container.memory, allocatable)
+    ) -> ResolvedPolicy {
+        self.resolved(name, None, container.memory, allocatable)
     }
 }
 
-fn resources(memory: Memory, allocatable: Option<Bytes>) -> MemoryResources {
+/// What a `Formula` computes with: without a limit, with what the node can allocate.
+pub(super) fn resources(memory: Memory, allocatable: Option<Bytes>) -> MemoryResources {
     MemoryResources {
         request: memory.request.map(Quantity),
         limit: memory.limit.or(allocatable).map(Quantity),

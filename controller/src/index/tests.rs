@@ -48,12 +48,21 @@ fn node(name: &str) -> watched::Node {
     .unwrap()
 }
 
+/// One that knows the namespaces of the tests.
+fn index(default: Option<&str>) -> Index {
+    let mut index = Index::new(default);
+    for name in ["a", "b", "kube-system"] {
+        index.apply_namespace(&namespace(name, json!({})));
+    }
+    index
+}
+
 /// One line a pod: what it has and why; below it what does not apply.
 fn explain(index: &Index) -> String {
     let mut text = String::new();
     for (namespace, name) in index.keys() {
         let found = index.explain(&namespace, &name).unwrap();
-        let policy = |policy: &Option<api::PodPolicy>| {
+        let policy = |policy: &Option<api::ResolvedPolicy>| {
             policy.as_ref().map_or("-".to_owned(), |policy| policy.name.clone())
         };
         write!(text, "{namespace}/{name}: {} ({})", policy(&found.policy), found.reason).unwrap();
@@ -79,7 +88,7 @@ fn changed(index: &mut Index) -> String {
 }
 
 fn two_nodes() -> Index {
-    let mut index = Index::new(None);
+    let mut index = index(None);
     index.apply_node(&node("n1"));
     index.apply_node(&node("n2"));
     index.apply_policy(&policy("batch", 1, json!({ "allowOverrides": ["mode"] })));
@@ -99,47 +108,134 @@ fn an_assignment_has_what_the_agent_needs_and_no_more() {
         ("container.thermocline.io/main", "none"),
     ];
     index.apply_pod(&pod("a/web", "n1", &annotations));
-    let mut assignment = serde_json::to_value(index.assignment("n1")).unwrap();
-    let spec = assignment["pods"][0]["policy"]["spec"].take();
-    assert_eq!((spec["mode"].as_str(), spec["demote"]["after"].as_str()), (Some("Observe"), Some("2m")));
-    assert_eq!((&spec["allowOverrides"], &spec["priority"]), (&Value::Null, &Value::Null));
+    let assignment = index.assignment("n1", &()).unwrap();
     expect![[r#"
         {
+          "policies": {
+            "KEY": {
+              "name": "batch",
+              "spec": {
+                "mode": "Observe"
+              }
+            }
+          },
           "pods": [
             {
+              "uid": "uid-web",
+              "namespace": "a",
+              "name": "web",
+              "explicit": true,
+              "policy": "KEY",
               "containers": [
                 {
-                  "id": "c1",
                   "name": "main",
+                  "id": "c1",
                   "unmanaged": true
                 }
-              ],
-              "explicit": true,
-              "name": "web",
-              "namespace": "a",
-              "policy": {
-                "generation": 1,
-                "name": "batch",
-                "spec": null
-              },
-              "qosClass": "Burstable",
-              "uid": "uid-web"
+              ]
             }
           ]
         }"#]]
-    .assert_eq(&serde_json::to_string_pretty(&assignment).unwrap());
+    .assert_eq(
+        &serde_json::to_string_pretty(&assignment)
+            .unwrap()
+            .replace(assignment.policies.keys().next().unwrap(), "KEY"),
+    );
 
-    let of_container = index.assignment("n2").unwrap().pods.remove(0);
-    assert_eq!((of_container.policy, of_container.explicit), (None, false));
-    assert_eq!(of_container.containers[0].policy.as_ref().unwrap().name, "batch");
-    assert_eq!(index.assignment("n3"), None);
+    let spec = index.assignment("n2", &()).unwrap();
+    let of_container = &spec.pods[0];
+    assert_eq!((&of_container.policy, of_container.explicit), (&None, false));
+    assert_eq!(spec.policy(of_container.containers[0].policy.as_ref()).unwrap().name, "batch");
+    assert_eq!(index.assignment("n3", &()), None);
+}
+
+/// What two pods and a container were told before.
+struct Told(api::ResolvedPolicy);
+
+impl Before for Told {
+    fn policy(&self, uid: &str, container: Option<&str>) -> Option<&api::ResolvedPolicy> {
+        (uid == "uid-web" || container == Some("main")).then_some(&self.0)
+    }
+}
+
+#[test]
+fn what_names_no_usable_policy_keeps_what_it_had_or_is_observed_and_never_gets_another() {
+    let mut index = index(Some("harsh"));
+    index.apply_node(&node("n1"));
+    index.apply_policy(&policy("harsh", 1, json!({ "selector": {}, "dram": { "ceiling": "10%" } })));
+    index.apply_namespace(&namespace("b", json!({ "thermocline.io/policy": "gone" })));
+    index.apply_pod(&pod("a/web", "n1", &[("thermocline.io/policy", "gone")]));
+    index.apply_pod(&pod("a/late", "n1", &[("thermocline.io/policy", "gone")]));
+    index.apply_pod(&pod(
+        "a/part",
+        "n1",
+        &[("thermocline.io/policy", "none"), ("container.thermocline.io/main", "gone")],
+    ));
+    index.apply_pod(&pod("b/db", "n1", &[]));
+    // Of a namespace that is not known nobody can tell what it says.
+    index.apply_pod(&pod("c/new", "n1", &[]));
+    index.take_changes();
+    let before =
+        Told(api::ResolvedPolicy::new("gone", serde_json::from_value(json!({ "tiers": ["dram"] })).unwrap()));
+    let spec = index.assignment("n1", &before).unwrap();
+    let told: Vec<String> = spec
+        .pods
+        .iter()
+        .map(|pod| {
+            let key = pod.policy.as_ref().or_else(|| pod.containers[0].policy.as_ref());
+            let policy = spec.policy(key).unwrap();
+            format!(
+                "{}/{}: {} {:?} {:?}",
+                pod.namespace,
+                pod.name,
+                policy.name,
+                policy.spec.mode,
+                policy.spec.tiers.is_some()
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "a/late: gone Some(Observe) false",
+            "a/part: gone None true",
+            "a/web: gone None true",
+            "b/db: gone Some(Observe) false",
+        ]
+    );
+    assert_eq!(index.held(), 5);
+    assert_eq!(spec.problems.iter().map(|pod| &*pod.name).collect::<Vec<_>>(), ["late", "part", "web"]);
+    // Once it is there, it applies.
+    index.apply_policy(&policy("gone", 1, json!({})));
+    index.apply_namespace(&namespace("c", json!({})));
+    index.take_changes();
+    let spec = index.assignment("n1", &before).unwrap();
+    assert_eq!((index.held(), spec.pods.len(), spec.policies.len(), spec.problems.len()), (0, 5, 2, 0));
+}
+
+#[test]
+fn of_a_policy_that_makes_no_sense_any_more_what_made_sense_stays() {
+    let mut index = two_nodes();
+    index.apply_policy(&policy("batch", 2, json!({ "tiers": ["dram", "dram"] })));
+    index.apply_pod(&pod("a/late", "n1", &[("thermocline.io/policy", "batch")]));
+    index.take_changes();
+    assert!(index.policy("batch").unwrap().1.is_err());
+    assert_eq!(
+        explain(&index),
+        "a/late: batch (annotation of the pod)\na/plain: - (no policy applies)\na/web: batch (annotation of the pod)\n\
+         b/db: - (no policy applies), main: batch (annotation of the container)\n"
+    );
+    index.delete_policy("batch");
+    index.apply_policy(&policy("batch", 1, json!({ "tiers": ["dram", "dram"] })));
+    index.take_changes();
+    assert_eq!(index.held(), 3, "of another policy of the name nothing made sense");
 }
 
 #[test]
 fn a_formula_gets_the_memory_to_compute_with() {
     let mut index = two_nodes();
     let memory = |index: &Index| {
-        let memory = index.assignment("n1").unwrap().pods[0].memory;
+        let memory = index.assignment("n1", &()).unwrap().pods[0].memory;
         [memory.request, memory.limit]
             .map(|amount| amount.map(|amount| amount.to_string()).unwrap_or_default())
     };
@@ -211,7 +307,7 @@ fn windows_has_no_agent_to_tell() {
     windows.metadata.labels = Some([("kubernetes.io/os".to_owned(), "windows".to_owned())].into());
     index.apply_node(&windows);
     assert_eq!(changed(&mut index), "nodes n1; invalid ; policies ");
-    assert_eq!(index.assignment("n1"), None);
+    assert_eq!(index.assignment("n1", &()), None);
 }
 
 #[test]
@@ -248,7 +344,7 @@ fn a_mirror_pod_cannot_claim_the_cgroup_of_another() {
     index.apply_pod(&claiming("b/forged", "uid-plain"));
     index.take_changes();
     let told = |index: &Index| {
-        let pods = index.assignment("n1").unwrap().pods.into_iter();
+        let pods = index.assignment("n1", &()).unwrap().pods.into_iter();
         pods.map(|pod| (pod.name, pod.uid)).collect::<Vec<_>>()
     };
     let named = |name: &str, uid: &str| (name.to_owned(), uid.to_owned());
@@ -273,7 +369,7 @@ fn a_node_is_told_of_no_more_than_its_object_can_hold() {
     });
     index.apply_pod(&serde_json::from_value(web).unwrap());
     index.take_changes();
-    let told = index.assignment("n1").unwrap().pods.remove(0);
+    let told = index.assignment("n1", &()).unwrap().pods.remove(0);
     assert_eq!((&*told.name, told.containers.len()), ("web", api::MOST_APART));
     let problems = index.problems(&("a".into(), "web".into()));
     expect![[r#"
@@ -283,19 +379,11 @@ fn a_node_is_told_of_no_more_than_its_object_can_hold() {
         ]
     "#]]
     .assert_debug_eq(&problems.iter().map(ToString::to_string).collect::<Vec<_>>());
-
-    for n in 0..api::MOST_PODS + 4 {
-        index.apply_pod(&pod(&format!("many/pod-{n:04}"), "n2", &[("thermocline.io/policy", "batch")]));
-    }
-    index.take_changes();
-    // One pod of the node was there before.
-    assert_eq!((index.assignment("n2").unwrap().pods.len(), index.left_out("n2")), (api::MOST_PODS, 5));
-    assert_eq!(index.left_out("n1"), 0);
 }
 
 #[test]
 fn a_default_that_no_pod_can_get_is_a_problem() {
-    let mut index = Index::new(Some("absent"));
+    let mut index = index(Some("absent"));
     let problem =
         |index: &Index| index.problem_of_default().map(|cause| cause.to_string()).unwrap_or_default();
     assert!(problem(&index).starts_with("there is no TieringPolicy `absent`"), "{}", problem(&index));

@@ -92,6 +92,12 @@ static DONE: &[Family<Scrape>] = &[
     gauge("thermocline_controller_nodes_waiting", &[], "Nodes that wait for a write.", |scrape, series| {
         series.push(&[], scrape.snapshot.nodes_waiting as f64);
     }),
+    gauge(
+        "thermocline_controller_oldest_waiting_seconds",
+        &[],
+        "How long the node has waited for a write that waits longest; 0 where none waits.",
+        |scrape, series| series.push(&[], scrape.snapshot.oldest_waiting_seconds),
+    ),
     counter(
         "thermocline_controller_events_total",
         &["result"],
@@ -134,7 +140,19 @@ static WRONG: &[Family<Scrape>] = &[
         "thermocline_controller_invalid_annotation_pods",
         &[],
         "Pods with annotations that do not apply; an Event on each says why.",
-        |scrape, series| series.push(&[], scrape.snapshot.invalid_pods as f64),
+        |scrape, series| series.push(&[], f64::from(scrape.snapshot.invalid_pods)),
+    ),
+    gauge(
+        "thermocline_controller_held_pods",
+        &[],
+        "Pods that keep what they had, or are observed, for want of a usable policy or of their namespace.",
+        |scrape, series| series.push(&[], f64::from(scrape.snapshot.held_pods)),
+    ),
+    gauge(
+        "thermocline_controller_cut_pods",
+        &[],
+        "Pods that are left alone for want of room in the object of their node, whose condition `AllAssigned` says whose.",
+        |scrape, series| series.push(&[], f64::from(scrape.snapshot.cut_pods)),
     ),
     gauge(
         "thermocline_controller_rejected_policies",

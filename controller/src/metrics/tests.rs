@@ -27,7 +27,7 @@ fn full() -> Snapshot {
 
 #[test]
 fn a_full_picture_has_every_family_of_the_reference_and_no_other() {
-    let text = text(full()).unwrap();
+    let text = text(full().into()).unwrap();
     let found: BTreeSet<_> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let declared: BTreeSet<_> =
@@ -43,7 +43,7 @@ fn names_help_and_labels_follow_the_conventions() {
 
 #[test]
 fn a_write_is_counted_by_what_how_and_how_long() {
-    let text = text(full()).unwrap();
+    let text = text(full().into()).unwrap();
     for line in [
         "thermocline_controller_writes_total{kind=\"node_tiering\",result=\"ok\"} 1",
         "thermocline_controller_event_to_write_seconds_bucket{le=\"0.025\"} 0",

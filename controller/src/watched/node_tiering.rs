@@ -1,5 +1,5 @@
-use api::NodeTieringSpec;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use api::{EPOCH, NodeTieringSpec, PodStatus, RENEWED};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -17,30 +17,41 @@ pub struct NodeTiering {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Status {
+    agent_version: Option<String>,
     #[serde(default)]
-    pods: Vec<PodConditions>,
-}
-
-/// What the agent says of one pod.
-#[derive(Clone, Debug, Deserialize)]
-pub struct PodConditions {
-    /// The uid of its cgroup.
-    pub uid: String,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Its conditions.
-    #[serde(default)]
-    pub conditions: Vec<Condition>,
+    pods: Vec<PodStatus>,
 }
 
 impl NodeTiering {
     /// What is assigned; `None` where it can't be read.
     #[must_use]
     pub fn spec(&self) -> Option<NodeTieringSpec> {
-        self.spec.as_ref().and_then(|text| serde_json::from_str(text.get()).ok())
+        let value = self.spec.as_ref().and_then(|text| serde_json::from_str(text.get()).ok())?;
+        api::lenient::read(value).ok().map(|(spec, _)| spec)
+    }
+
+    /// Whether an agent of the node ever reported.
+    #[must_use]
+    pub fn has_agent(&self) -> bool {
+        self.status.agent_version.is_some()
+    }
+
+    /// When it was written or confirmed last, in seconds since 1970.
+    #[must_use]
+    pub fn renewed(&self) -> Option<u64> {
+        self.seconds(RENEWED)
+    }
+
+    /// Since when the controller has led that wrote it, in seconds since 1970.
+    #[must_use]
+    pub fn epoch(&self) -> Option<u64> {
+        self.seconds(EPOCH)
+    }
+
+    fn seconds(&self, key: &str) -> Option<u64> {
+        self.metadata.annotations.as_ref()?.get(key)?.parse().ok()
     }
 
     /// The uid of the node that it belongs to.
@@ -50,9 +61,9 @@ impl NodeTiering {
         owners.filter(|owner| owner.kind == "Node").map(|owner| owner.uid.as_str()).next()
     }
 
-    /// What the agent says of each pod.
+    /// Pods whose policy is not carried out, as the agent says.
     #[must_use]
-    pub fn pods(&self) -> &[PodConditions] {
+    pub fn pods(&self) -> &[PodStatus] {
         &self.status.pods
     }
 }

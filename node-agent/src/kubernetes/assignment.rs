@@ -1,14 +1,14 @@
 //! The pods that the controller assigned to this node, as this agent understands them.
 //!
-//! Each pod is read by itself. One that this agent does not understand, such as a field of a newer version, keeps what it had,
-//! with a [problem](AssignedPod::problem) to tell of; the rest goes on.
+//! Fields of a newer version are passed over, unless the policy says that they must be understood. Each pod is read by itself: one
+//! that this agent does not understand keeps what it had, with a [problem](AssignedPod::problem) to tell of; the rest goes on.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use api::{MemoryResources, PodAssignment, PodPolicy};
+use api::{Cut, EPOCH, MemoryResources, PodAssignment, RENEWED, ResolvedPolicy};
 use serde_json::Value;
-use tiering::Policy;
+use tiering::{Mode, Policy};
 
 use super::layout::Place;
 
@@ -19,6 +19,14 @@ pub struct Assignment {
     pub generation: Option<i64>,
     /// Pods by uid.
     pub pods: BTreeMap<String, AssignedPod>,
+    /// Namespaces of which not all pods are here.
+    pub cut: Vec<Cut>,
+    /// Since when the controller has led that wrote it, in seconds since 1970.
+    pub epoch: Option<u64>,
+    /// When the controller wrote or confirmed it last, in seconds since 1970.
+    pub renewed: Option<u64>,
+    /// Whether nobody has confirmed it for so long that it is only observed.
+    pub stale: bool,
 }
 
 /// One pod.
@@ -86,11 +94,15 @@ impl Assignment {
     /// Reads a `NodeTiering`; what can't be understood stays as it was `before`.
     #[must_use]
     pub fn read(object: &Value, before: &Self) -> Self {
-        let pods = object["spec"]["pods"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let spec = &object["spec"];
+        let policies = spec["policies"].as_object().into_iter().flatten();
+        let policies: Policies<'_> =
+            policies.map(|(key, policy)| (key.as_str(), ResolvedPolicy::read(policy))).collect();
+        let pods = spec["pods"].as_array().map(Vec::as_slice).unwrap_or_default();
         let mut read = BTreeMap::new();
         for pod in pods {
             let uid = pod["uid"].as_str().unwrap_or_default();
-            let assigned = AssignedPod::read(pod).unwrap_or_else(|problem| {
+            let assigned = AssignedPod::read(pod, &policies).unwrap_or_else(|problem| {
                 let text = |field: &str| pod[field].as_str().unwrap_or("?").to_owned();
                 let nothing = || AssignedPod {
                     namespace: text("namespace"),
@@ -114,7 +126,27 @@ impl Assignment {
                 read.insert(uid.to_owned(), assigned);
             }
         }
-        Self { generation: object["metadata"]["generation"].as_i64(), pods: read }
+        let metadata = &object["metadata"];
+        let seconds = |key: &str| metadata["annotations"][key].as_str().and_then(|text| text.parse().ok());
+        Self {
+            generation: metadata["generation"].as_i64(),
+            pods: read,
+            cut: serde_json::from_value(spec["cut"].clone()).unwrap_or_default(),
+            epoch: seconds(EPOCH),
+            renewed: seconds(RENEWED),
+            stale: false,
+        }
+    }
+
+    /// The same, only observed.
+    #[must_use]
+    pub fn observing(mut self) -> Self {
+        self.stale = true;
+        for pod in self.pods.values_mut() {
+            let apart = pod.apart.iter_mut().filter_map(|apart| apart.policy.as_mut());
+            pod.policy.iter_mut().chain(apart).for_each(|named| named.policy.mode = Mode::Observe);
+        }
+        self
     }
 
     /// The pod that a cgroup belongs to.
@@ -155,10 +187,18 @@ impl Assignment {
     }
 }
 
+/// The policies of an object by their keys, or why one is not understood.
+type Policies<'a> = BTreeMap<&'a str, Result<ResolvedPolicy, String>>;
+
 impl AssignedPod {
-    fn read(pod: &Value) -> Result<Self, String> {
-        let pod: PodAssignment = serde_json::from_value(pod.clone()).map_err(|error| error.to_string())?;
-        let policy = pod.policy.map(|policy| NamedPolicy::read(policy, pod.memory)).transpose()?;
+    fn read(pod: &Value, policies: &Policies<'_>) -> Result<Self, String> {
+        let (pod, _) = api::lenient::read::<PodAssignment>(pod.clone()).map_err(|error| error.to_string())?;
+        let named = |key: &String, memory| match policies.get(key.as_str()) {
+            Some(Ok(policy)) => NamedPolicy::read(policy, memory),
+            Some(Err(problem)) => Err(problem.clone()),
+            None => Err(format!("there is no policy {key} in the object")),
+        };
+        let policy = pod.policy.as_ref().map(|key| named(key, pod.memory)).transpose()?;
         let mut apart = Vec::new();
         for container in pod.containers {
             // One that only has limits of its own goes with the pod.
@@ -167,7 +207,7 @@ impl AssignedPod {
             }
             let policy = container.policy.filter(|_| !container.unmanaged);
             apart.push(Apart {
-                policy: policy.map(|policy| NamedPolicy::read(policy, container.memory)).transpose()?,
+                policy: policy.as_ref().map(|key| named(key, container.memory)).transpose()?,
                 name: container.name,
                 id: container.id,
             });
@@ -190,9 +230,9 @@ impl AssignedPod {
 }
 
 impl NamedPolicy {
-    fn read(policy: PodPolicy, memory: MemoryResources) -> Result<Self, String> {
-        let PodPolicy { name, spec, .. } = policy;
-        match spec.to_policy(memory.inputs()) {
+    fn read(policy: &ResolvedPolicy, memory: MemoryResources) -> Result<Self, String> {
+        let name = policy.name.clone();
+        match policy.spec.to_policy(memory.inputs()) {
             Ok(policy) => Ok(Self { name, policy }),
             Err(error) => Err(format!("policy {name}: {error}")),
         }

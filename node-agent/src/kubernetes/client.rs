@@ -1,5 +1,6 @@
 //! The one place that talks to the API server: watches this node's `NodeTiering`, and writes its status.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,6 +40,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The status is compared with what was written this often, at least.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
+
+/// Between two looks whether what is assigned was confirmed lately.
+const LOOK_FOR_RENEWAL: Duration = Duration::from_secs(30);
 
 /// Why the API server can't be asked.
 #[derive(Debug, thiserror::Error)]
@@ -92,8 +96,6 @@ pub struct Settings {
     pub node: String,
     /// Least time between two writes of the status.
     pub between_writes: Duration,
-    /// Time between two readings of usage.
-    pub between_usages: Duration,
 }
 
 /// The client of one node.
@@ -113,7 +115,7 @@ impl Client {
         sender: mailbox::Sender,
         published: Published,
     ) -> Result<Self, ClientError> {
-        let Settings { config, node, between_writes, between_usages } = settings;
+        let Settings { config, node, between_writes } = settings;
         published.update(|snapshot| snapshot.cluster.get_or_insert_default().node.clone_from(&node));
         // A watch that begins, or a list that is answered, is what proves that changes would be heard of.
         let watched = published.clone();
@@ -129,7 +131,7 @@ impl Client {
         let writer = Writer {
             api: api(kube::Client::try_from(config)?),
             node: node.clone(),
-            pace: Pace::new(between_writes, between_usages),
+            pace: Pace::new(between_writes),
             published: published.clone(),
             assignments,
             statuses,
@@ -138,7 +140,7 @@ impl Client {
             outage: Outage::default(),
         };
         let hears = Hears { assignment, status, uid: None };
-        let watch = Watch { hears, last_known, known, sender, published, told_away: false };
+        let watch = Watch { hears, last_known, known, sender, published, told_away: false, object: None };
         Ok(Self { node, api: api(watching), watch, writer })
     }
 
@@ -175,6 +177,8 @@ struct Watch {
     published: Published,
     /// Whether it was told that the API server is away.
     told_away: bool,
+    /// What was heard last.
+    object: Option<Value>,
 }
 
 impl Watch {
@@ -184,8 +188,19 @@ impl Watch {
             .timeout(u32::try_from(WATCH_FOR.as_secs()).unwrap_or(u32::MAX));
         let mut events = std::pin::pin!(watcher(api, config).default_backoff());
         let mut listed = None;
-        // The stream has no end.
-        while let Some(event) = events.next().await {
+        let mut looks = tokio::time::interval(LOOK_FOR_RENEWAL);
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                _ = looks.tick() => {
+                    if self.is_stale(self.known.renewed) != self.known.stale {
+                        self.carry_out();
+                    }
+                    continue;
+                }
+            };
+            // The stream has no end.
+            let Some(event) = event else { return };
             match event {
                 Ok(watcher::Event::Init) => listed = None,
                 Ok(watcher::Event::InitApply(object)) => listed = Some(object),
@@ -211,16 +226,50 @@ impl Watch {
 
     /// Hands an object on to the loop, then to the disk. Without one nothing is assigned.
     fn take(&mut self, object: Option<DynamicObject>) {
-        let object = object.map(|object| {
+        self.object = object.map(|object| {
+            let annotations = object.metadata.annotations.unwrap_or_default();
+            let ours = [api::EPOCH, api::RENEWED].map(|key| (key, annotations.get(key)));
             let metadata = json!({
                 "name": object.metadata.name,
                 "generation": object.metadata.generation,
                 "resourceVersion": object.metadata.resource_version,
+                "annotations": ours.into_iter().filter_map(|(key, value)| Some((key, value?))).collect::<BTreeMap<_, _>>(),
             });
             json!({ "metadata": metadata, "spec": object.data["spec"] })
         });
-        let assignment =
+        self.carry_out();
+    }
+
+    /// Whether nobody has confirmed for long what is assigned. What was written by hand has no such time, and while the API server
+    /// is away nobody can: then time stands still.
+    fn is_stale(&self, renewed: Option<u64>) -> bool {
+        let contact =
+            self.published.latest().cluster.as_ref().and_then(|cluster| cluster.last_contact_unix_seconds);
+        let age = |(contact, renewed): (f64, u64)| contact - Duration::from_secs(renewed).as_secs_f64();
+        contact.zip(renewed).is_some_and(|both| age(both) > api::STALE_AFTER.as_secs_f64())
+    }
+
+    fn carry_out(&mut self) {
+        let object = self.object.clone();
+        let mut assignment =
             object.as_ref().map_or_else(Assignment::default, |object| Assignment::read(object, &self.known));
+        if assignment.epoch.is_some() && assignment.epoch < self.known.epoch {
+            tracing::warn!(
+                epoch = assignment.epoch,
+                known = self.known.epoch,
+                "a controller that leads no more wrote what is assigned; what is known is newer and is carried out"
+            );
+            return;
+        }
+        if self.is_stale(assignment.renewed) {
+            if !self.known.stale {
+                tracing::warn!(
+                    renewed = assignment.renewed,
+                    "no controller has confirmed for long what is assigned: it is observed"
+                );
+            }
+            assignment = assignment.observing();
+        }
         let is_new = assignment != *self.known;
         if is_new {
             self.known = Arc::new(assignment);
@@ -336,27 +385,14 @@ impl Writer {
             if snapshot.rounds == 0 || !self.pace.allows(clock) {
                 continue;
             }
-            let with_usage = self.pace.wants_usage(clock);
-            let facts = Facts {
-                assignment: &assignment,
-                snapshot: &snapshot,
-                outage: self.outage.last,
-                with_usage,
-                now,
-            };
+            let facts = Facts { assignment: &assignment, snapshot: &snapshot, outage: self.outage.last, now };
             let status = facts.status(&self.written);
             if status == self.written {
-                if with_usage {
-                    self.pace.read_usage(clock);
-                }
                 continue;
             }
             self.pace.tried(clock);
             if self.write(&status).await {
                 self.written = status;
-                if with_usage {
-                    self.pace.read_usage(clock);
-                }
             }
         }
     }

@@ -2,14 +2,17 @@
 //!
 //! # Approach
 //! The whole status is made from the assignment and the last [`Snapshot`]; what was written before lends it the times at which
-//! conditions changed, and its usage until that is read anew. So an unchanged status is equal to the one before, and is not
-//! written. Every condition has a message, for Kubernetes 1.20 takes an empty one for null and refuses it. Messages have no number
-//! that changes from round to round.
+//! conditions changed. So an unchanged status is equal to the one before, and is not written. Of pods only those are told whose
+//! policy is not carried out though it should be, and not for a reason that is the whole node's; and no number that changes by
+//! itself: those are metrics. It is bounded in bytes, which namespaces share in turn. Every condition has a message, for
+//! Kubernetes 1.20 takes an empty one for null and refuses it.
 
-use std::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
 
 use api::conditions::{reasons, types};
-use api::{KernelFeature, KernelStatus, NodeTieringStatus, PodStatus, PodUsage, Quantity, TierStatus};
+use api::{
+    KernelFeature, KernelStatus, MOST_STATUS_BYTES, NodeTieringStatus, PodStatus, Quantity, TierStatus,
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use tiering::{Bytes, EngineChoice, TierRef};
@@ -22,8 +25,10 @@ mod pace;
 
 pub use pace::Pace;
 
-/// Demotion that is held for less than this is no news: pods stall and recover all the time.
-const HELD_FOR: Duration = Duration::from_mins(1);
+/// As much of a message about a pod, in bytes.
+const LONGEST_MESSAGE: usize = 160;
+/// As much of why a kernel lacks something.
+const LONGEST_LACK: usize = 48;
 
 /// What a status is made from.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +39,6 @@ pub struct Facts<'a> {
     pub snapshot: &'a Snapshot,
     /// The last time that the API server was away, from and to.
     pub outage: Option<(Timestamp, Timestamp)>,
-    /// Whether usage is read anew.
-    pub with_usage: bool,
     /// The time.
     pub now: Timestamp,
 }
@@ -46,61 +49,85 @@ impl Facts<'_> {
     pub fn status(&self, before: &NodeTieringStatus) -> NodeTieringStatus {
         let Self { snapshot, assignment, .. } = *self;
         let cluster = snapshot.cluster.clone().unwrap_or_default();
-        let conditions = [self.ready(cluster.api_server_up), self.tiers_available()];
-        let conditions = conditions.map(|verdict| self.condition(verdict, &before.conditions));
+        let mut verdicts = vec![self.ready(cluster.api_server_up), self.tiers_available()];
+        verdicts.extend(self.engine_available());
+        verdicts.extend(self.all_assigned());
+        let conditions = verdicts.into_iter().map(|verdict| self.condition(verdict, &before.conditions));
         let mut status = NodeTieringStatus {
-            observed_generation: cluster.generation,
             agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             engine: Some(snapshot.engine.to_owned()),
             promotion: Some(snapshot.promoter.as_str().to_owned()),
             kernel: Some(self.kernel()),
-            tiers: self.tiers(&before.tiers),
-            conditions: conditions.into(),
-            pods: assignment.pods.iter().map(|(uid, pod)| self.pod(uid, pod, &before.pods)).collect(),
-            usage_time: before.usage_time.clone(),
+            tiers: self.tiers(),
+            conditions: conditions.collect(),
+            pods: Vec::new(),
+            more_pods: None,
         };
-        let usage = |status: &NodeTieringStatus| {
-            let tiers: Vec<_> = status.tiers.iter().map(|tier| tier.used).collect();
-            let pods: Vec<_> = status.pods.iter().map(|pod| (pod.uid.clone(), pod.usage)).collect();
-            (tiers, pods)
-        };
-        if self.with_usage && usage(&status) != usage(before) {
-            status.usage_time = Some(Time(self.now));
+        // Pods go before why a kernel lacks something, which `probe` says, too.
+        let pods: Vec<PodStatus> =
+            assignment.pods.iter().filter_map(|(uid, pod)| self.pod(uid, pod, &before.pods)).collect();
+        if bytes(&status) + pods.iter().map(bytes).sum::<usize>() > MOST_STATUS_BYTES
+            && let Some(kernel) = &mut status.kernel
+        {
+            kernel.lacking.iter_mut().for_each(|lacking| lacking.message.clear());
         }
+        add_in_turn(&mut status, pods);
         status
     }
 
     fn kernel(&self) -> KernelStatus {
-        let feature = |(name, found): (&String, &crate::snapshot::FeatureView)| KernelFeature {
+        let (works, lacks): (Vec<_>, Vec<_>) =
+            self.snapshot.kernel_features.iter().partition(|(_, found)| found.available);
+        let lacking = |(name, found): (&String, &crate::snapshot::FeatureView)| KernelFeature {
             name: name.clone(),
-            available: found.available,
-            message: if found.available { String::new() } else { found.message.clone() },
+            message: cut(&found.message, LONGEST_LACK),
         };
         KernelStatus {
             release: self.snapshot.kernel_release.clone(),
-            features: self.snapshot.kernel_features.iter().map(feature).collect(),
+            features: works.into_iter().map(|(name, _)| name.clone()).collect(),
+            lacking: lacks.into_iter().map(lacking).collect(),
         }
     }
 
-    fn tiers(&self, before: &[TierStatus]) -> Vec<TierStatus> {
-        let tier = |tier: &crate::snapshot::TierView| {
-            let known = before.iter().find(|known| known.rank == u32::from(tier.rank));
-            let used = tier.capacity_bytes.saturating_sub(tier.free_bytes);
-            TierStatus {
-                name: tier.name.clone(),
-                rank: tier.rank.into(),
-                nodes: host::parse::format_id_list(&tier.nodes.iter().copied().collect()),
-                capacity: Quantity(Bytes(tier.capacity_bytes)),
-                used: if self.with_usage { Some(coarse(used)) } else { known.and_then(|known| known.used) },
-            }
+    fn tiers(&self) -> Vec<TierStatus> {
+        let tier = |tier: &crate::snapshot::TierView| TierStatus {
+            name: tier.name.clone(),
+            rank: tier.rank.into(),
+            nodes: host::parse::format_id_list(&tier.nodes.iter().copied().collect()),
+            capacity: Quantity(Bytes(tier.capacity_bytes)),
         };
         self.snapshot.tiers.iter().map(tier).collect()
+    }
+
+    /// A condition only where there is no engine, though there is something to do for one.
+    fn engine_available(&self) -> Option<Verdict> {
+        if self.snapshot.engine != "none" || !has_slower_tier(self.snapshot) {
+            return None;
+        }
+        let why = self.snapshot.conditions.iter().find(|condition| condition.kind == types::ENGINE_AVAILABLE);
+        let message = why.map_or("no engine works here", |why| &why.message);
+        Some(Verdict::no(types::ENGINE_AVAILABLE, reasons::FAILED, cut(message, LONGEST_MESSAGE)))
+    }
+
+    /// A condition only where the controller had to leave pods out.
+    fn all_assigned(&self) -> Option<Verdict> {
+        let most = self.assignment.cut.first()?;
+        let others = self.assignment.cut.len() - 1;
+        let message = format!(
+            "of namespace {} and {others} others more pods have a policy than fit into one object: the last {} of {0} are left alone",
+            most.namespace, most.pods
+        );
+        Some(Verdict::no(types::ALL_ASSIGNED, reasons::CUT, message))
     }
 
     fn ready(&self, api_server_up: bool) -> Verdict {
         if !api_server_up {
             let message = "the API server does not tell of changes: what was last known is carried out";
             return Verdict::no(types::READY, reasons::LAST_KNOWN, message);
+        }
+        if self.assignment.stale {
+            let message = "no controller has confirmed for long what is assigned: it is only observed";
+            return Verdict::no(types::READY, reasons::STALE, message);
         }
         let always = || "what the cluster assigns is carried out".to_owned();
         let message = self.outage.map_or_else(always, |(from, to)| {
@@ -123,36 +150,24 @@ impl Facts<'_> {
         Verdict::no(KIND, reasons::NO_SLOW_TIER, message)
     }
 
-    fn pod(&self, uid: &str, pod: &AssignedPod, before: &[PodStatus]) -> PodStatus {
-        let known = before.iter().find(|known| known.uid == uid);
+    /// What is to be said of a pod, where anything is.
+    fn pod(&self, uid: &str, pod: &AssignedPod, before: &[PodStatus]) -> Option<PodStatus> {
         let views: Vec<&CgroupView> = self
             .snapshot
             .cgroups
             .values()
             .filter(|view| view.pod.as_ref().is_some_and(|identity| identity.uid == uid))
             .collect();
-        let conditions = known.map_or(&[][..], |known| &known.conditions);
-        let usage = if self.with_usage { self.usage(&views) } else { known.and_then(|known| known.usage) };
-        PodStatus {
+        let Enforcing::No { reason, message } = enforcing(pod, &views, self.snapshot) else { return None };
+        let known = before.iter().find(|known| known.uid == uid && known.reason == reason);
+        Some(PodStatus {
             uid: uid.to_owned(),
             namespace: pod.namespace.clone(),
             name: pod.name.clone(),
-            conditions: vec![self.condition(enforcing(pod, &views, self.snapshot), conditions)],
-            usage,
-        }
-    }
-
-    fn usage(&self, views: &[&CgroupView]) -> Option<PodUsage> {
-        if views.is_empty() {
-            return None;
-        }
-        let (mut dram, mut slow) = (0, 0);
-        for tier in &self.snapshot.tiers {
-            let used: u64 = views.iter().filter_map(|view| view.anon_bytes_by_tier.get(&tier.name)).sum();
-            *(if tier.rank <= dram_rank(self.snapshot) { &mut dram } else { &mut slow }) += used;
-        }
-        let cold = views.iter().map(|view| view.cold_bytes).sum();
-        Some(PodUsage { dram: coarse(dram), slow: coarse(slow), cold: coarse(cold) })
+            reason: reason.to_owned(),
+            message: cut(&message, LONGEST_MESSAGE),
+            since: known.map_or_else(|| Time(self.now), |known| known.since.clone()),
+        })
     }
 
     /// With the time of the last change of its status.
@@ -190,9 +205,23 @@ impl Verdict {
     }
 }
 
+/// Whether a pod's policy is carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Enforcing {
+    /// It is, or it is observed, or will be as soon as the pod or the whole node can.
+    Yes,
+    /// It is not, and somebody should know.
+    No {
+        /// In one word.
+        reason: &'static str,
+        /// In words.
+        message: String,
+    },
+}
+
 /// Whether a pod's policy is carried out, from the views of its managed cgroups: the first thing that a person should know.
-fn enforcing(pod: &AssignedPod, views: &[&CgroupView], snapshot: &Snapshot) -> Verdict {
-    let no = |reason, message: String| Verdict::no(types::ENFORCING, reason, message);
+fn enforcing(pod: &AssignedPod, views: &[&CgroupView], snapshot: &Snapshot) -> Enforcing {
+    let no = |reason, message: String| Enforcing::No { reason, message };
     if let Some(problem) = &pod.problem {
         let kept = pod.policy.is_some() || !pod.apart.is_empty();
         let instead = if kept { "what was assigned before is carried out" } else { "the pod is left alone" };
@@ -201,9 +230,6 @@ fn enforcing(pod: &AssignedPod, views: &[&CgroupView], snapshot: &Snapshot) -> V
             env!("CARGO_PKG_VERSION")
         );
         return no(reasons::NOT_UNDERSTOOD, message);
-    }
-    if views.is_empty() {
-        return no(reasons::NO_CGROUP, "no cgroup of it is on this node yet".to_owned());
     }
     let subject = |view: &CgroupView| match view.pod.as_ref().and_then(|identity| identity.container.as_ref())
     {
@@ -231,21 +257,9 @@ fn enforcing(pod: &AssignedPod, views: &[&CgroupView], snapshot: &Snapshot) -> V
             format!("{}left {}, who kept changing it", subject(view), files.join(", ")),
         );
     }
-    if views.iter().all(|view| view.mode == "Observe") {
-        return no(
-            reasons::OBSERVING,
-            "the policy's mode is Observe: decisions are made and not carried out".to_owned(),
-        );
-    }
-    if !has_slower_tier(snapshot) {
-        return no(reasons::NO_TARGET, "the node has no tier slower than DRAM".to_owned());
-    }
-    if snapshot.engine == "none" {
-        let why = snapshot.conditions.iter().find(|condition| condition.kind == "EngineAvailable");
-        return no(
-            reasons::FAILED,
-            why.map_or_else(|| "no engine works here".to_owned(), |why| why.message.clone()),
-        );
+    // These are the whole node's, and stand in its conditions.
+    if !has_slower_tier(snapshot) || snapshot.engine == "none" {
+        return Enforcing::Yes;
     }
     let enforced = || views.iter().filter(|view| view.mode == "Enforce");
     for view in enforced() {
@@ -258,47 +272,40 @@ fn enforcing(pod: &AssignedPod, views: &[&CgroupView], snapshot: &Snapshot) -> V
         }
     }
     for view in enforced() {
-        let held = view.decision.limit_seconds >= HELD_FOR.as_secs_f64();
+        // What only holds demotion for a while comes and goes: metrics and the log have it.
         let (reason, message) = match view.decision.limit {
             Some("no_target") if !is_confined(pod, view) => {
                 (reasons::NO_TARGET, "its cgroup may use no slow node (cpuset.mems)")
             }
             Some("may_swap") => (
-                reasons::HOLDING,
+                reasons::MAY_SWAP,
                 "it may swap, and engine reclaim would swap out what lies on slow nodes: set its memory.swap.max to 0",
             ),
-            Some("memory_pressure") if held => (reasons::HOLDING, "it stalls on memory: demotion waits"),
-            Some("io_pressure") if held => (reasons::HOLDING, "it stalls on I/O: demotion waits"),
-            Some("slow_touch") if held => {
-                (reasons::HOLDING, "it touches too much on slow nodes: demotion waits")
-            }
-            Some("target_full") if held => {
-                (reasons::HOLDING, "the slow nodes have no room above their watermarks: demotion waits")
-            }
             _ => continue,
         };
         return no(reason, format!("{}{message}", subject(view)));
     }
-    Verdict::yes(types::ENFORCING, reasons::ENFORCED, engine_message(pod, snapshot))
+    match other_engine(pod, snapshot) {
+        Some(message) => no(reasons::OTHER_ENGINE, message),
+        None => Enforcing::Yes,
+    }
 }
 
 /// One engine works on a node at a time: a policy that asks for another is carried out by that one.
-fn engine_message(pod: &AssignedPod, snapshot: &Snapshot) -> String {
+fn other_engine(pod: &AssignedPod, snapshot: &Snapshot) -> Option<String> {
     let policies =
         pod.policy.iter().chain(pod.apart.iter().filter_map(|container| container.policy.as_ref()));
-    let asked = policies.map(|named| match named.policy.demote.engine {
+    let mut asked = policies.filter_map(|named| match named.policy.demote.engine {
         EngineChoice::Auto => None,
         EngineChoice::LruGen => Some("lru-gen"),
         EngineChoice::Reclaim => Some("reclaim"),
         EngineChoice::Pages => Some("pages"),
     });
-    match asked.flatten().find(|asked| *asked != snapshot.engine) {
-        Some(asked) => format!(
-            "by engine {}: the policy asks for {asked}, and one works on a node at a time",
-            snapshot.engine
-        ),
-        None => format!("by engine {}", snapshot.engine),
-    }
+    let asked = asked.find(|asked| *asked != snapshot.engine)?;
+    Some(format!(
+        "carried out by engine {}: the policy asks for {asked}, and one works on a node at a time",
+        snapshot.engine
+    ))
 }
 
 /// Whether the policy of a managed cgroup itself keeps it off the slow nodes.
@@ -325,9 +332,36 @@ fn has_slower_tier(snapshot: &Snapshot) -> bool {
     snapshot.tiers.iter().any(|tier| tier.rank > dram)
 }
 
-/// Whole mebibytes: what changes by less is not worth a write.
-fn coarse(bytes: u64) -> Quantity {
-    Quantity(Bytes::mib((bytes + (1 << 19)) >> 20))
+fn bytes(value: &impl serde::Serialize) -> usize {
+    serde_json::to_string(value).map_or(0, |text| text.len() + 1)
+}
+
+fn cut(text: &str, most: usize) -> String {
+    text[..text.floor_char_boundary(most)].to_owned()
+}
+
+/// Adds pods, one of each namespace in turn, as long as the status keeps within its bound.
+fn add_in_turn(status: &mut NodeTieringStatus, pods: Vec<PodStatus>) {
+    /// For the names of the fields of what is added.
+    const FIELDS: usize = 32;
+    let mut room = MOST_STATUS_BYTES.saturating_sub(bytes(status) + FIELDS);
+    let all = pods.len();
+    let mut namespaces: BTreeMap<String, VecDeque<PodStatus>> = BTreeMap::new();
+    for pod in pods {
+        namespaces.entry(pod.namespace.clone()).or_default().push_back(pod);
+    }
+    while !namespaces.is_empty() {
+        for rest in namespaces.values_mut() {
+            let Some(pod) = rest.pop_front() else { continue };
+            if let Some(left) = room.checked_sub(bytes(&pod)) {
+                room = left;
+                status.pods.push(pod);
+            }
+        }
+        namespaces.retain(|_, rest| !rest.is_empty());
+    }
+    let more = u32::try_from(all - status.pods.len()).unwrap_or(u32::MAX);
+    status.more_pods = (more > 0).then_some(more);
 }
 
 #[cfg(test)]

@@ -58,6 +58,37 @@ impl Etcd {
         Ok(())
     }
 
+    /// How many objects there are below a key, and how many bytes they are together.
+    ///
+    /// # Errors
+    /// When etcd does not answer.
+    pub async fn sizes(&self, below: &str) -> Result<(usize, usize)> {
+        let mut end = below.as_bytes().to_vec();
+        if let Some(last) = end.last_mut() {
+            *last += 1;
+        }
+        let range = json!({ "key": STANDARD.encode(below), "range_end": STANDARD.encode(end) });
+        let answer = self.post("/v3/kv/range", &range).await?;
+        let values = answer["kvs"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let bytes = |value: &Value| {
+            value["value"].as_str().map_or(0, |text| text.trim_end_matches('=').len() * 3 / 4)
+        };
+        Ok((values.len(), values.iter().map(bytes).sum()))
+    }
+
+    /// Bytes of all keys and values that were put since it started.
+    ///
+    /// # Errors
+    /// When etcd does not answer, or does not count them.
+    pub async fn bytes_put(&self) -> Result<f64> {
+        let request = http::Request::get("/metrics").body(Vec::new())?;
+        let text = self.0.access().client().await?.request_text(request).await?;
+        let line =
+            text.lines().find(|line| !line.starts_with('#') && line.contains("mvcc_total_put_size_in_bytes"));
+        let value = line.and_then(|line| line.rsplit_once(' ')).context("etcd does not count bytes")?.1;
+        Ok(value.parse()?)
+    }
+
     /// Forgets every revision but the last: a watch or a paged list that goes on from an older one is answered with 410,
     /// by an API server that has not the newer ones in its own cache (restart it).
     ///

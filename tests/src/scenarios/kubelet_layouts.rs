@@ -108,16 +108,16 @@ fn policy(spec: &Value) -> Value {
     if let Some(spec) = spec.as_object_mut() {
         spec.insert("demote".to_owned(), json!({ "after": "4s" }));
     }
-    json!({ "name": "batch", "generation": 1, "spec": spec })
+    json!({ "name": "batch", "spec": spec })
 }
 
-fn pod(uid: &str, name: &str, class: &str, spec: &Value) -> Value {
-    json!({ "uid": uid, "namespace": "shop", "name": name, "qosClass": class, "policy": policy(spec) })
+fn pod(uid: &str, name: &str, spec: &Value) -> Value {
+    json!({ "uid": uid, "namespace": "shop", "name": name, "policy": policy(spec) })
 }
 
 /// The `NodeTiering`; with or without the pod that has limits.
 fn assigned(with_limited: bool) -> Value {
-    let mut web = pod(WEB, "web", "Burstable", &json!({ "dram": { "floor": FLOOR } }));
+    let mut web = pod(WEB, "web", &json!({ "dram": { "floor": FLOOR } }));
     web["containers"] = json!([
         { "name": "watched", "id": id(3), "policy": policy(&json!({ "mode": "Observe" })) },
         { "name": "left", "id": id(4), "unmanaged": true },
@@ -125,17 +125,33 @@ fn assigned(with_limited: bool) -> Value {
     let any = json!({});
     let mut pods = vec![
         web,
-        pod(CACHE, "cache", "Guaranteed", &any),
-        pod(STATIC, "fixed-n1", "Burstable", &any),
-        pod(PINNED, "pinned", "Burstable", &any),
-        pod("11111111-0000-4000-8000-000000000000", "absent", "BestEffort", &any),
+        pod(CACHE, "cache", &any),
+        pod(STATIC, "fixed-n1", &any),
+        pod(PINNED, "pinned", &any),
+        pod("11111111-0000-4000-8000-000000000000", "absent", &any),
     ];
     if with_limited {
         let limits = json!({ "tiers": ["dram"], "memoryHigh": { "mode": "Fixed", "value": HIGH } });
-        pods.push(pod(LIMITED, "limited", "Guaranteed", &limits));
+        pods.push(pod(LIMITED, "limited", &limits));
     }
     let generation = if with_limited { 4 } else { 5 };
-    json!({ "metadata": { "name": NODE, "generation": generation }, "spec": { "pods": pods } })
+    json!({ "metadata": { "name": NODE, "generation": generation }, "spec": spec(pods) })
+}
+
+/// Each policy once, and pods that refer to it.
+fn spec(mut pods: Vec<Value>) -> Value {
+    let mut policies = serde_json::Map::new();
+    let mut lift = |holder: &mut Value| {
+        if let Some(policy) = holder.get_mut("policy").filter(|policy| policy.is_object()) {
+            let key = format!("p{}", policies.len());
+            policies.insert(key.clone(), std::mem::replace(policy, json!(key)));
+        }
+    };
+    for pod in &mut pods {
+        lift(pod);
+        pod.get_mut("containers").and_then(Value::as_array_mut).into_iter().flatten().for_each(&mut lift);
+    }
+    json!({ "policies": policies, "pods": pods })
 }
 
 fn run(guest: &mut Guest) -> Result<Verdict> {

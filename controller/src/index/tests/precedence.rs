@@ -6,7 +6,7 @@ use super::*;
 
 /// A cluster where each thing that gives a policy gives one named after it.
 fn cluster(pod: &watched::Pod, namespace_says: Value) -> Index {
-    let mut index = Index::new(Some("by-default"));
+    let mut index = index(Some("by-default"));
     index.apply_node(&node("n1"));
     index.apply_namespace(&namespace("a", namespace_says));
     for name in ["by-container", "by-pod", "by-namespace", "by-default"] {
@@ -109,12 +109,12 @@ fn whoever_opts_out_is_left_alone() {
 }
 
 #[test]
-fn what_names_no_usable_policy_is_passed_over() {
+fn what_names_no_usable_policy_is_held() {
     check(
         &[(POD, "by-pdo"), (CONTAINER, "broken")],
         json!({ POD: "broken" }),
         expect![[r"
-        a/web: by-selector (selector of the policy)
+        a/web: - (annotation of the pod names by-pdo, of which there is no usable policy: it keeps what it had, or is observed), main: - (annotation of the container names broken, of which there is no usable policy: it keeps what it had, or is observed)
           annotation thermocline.io/policy: there is no TieringPolicy `by-pdo` that can be read: `kubectl get tpol` lists those that there are
           annotation container.thermocline.io/main: TieringPolicy `broken` is rejected: `kubectl get tpol broken -o yaml` says why
     "]],
@@ -147,7 +147,7 @@ fn overrides_hold_where_the_policy_allows_them() {
     "]].assert_eq(&explain(&index));
     let policy = index.explain("a", "web").unwrap().policy.unwrap();
     assert_eq!(policy.spec.mode, Some(api::ModeSpec::Observe));
-    assert_eq!(policy.spec.dram.floor.unwrap().to_string(), "0");
+    assert_eq!(policy.spec.dram.floor, None);
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn what_must_not_be_slowed_is_managed_only_by_its_own_annotation() {
 
 #[test]
 fn nothing_said_is_no_policy() {
-    let mut index = Index::new(Some("absent"));
+    let mut index = index(Some("absent"));
     index.apply_pod(&pod("a/web", "n1", &[]));
     index.take_changes();
     assert_eq!(explain(&index), "a/web: - (no policy applies)\n");
@@ -233,9 +233,10 @@ fn selectors_of_namespaces_see_the_labels_of_namespaces() {
     index.take_changes();
     assert_eq!(
         explain(&index),
-        "a/web: everywhere (selector of the policy)\nb/web: everywhere (selector of the policy)\n"
+        "a/web: - (its namespace is not known yet: it keeps what it had)\nb/web: - (its namespace is not known yet: it keeps what it had)\n"
     );
     index.apply_namespace(&namespace("a", json!({})));
+    index.apply_namespace(&namespace("b", json!({})));
     index.take_changes();
     assert_eq!(
         explain(&index),

@@ -4,15 +4,15 @@ use tiering::{MemoryHighPolicy, Mode};
 use super::*;
 
 fn tiering(generation: i64, pods: &Value) -> Value {
-    json!({ "metadata": { "name": "node", "generation": generation }, "spec": { "pods": pods } })
+    json!({ "metadata": { "name": "node", "generation": generation }, "spec": crate::fixture::node_tiering_spec(pods) })
 }
 
 fn pod(uid: &str, policy: &Value) -> Value {
-    json!({ "uid": uid, "namespace": "shop", "name": format!("web-{uid}"), "qosClass": "Burstable", "policy": policy })
+    json!({ "uid": uid, "namespace": "shop", "name": format!("web-{uid}"), "policy": policy })
 }
 
 fn policy(spec: &Value) -> Value {
-    json!({ "name": "batch", "generation": 3, "spec": spec })
+    json!({ "name": "batch", "spec": spec })
 }
 
 fn read(pods: &Value) -> Assignment {
@@ -39,7 +39,7 @@ fn a_pods_policy_is_its_own_cgroups_and_not_that_of_what_is_below() {
 fn a_container_has_a_policy_of_its_own_by_its_id_or_is_left_alone() {
     let mut web = pod("a", &policy(&json!({})));
     web["containers"] = json!([
-        { "name": "app", "id": "c1", "policy": { "name": "latency", "generation": 1, "spec": { "tiers": ["dram"] } } },
+        { "name": "app", "id": "c1", "policy": { "name": "latency", "spec": { "tiers": ["dram"] } } },
         { "name": "proxy", "id": "c2", "unmanaged": true },
         { "name": "late", "unmanaged": true },
         { "name": "log", "id": "c4", "memory": { "limit": "1Gi" } },
@@ -87,13 +87,43 @@ fn a_pod_that_is_not_understood_keeps_what_it_had_and_the_rest_goes_on() {
         assert!(fresh.pods["a"].problem.is_some() && fresh.pods["a"].policy.is_none());
         assert_eq!(fresh.pods["a"].name, "web-a");
     };
-    check(&policy(&json!({ "swapOut": true })), "unknown field `swapOut`");
+    let mut newer = policy(&json!({ "swapOut": true }));
+    newer["mustUnderstand"] = json!(["swapOut"]);
+    check(&newer, "the field swapOut must be understood");
     check(&policy(&json!({ "mode": "Dream" })), "unknown variant `Dream`");
     check(
         &policy(&json!({ "memoryHigh": { "mode": "Formula" } })),
         "policy batch: memoryHigh.mode Formula needs",
     );
-    check(&json!("batch"), "invalid type");
+    check(&json!("batch"), "there is no policy batch in the object");
+    check(&json!(5), "invalid type");
+}
+
+#[test]
+fn fields_of_a_newer_version_are_passed_over() {
+    let mut newer = pod("a", &policy(&json!({ "mode": "Observe", "demote": { "grace": "5s" } })));
+    newer["added"] = json!({ "anything": 1 });
+    let read = read(&json!([newer]));
+    assert_eq!(read.pods["a"].problem, None);
+    assert_eq!(read.pods["a"].policy.as_ref().unwrap().policy.mode, Mode::Observe);
+}
+
+#[test]
+fn what_nobody_confirms_is_observed() {
+    let mut web = pod("a", &policy(&json!({ "mode": "Enforce" })));
+    web["containers"] =
+        json!([{ "name": "app", "id": "c1", "policy": policy(&json!({ "tiers": ["dram"] })) }]);
+    let mut object = tiering(1, &json!([web]));
+    object["metadata"]["annotations"] =
+        json!({ "thermocline.io/epoch": "7", "thermocline.io/renewed": "1000" });
+    let fresh = Assignment::read(&object, &Assignment::default());
+    assert_eq!((fresh.epoch, fresh.renewed, fresh.stale), (Some(7), Some(1000), false));
+    let stale = fresh.observing();
+    let mode = |place| stale.policy_of(&place).unwrap().policy.mode;
+    assert_eq!(
+        (mode(place("a", None, false)), mode(place("a", Some("c1"), false))),
+        (Mode::Observe, Mode::Observe)
+    );
 }
 
 #[test]

@@ -11,11 +11,12 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn assignment(spec: &serde_json::Value) -> Assignment {
-    let policy = json!({ "name": "batch", "generation": 1, "spec": spec });
-    let pod = json!({
-        "uid": "a", "namespace": "shop", "name": "web", "qosClass": "Burstable", "policy": policy
-    });
-    let object = json!({ "metadata": { "generation": 5 }, "spec": { "pods": [pod] } });
+    let policy = json!({ "name": "batch", "spec": spec });
+    assigned(&json!([{ "uid": "a", "namespace": "shop", "name": "web", "policy": policy }]))
+}
+
+fn assigned(pods: &serde_json::Value) -> Assignment {
+    let object = json!({ "metadata": { "generation": 5 }, "spec": crate::fixture::node_tiering_spec(pods) });
     Assignment::read(&object, &Assignment::default())
 }
 
@@ -66,10 +67,9 @@ fn status(
     snapshot: &Snapshot,
     assignment: &Assignment,
     now: i64,
-    with_usage: bool,
     before: &NodeTieringStatus,
 ) -> NodeTieringStatus {
-    Facts { assignment, snapshot, outage: None, with_usage, now: at(now) }.status(before)
+    Facts { assignment, snapshot, outage: None, now: at(now) }.status(before)
 }
 
 /// A condition in short: status, reason, message.
@@ -79,63 +79,52 @@ fn shown(conditions: &[Condition], kind: &str) -> String {
 }
 
 #[test]
-fn a_status_tells_of_the_node_and_of_each_pod() {
+fn a_status_tells_of_the_node_and_of_no_pod_that_is_as_it_should_be() {
     let none = NodeTieringStatus::default();
-    let told = status(&snapshot([view()]), &assignment(&json!({})), 100, true, &none);
-    assert_eq!(told.observed_generation, Some(5));
+    let told = status(&snapshot([view()]), &assignment(&json!({})), 100, &none);
     assert_eq!((told.engine.as_deref(), told.promotion.as_deref()), (Some("lru-gen"), Some("kernel")));
     let kernel = told.kernel.unwrap();
-    let features: Vec<_> = kernel
-        .features
-        .iter()
-        .map(|found| (found.name.as_str(), found.available, found.message.as_str()))
-        .collect();
-    assert_eq!(kernel.release, "7.2.13");
-    assert_eq!(features, [("damon", false, "not built in"), ("lru-gen", true, "")]);
-    let quantity = |mib| Quantity(Bytes::mib(mib));
-    let tiers: Vec<_> =
-        told.tiers.iter().map(|tier| (tier.nodes.as_str(), tier.capacity, tier.used)).collect();
-    assert_eq!(
-        tiers,
-        [("0", quantity(1024), Some(quantity(512))), ("1", quantity(1024), Some(quantity(512)))]
-    );
+    assert_eq!((kernel.release.as_str(), kernel.features), ("7.2.13", vec!["lru-gen".to_owned()]));
+    let lacking = KernelFeature { name: "damon".to_owned(), message: "not built in".to_owned() };
+    assert_eq!(kernel.lacking, [lacking]);
+    let tiers: Vec<_> = told.tiers.iter().map(|tier| (tier.nodes.as_str(), tier.capacity)).collect();
+    assert_eq!(tiers, [("0", Quantity(Bytes::mib(1024))), ("1", Quantity(Bytes::mib(1024)))]);
     assert_eq!(shown(&told.conditions, "Ready"), "True Running what the cluster assigns is carried out");
     assert_eq!(shown(&told.conditions, "TiersAvailable"), "True Found dram, slow");
-    let pod = &told.pods[0];
-    assert_eq!((pod.uid.as_str(), pod.namespace.as_str(), pod.name.as_str()), ("a", "shop", "web"));
-    let usage = PodUsage { dram: quantity(300), slow: quantity(100), cold: quantity(40) };
-    assert_eq!(pod.usage, Some(usage));
-    assert_eq!(shown(&pod.conditions, "Enforcing"), "True Enforced by engine lru-gen");
-    assert_eq!(told.usage_time, Some(Time(at(100))));
+    assert_eq!((told.conditions.len(), told.pods, told.more_pods), (2, vec![], None));
 }
 
 #[test]
-fn what_does_not_change_is_told_the_same_and_times_are_those_of_changes() {
-    let (none, assigned) = (NodeTieringStatus::default(), assignment(&json!({})));
-    let first = status(&snapshot([view()]), &assigned, 100, true, &none);
-    assert_eq!(status(&snapshot([view()]), &assigned, 200, false, &first), first);
-    assert_eq!(status(&snapshot([view()]), &assigned, 200, true, &first), first, "the same usage again");
-
-    let mut moved = view();
-    moved.anon_bytes_by_tier.insert("slow".to_owned(), 150 * MIB);
-    assert_eq!(status(&snapshot([moved.clone()]), &assigned, 200, false, &first), first);
-    let second = status(&snapshot([moved]), &assigned, 400, true, &first);
-    assert_eq!(second.usage_time, Some(Time(at(400))));
-    assert_eq!(second.pods[0].conditions, first.pods[0].conditions);
-
-    let observed = CgroupView { mode: "Observe", ..view() };
-    let third = status(&snapshot([observed]), &assigned, 500, false, &second);
-    assert_eq!(third.pods[0].conditions[0].last_transition_time, Time(at(500)));
-    let pinned = CgroupView { pinned: true, ..view() };
-    let fourth = status(&snapshot([pinned]), &assigned, 600, false, &third);
-    assert_eq!(fourth.pods[0].conditions[0].reason, "MemoryPinned");
-    assert_eq!(fourth.pods[0].conditions[0].last_transition_time, Time(at(500)), "False all the time");
+fn no_number_that_changes_by_itself_makes_another_status() {
+    let any = assignment(&json!({}));
+    let first = status(&snapshot([view()]), &any, 100, &NodeTieringStatus::default());
+    let mut other = view();
+    other.anon_bytes_by_tier.insert("slow".to_owned(), 150 * MIB);
+    other.cold_bytes = 7;
+    let mut full = snapshot([other]);
+    full.tiers[0].free_bytes = 0;
+    full.rounds = 9999;
+    full.cluster.as_mut().unwrap().generation = Some(77);
+    assert_eq!(status(&full, &any, 500, &first), first);
 }
 
-fn check(assigned: &Assignment, snapshot: &Snapshot, says: &str) {
-    let told = status(snapshot, assigned, 0, false, &NodeTieringStatus::default());
-    let condition = shown(&told.pods[0].conditions, "Enforcing");
-    assert!(condition.starts_with(says), "{condition}\n{says}");
+#[test]
+fn times_are_those_of_changes() {
+    let any = assignment(&json!({}));
+    let pinned = snapshot([CgroupView { pinned: true, ..view() }]);
+    let first = status(&pinned, &any, 100, &NodeTieringStatus::default());
+    assert_eq!((first.pods[0].reason.as_str(), &first.pods[0].since), ("MemoryPinned", &Time(at(100))));
+    assert_eq!(status(&pinned, &any, 200, &first), first);
+    let failed = status(&snapshot([failing("Refused")]), &any, 300, &first);
+    assert_eq!((failed.pods[0].reason.as_str(), &failed.pods[0].since), ("Failed", &Time(at(300))));
+    assert_eq!(failed.conditions, first.conditions);
+}
+
+/// `None` where nothing is to be said of the pod.
+fn check(assigned: &Assignment, snapshot: &Snapshot, says: Option<&str>) {
+    let told = status(snapshot, assigned, 0, &NodeTieringStatus::default());
+    let pod = told.pods.first().map(|pod| format!("{} {}", pod.reason, pod.message));
+    assert!(pod.as_deref().unwrap_or("nothing").starts_with(says.unwrap_or("nothing")), "{pod:?}\n{says:?}");
 }
 
 fn limited(limit: &'static str, limit_seconds: f64) -> CgroupView {
@@ -154,13 +143,13 @@ fn failing(reason: &'static str) -> CgroupView {
 }
 
 #[test]
-fn enforcing_says_the_first_thing_that_a_person_should_know() {
+fn of_a_pod_the_first_thing_is_told_that_a_person_should_know() {
     let any = assignment(&json!({}));
     let check = |snapshot: &Snapshot, says| check(&any, snapshot, says);
-    check(&snapshot([]), "False NoCgroup");
+    check(&snapshot([]), None);
     check(
         &snapshot([CgroupView { pinned: true, ..view() }]),
-        "False MemoryPinned another writer, such as kubelet's",
+        Some("MemoryPinned another writer, such as kubelet's"),
     );
     let drift = DriftView {
         file: "memory.high",
@@ -169,42 +158,44 @@ fn enforcing_says_the_first_thing_that_a_person_should_know() {
         ..DriftView::default()
     };
     let fought = CgroupView { drift: vec![drift.clone()], ..view() };
-    check(&snapshot([fought]), "False StoodDown left memory.high to systemd, who kept changing it");
+    check(&snapshot([fought]), Some("StoodDown left memory.high to systemd, who kept changing it"));
     let answered = DriftView { standing_down: false, ..drift };
-    check(&snapshot([CgroupView { drift: vec![answered], ..view() }]), "True Enforced");
-    check(&snapshot([CgroupView { mode: "Observe", ..view() }]), "False Observing");
-    let flat = Snapshot { tiers: vec![tier("dram", 0)], ..snapshot([view()]) };
-    check(&flat, "False NoTarget the node has no tier");
-    check(&Snapshot { engine: "none", ..snapshot([view()]) }, "False Failed");
-    check(&snapshot([failing("Refused")]), "False Failed said why");
-    check(&snapshot([failing("ContainersApart")]), "False Failed said why");
-    check(&snapshot([failing("Moving")]), "True Enforced");
-    check(&snapshot([limited("no_target", 0.0)]), "False NoTarget its cgroup may use no slow node");
-    check(&snapshot([limited("may_swap", 0.0)]), "False Holding it may swap");
-}
-
-#[test]
-fn holding_is_told_when_it_lasts() {
-    let any = assignment(&json!({}));
-    for (limit, says) in [
-        ("memory_pressure", "False Holding it stalls on memory"),
-        ("io_pressure", "False Holding it stalls on I/O"),
-        ("slow_touch", "False Holding it touches too much"),
-        ("target_full", "False Holding the slow nodes have no room"),
-        ("nothing_cold", "True Enforced"),
-        ("floor", "True Enforced"),
-    ] {
-        check(&any, &snapshot([limited(limit, 59.0)]), "True Enforced");
-        check(&any, &snapshot([limited(limit, 60.0)]), says);
+    check(&snapshot([CgroupView { drift: vec![answered], ..view() }]), None);
+    check(&snapshot([CgroupView { mode: "Observe", ..view() }]), None);
+    check(&snapshot([failing("Refused")]), Some("Failed said why"));
+    check(&snapshot([failing("ContainersApart")]), Some("Failed said why"));
+    check(&snapshot([failing("Moving")]), None);
+    check(&snapshot([limited("no_target", 0.0)]), Some("NoTarget its cgroup may use no slow node"));
+    check(&snapshot([limited("may_swap", 0.0)]), Some("MaySwap it may swap"));
+    for passing in ["memory_pressure", "io_pressure", "slow_touch", "target_full", "nothing_cold", "floor"] {
+        check(&snapshot([limited(passing, 600.0)]), None);
     }
 }
 
 #[test]
-fn a_policy_that_keeps_to_dram_is_enforced_without_a_target() {
+fn what_is_the_whole_nodes_is_told_of_the_node() {
+    let any = assignment(&json!({}));
+    let flat = Snapshot { tiers: vec![tier("dram", 0)], ..snapshot([view()]) };
+    check(&any, &flat, None);
+    let told = status(&flat, &any, 0, &NodeTieringStatus::default());
+    assert!(shown(&told.conditions, "TiersAvailable").starts_with("False NoSlowTier"));
+    let idle = Snapshot { engine: "none", ..snapshot([view()]) };
+    check(&any, &idle, None);
+    let told = status(&idle, &any, 0, &NodeTieringStatus::default());
+    assert!(shown(&told.conditions, "EngineAvailable").starts_with("False Failed no engine works here"));
+    let cut = |namespace: &str, pods| api::Cut { namespace: namespace.to_owned(), pods };
+    let some = Assignment { cut: vec![cut("big", 40), cut("other", 2)], ..any };
+    let told = status(&snapshot([view()]), &some, 0, &NodeTieringStatus::default());
+    let condition = shown(&told.conditions, "AllAssigned");
+    assert!(condition.starts_with("False Cut of namespace big and 1 others"), "{condition}");
+}
+
+#[test]
+fn a_policy_that_keeps_to_dram_needs_no_target() {
     let on = |tiers| assignment(&json!({ "tiers": tiers }));
-    check(&on(json!(["dram"])), &snapshot([limited("no_target", 90.0)]), "True Enforced");
-    check(&on(json!([0])), &snapshot([limited("no_target", 90.0)]), "True Enforced");
-    check(&on(json!(["dram", "slow"])), &snapshot([limited("no_target", 90.0)]), "False NoTarget");
+    check(&on(json!(["dram"])), &snapshot([limited("no_target", 90.0)]), None);
+    check(&on(json!([0])), &snapshot([limited("no_target", 90.0)]), None);
+    check(&on(json!(["dram", "slow"])), &snapshot([limited("no_target", 90.0)]), Some("NoTarget"));
 }
 
 #[test]
@@ -214,50 +205,85 @@ fn a_container_apart_is_named() {
     check(
         &assignment(&json!({})),
         &snapshot([view(), container]),
-        "False MemoryPinned container app: another",
+        Some("MemoryPinned container app: another"),
     );
 }
 
 #[test]
 fn an_engine_that_the_policy_did_not_ask_for_is_named() {
     let asking = assignment(&json!({ "demote": { "engine": "Pages" } }));
-    check(&asking, &snapshot([view()]), "True Enforced by engine lru-gen: the policy asks for pages");
-    let same = assignment(&json!({ "demote": { "engine": "LruGen" } }));
-    check(&same, &snapshot([view()]), "True Enforced");
+    check(
+        &asking,
+        &snapshot([view()]),
+        Some("OtherEngine carried out by engine lru-gen: the policy asks for pages"),
+    );
+    check(&assignment(&json!({ "demote": { "engine": "LruGen" } })), &snapshot([view()]), None);
 }
 
 #[test]
 fn what_is_not_understood_says_what_is_done_instead() {
     let known = assignment(&json!({}));
-    let policy = json!({ "name": "batch", "generation": 2, "spec": { "swapOut": true } });
-    let pod =
-        json!({ "uid": "a", "namespace": "shop", "name": "web", "policy": policy, "qosClass": "Burstable" });
-    let object = json!({ "metadata": { "generation": 5 }, "spec": { "pods": [pod] } });
+    let policy = json!({ "name": "batch", "mustUnderstand": ["swapOut"], "spec": { "swapOut": true } });
+    let pods = json!([{ "uid": "a", "namespace": "shop", "name": "web", "policy": policy }]);
+    let object = json!({ "metadata": { "generation": 5 }, "spec": crate::fixture::node_tiering_spec(&pods) });
     let kept = Assignment::read(&object, &known);
     let fresh = Assignment::read(&object, &Assignment::default());
     for (assigned, ending) in
         [(kept, "what was assigned before is carried out"), (fresh, "the pod is left alone")]
     {
-        let told = status(&snapshot([view()]), &assigned, 0, false, &NodeTieringStatus::default());
-        let condition = shown(&told.pods[0].conditions, "Enforcing");
-        assert!(condition.starts_with("False NotUnderstood") && condition.ends_with(ending), "{condition}");
-        assert!(condition.contains("unknown field `swapOut`"), "{condition}");
+        let told = status(&snapshot([view()]), &assigned, 0, &NodeTieringStatus::default());
+        let PodStatus { reason, message, .. } = &told.pods[0];
+        assert!(reason == "NotUnderstood" && message.ends_with(ending), "{message}");
+        assert!(message.contains("the field swapOut must be understood"), "{message}");
     }
 }
 
 #[test]
-fn ready_tells_of_an_api_server_that_is_or_was_away() {
+fn ready_tells_of_an_api_server_that_is_or_was_away_and_of_a_controller_that_is_gone() {
     let assigned = assignment(&json!({}));
     let mut away = snapshot([view()]);
     away.cluster.as_mut().unwrap().api_server_up = false;
-    let told = |snapshot, outage| {
-        let facts = Facts { assignment: &assigned, snapshot, outage, with_usage: false, now: at(900) };
+    let told = |assignment: &Assignment, snapshot: &Snapshot, outage| {
+        let facts = Facts { assignment, snapshot, outage, now: at(900) };
         shown(&facts.status(&NodeTieringStatus::default()).conditions, "Ready")
     };
-    assert!(told(&away, None).starts_with("False LastKnown"));
-    let back = told(&snapshot([view()]), Some((at(60), at(120))));
+    assert!(told(&assigned, &away, None).starts_with("False LastKnown"));
+    let there = snapshot([view()]);
+    let back = told(&assigned, &there, Some((at(60), at(120))));
     assert!(back.starts_with("True Running the API server was away from 1970-01-01T00:01:00Z to"), "{back}");
-    let flat = Snapshot { tiers: vec![tier("dram", 0)], ..snapshot([]) };
-    let told = status(&flat, &assigned, 0, false, &NodeTieringStatus::default());
-    assert!(shown(&told.conditions, "TiersAvailable").starts_with("False NoSlowTier"));
+    assert!(told(&assigned.observing(), &there, None).starts_with("False Stale"));
+}
+
+#[test]
+fn a_status_is_bounded_and_shared_by_namespaces() {
+    let pods = |bad: usize| -> (Snapshot, Assignment) {
+        let namespace = |n: usize| if n < 100 { "attacker" } else { "shop" };
+        let uid = |n: usize| format!("8e8b2f0e-7d3c-4c55-9d0e-{n:012}");
+        let name = |n: usize| format!("checkout-6d4b75cb6d-{n:05}");
+        let policy = json!({ "name": "batch", "spec": {} });
+        let pods: Vec<_> = (0..110)
+            .map(|n| json!({ "uid": uid(n), "namespace": namespace(n), "name": name(n), "policy": policy }))
+            .collect();
+        let views = (0..110).map(|n| {
+            let mut found = view();
+            found.path = format!("/kubepods/pod{n}");
+            found.pinned = n >= 110 - bad;
+            let identity = found.pod.as_mut().unwrap();
+            (identity.uid, identity.namespace, identity.pod) = (uid(n), namespace(n).to_owned(), name(n));
+            found
+        });
+        let mut snapshot = snapshot(views);
+        let long = |available| FeatureView { available, message: "a long way to say why not ".repeat(8) };
+        snapshot.kernel_features = (0..12).map(|n| (format!("a_feature_{n}"), long(n % 2 == 0))).collect();
+        (snapshot, assigned(&json!(pods)))
+    };
+    for (bad, shop) in [(0, 0), (5, 2), (110, 2)] {
+        let (snapshot, assigned) = pods(bad);
+        let told = status(&snapshot, &assigned, 0, &NodeTieringStatus::default());
+        let size = serde_json::to_string(&told).unwrap().len();
+        println!("110 pods, {bad} not as they should be: {size} bytes, {} told", told.pods.len());
+        assert!(size <= MOST_STATUS_BYTES, "{size}");
+        assert_eq!(told.pods.len() + told.more_pods.unwrap_or_default() as usize, bad);
+        assert!(told.pods.iter().filter(|pod| pod.namespace == "shop").count() >= shop, "{:?}", told.pods);
+    }
 }

@@ -101,12 +101,28 @@ async fn assign(tierings: &Api<DynamicObject>, node: &str, pods: &[Value]) -> Re
         "apiVersion": "thermocline.io/v1alpha1",
         "kind": "NodeTiering",
         "metadata": { "name": node },
-        "spec": { "pods": pods },
+        "spec": spec(pods),
     });
     let params = PatchParams::apply("thermocline-controller").force();
     let patched = tierings.patch(node, &params, &Patch::Apply(&object)).await;
     patched.context("the assignment is refused")?;
     Ok(())
+}
+
+/// Each policy once, and pods that refer to it.
+fn spec(pods: &[Value]) -> Value {
+    let (mut pods, mut policies) = (pods.to_vec(), serde_json::Map::new());
+    let mut lift = |holder: &mut Value| {
+        if let Some(policy) = holder.get_mut("policy").filter(|policy| policy.is_object()) {
+            let key = format!("p{}", policies.len());
+            policies.insert(key.clone(), std::mem::replace(policy, json!(key)));
+        }
+    };
+    for pod in &mut pods {
+        lift(pod);
+        pod.get_mut("containers").and_then(Value::as_array_mut).into_iter().flatten().for_each(&mut lift);
+    }
+    json!({ "policies": policies, "pods": pods })
 }
 
 fn start_agent(tree: &NodeTree, access: &Access, name: &str, arguments: &[&str]) -> Result<Agent> {
@@ -116,11 +132,11 @@ fn start_agent(tree: &NodeTree, access: &Access, name: &str, arguments: &[&str])
 
 /// A pod of this uid, and name, with a policy.
 fn pod(uid: &str, spec: &Value) -> Value {
-    json!({ "uid": uid, "namespace": "jobs", "name": uid, "qosClass": "Burstable", "policy": policy(spec) })
+    json!({ "uid": uid, "namespace": "jobs", "name": uid, "policy": policy(spec) })
 }
 
 fn policy(spec: &Value) -> Value {
-    json!({ "name": "batch", "generation": 1, "spec": spec })
+    json!({ "name": "batch", "spec": spec })
 }
 
 /// A policy that can be seen in a file: `memory.high` at so many MiB.
@@ -145,7 +161,8 @@ fn pod_status<'a>(status: &'a Value, uid: &str) -> &'a Value {
     found.unwrap_or(&Value::Null)
 }
 
-/// Whether a pod's policy is carried out, by the reason of its condition.
+/// Why a pod's policy is not carried out; `Enforced` where the agent has reported and says nothing of the pod.
 fn enforcing<'a>(status: &'a Value, uid: &str) -> &'a str {
-    condition(pod_status(status, uid), "Enforcing")["reason"].as_str().unwrap_or_default()
+    let otherwise = if status["agentVersion"].is_string() { "Enforced" } else { "" };
+    pod_status(status, uid)["reason"].as_str().unwrap_or(otherwise)
 }

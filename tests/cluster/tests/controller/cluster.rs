@@ -112,6 +112,22 @@ impl Objects {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let node = json!({ "metadata": { "name": name }, "status": { "allocatable": { "memory": "4Gi" } } });
         nodes.create(&PostParams::default(), &serde_json::from_value(node)?).await.context("a node")?;
+        self.report(name).await
+    }
+
+    /// Has a node's agent report, as soon as the controller made the object for it, or before.
+    pub(crate) async fn report(&self, node: &str) -> Result<()> {
+        let tierings: Api<NodeTiering> = Api::all(self.client.clone());
+        let object = json!({ "metadata": { "name": node }, "spec": {} });
+        match tierings.create(&PostParams::default(), &serde_json::from_value(object)?).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            other => drop(other.context("an object to report in")?),
+        }
+        let status = json!({ "status": { "agentVersion": "test" } });
+        tierings
+            .patch_status(node, &PatchParams::default(), &Patch::Merge(&status))
+            .await
+            .context("a report")?;
         Ok(())
     }
 
@@ -223,8 +239,8 @@ impl Objects {
 /// The policies of a spec by pod; those of containers after a semicolon.
 pub(crate) fn policies(spec: &NodeTieringSpec) -> BTreeMap<String, String> {
     let of_pod = |pod: &api::PodAssignment| {
-        let name = |policy: &Option<api::PodPolicy>| {
-            policy.as_ref().map_or("-".to_owned(), |policy| policy.name.clone())
+        let name = |key: &Option<String>| {
+            spec.policy(key.as_ref()).map_or("-".to_owned(), |policy| policy.name.clone())
         };
         let of_containers =
             pod.containers.iter().map(|found| format!("; {}: {}", found.name, name(&found.policy)));

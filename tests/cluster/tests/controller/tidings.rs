@@ -56,13 +56,11 @@ async fn a_pods_owner_is_told_what_became_of_it() -> Result<()> {
     assert_eq!(assigned.type_.as_deref(), Some("Normal"));
 
     // The agent stood down.
-    let object = objects.node_tiering("tidings-node").await?.context("it was told")?;
-    let condition = json!({
-        "type": types::ENFORCING, "status": "False", "reason": reasons::STOOD_DOWN, "message": "systemd writes memory.high",
-        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    let pod = json!({
+        "uid": uid, "namespace": "tidings", "name": "web", "reason": reasons::STOOD_DOWN, "message": "systemd writes memory.high",
+        "since": "2026-01-01T00:00:00Z",
     });
-    let pod = json!({ "uid": uid, "namespace": "tidings", "name": "web", "conditions": [condition] });
-    let status = json!({ "status": { "observedGeneration": object.metadata.generation, "pods": [pod] } });
+    let status = json!({ "status": { "pods": [pod] } });
     let nodes: Api<api::NodeTiering> = Api::all(objects.client.clone());
     nodes.patch_status("tidings-node", &PatchParams::default(), &Patch::Merge(&status)).await?;
     let suspended = told("web", events::SUSPENDED, &["systemd writes memory.high"]).await?;
@@ -135,20 +133,40 @@ async fn a_policys_writer_is_told_whether_it_is_accepted_and_how_many_pods_have_
 
     // Each value is one, but the floor is above the ceiling: no schema sees that.
     objects.policy("status", json!({ "dram": { "floor": "2Gi", "ceiling": "1Gi" } })).await?;
-    check("False", reasons::INVALID, 0).await?;
+    check("False", reasons::INVALID, 2).await?;
     let rejected = until_told(&objects, "default", "status", events::REJECTED, &["ceiling"]).await?;
     assert_eq!(rejected.type_.as_deref(), Some("Warning"));
-    until_told(&objects, "status", "b", events::INVALID_ANNOTATION, &["TieringPolicy `status` is rejected"])
-        .await?;
-    let default = crate::cluster::DEFAULT_POLICY;
-    objects.until_assigned("status-node", &[("status/b", default), ("status/c", default)]).await?;
+    // What made sense before stays, for new pods, too.
+    objects.pod_with("status/d", "status-node", "status").await?;
+    let told = [("status/b", "status"), ("status/c", "status"), ("status/d", "status")];
+    objects.until_assigned("status-node", &told).await?;
+    check("False", reasons::INVALID, 3).await?;
+    objects.delete_pod("status/d").await?;
 
     objects.policy("status", json!({ "mode": "Observe" })).await?;
     check("True", reasons::VALID, 2).await?;
     assert!(policies.get("status").await?.metadata.generation > before.metadata.generation);
 
     policies.delete("status", &kube::api::DeleteParams::default()).await?;
-    objects.until_assigned("status-node", &[("status/b", default), ("status/c", default)]).await?;
+    // Gone: those that had it keep it, and nobody falls to the default.
+    objects.pod_with("status/late", "status-node", "status").await?;
+    until_told(
+        &objects,
+        "status",
+        "late",
+        events::INVALID_ANNOTATION,
+        &["there is no TieringPolicy `status`", "or is observed"],
+    )
+    .await?;
+    let told = [("status/b", "status"), ("status/c", "status"), ("status/late", "status")];
+    objects.until_assigned("status-node", &told).await?;
+    let spec = objects.node_tiering("status-node").await?.context("it was told")?.spec;
+    let modes: Vec<_> = spec
+        .pods
+        .iter()
+        .map(|pod| spec.policy(pod.policy.as_ref()).and_then(|policy| policy.spec.mode))
+        .collect();
+    assert_eq!(modes, [Some(api::ModeSpec::Observe); 3], "the two had Observe, the late one is observed");
     assert_eq!(before.name_any(), "status");
     Ok(())
 }

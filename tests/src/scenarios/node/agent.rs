@@ -115,8 +115,7 @@ fn has_its_rights(guest: &mut Guest, cluster: &Cluster) -> Result<()> {
     ensure!(!unconfined.is_empty(), "the probe found nothing: {probe}");
     let confined = || {
         let kernel = cluster.get::<NodeTiering>(NAME).ok()??.status?.kernel?;
-        let available = kernel.features.into_iter().filter(|feature| feature.available);
-        Some(available.map(|feature| feature.name).collect::<BTreeSet<_>>())
+        Some(kernel.features.into_iter().collect::<BTreeSet<_>>())
     };
     guest.expect_within(PATIENCE, "the agent reports the kernel's features", || confined().is_some())?;
     let missing: Vec<_> = unconfined.difference(&confined().unwrap_or_default()).cloned().collect();

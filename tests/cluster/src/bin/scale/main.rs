@@ -139,16 +139,26 @@ async fn measure(args: &Args) -> Result<()> {
     );
     let writes = after.counts.node_writes - before.0.node_writes;
     table::row("controller: writes per changed pod", writes / f64::from(churn.changes), "");
+    let (objects, bytes) = etcd.sizes("/registry/thermocline.io/nodetierings/").await?;
+    let size = bytes as f64 / objects.max(1) as f64;
+    table::row("size of a node's object in etcd, on average", size / 1024.0, "KiB");
+    table::row(
+        "etcd: bytes of nodes' objects per changed pod",
+        size * writes / f64::from(churn.changes) / 1024.0,
+        "KiB",
+    );
     quantiles("pods change", &before.0, &after.counts);
 
     say("changing one policy that every node has pods of");
-    let before = controller.counts()?;
+    let (before, put) = (controller.counts()?, etcd.bytes_put().await?);
     let start = Instant::now();
     apply(&client, [Cluster::changed_policy()]).await?;
     let after = controller.until_written(before.node_writes + f64::from(args.nodes)).await?;
     table::row("one policy changed: until every node was told", start.elapsed().as_secs_f64(), "s");
     let writes = after.counts.node_writes - before.node_writes;
     table::row("one policy changed: writes per changed node", writes / f64::from(args.nodes), "");
+    let put = (etcd.bytes_put().await? - put) / f64::from(args.nodes);
+    table::row("one policy changed: etcd bytes per node, everything counted", put / 1024.0, "KiB");
 
     say("changing ten pods of each of a hundred nodes at once");
     let before = controller.counts()?;

@@ -33,9 +33,10 @@ impl Cluster {
     pub(crate) async fn store(self, etcd: &Etcd) -> Result<()> {
         let namespaces = (0..NAMESPACES).map(namespace);
         let nodes = (0..self.nodes).map(node);
+        let reports = (0..self.nodes).map(report);
         let pods = (0..self.pods).map(|number| self.stored_pod(number));
         let mut batch = Vec::with_capacity(AT_A_TIME);
-        for stored in namespaces.chain(nodes).chain(pods) {
+        for stored in namespaces.chain(nodes).chain(reports).chain(pods) {
             batch.push(stored);
             if batch.len() == AT_A_TIME {
                 etcd.store(&batch).await?;
@@ -200,6 +201,26 @@ fn node(number: u32) -> (String, Value) {
         "status": { "capacity": amounts, "allocatable": amounts, "images": images },
     });
     (format!("/registry/minions/{name}"), stored)
+}
+
+/// The object of a node whose agent has reported, and that was told nothing yet.
+fn report(number: u32) -> (String, Value) {
+    let name = format!("node-{number:04}");
+    let condition = |kind: &str, reason: &str, message: &str| json!({ "type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": CREATED });
+    let stored = json!({
+        "apiVersion": "thermocline.io/v1alpha1",
+        "kind": "NodeTiering",
+        "metadata": { "name": name, "uid": uid(5, number), "creationTimestamp": CREATED, "generation": 1 },
+        "spec": { "pods": [] },
+        "status": {
+            "agentVersion": "0.1.0", "engine": "lru-gen", "promotion": "kernel",
+            "kernel": { "release": "6.12.48-amd64", "features": ["cgroup_v2", "lru_gen", "memory_reclaim", "numa_balancing"],
+                "lacking": [{ "name": "damon", "message": "not built in" }] },
+            "tiers": [{ "name": "dram", "rank": 0, "nodes": "0-1", "capacity": "256Gi" }, { "name": "cxl", "rank": 1, "nodes": "2", "capacity": "512Gi" }],
+            "conditions": [condition("Ready", "Running", "what the cluster assigns is carried out"), condition("TiersAvailable", "Found", "dram, cxl")],
+        },
+    });
+    (format!("/registry/thermocline.io/nodetierings/{name}"), stored)
 }
 
 fn policy(class: &str, after: &str) -> Value {
