@@ -253,7 +253,10 @@ impl Agent {
                     Event::ConfigTouched => self.reload(),
                     Event::Assigned(assignment) => self.assign(&assignment)?,
                     Event::Stop(signal) => {
-                        tracing::info!(signal, "stopping: putting back what was changed");
+                        match self.state {
+                            Some(_) => tracing::info!(signal, "stopping: putting back what was changed"),
+                            None => tracing::info!(signal, "stopping"),
+                        }
                         return Ok(());
                     }
                 }
