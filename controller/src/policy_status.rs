@@ -35,9 +35,7 @@ impl Standing {
             Self::Accepted => {
                 (true, reasons::VALID, "the policy is assigned to the pods that it applies to".to_owned())
             }
-            Self::Rejected(error) => {
-                (false, reasons::INVALID, format!("{}: {error}", error.path().join(".")))
-            }
+            Self::Rejected(error) => (false, reasons::INVALID, error.with_path()),
             Self::Unreadable(error) => (false, reasons::UNREADABLE, error.clone()),
         }
     }
