@@ -223,7 +223,7 @@ mod tests {
         let rejected = status(&Standing::Rejected(SpecError::NoTiers), 3, 0, &newer, at(40));
         let condition = &rejected.conditions[0];
         assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "Invalid"));
-        assert!(condition.message.starts_with("tiers: tiers is empty"), "{}", condition.message);
+        assert!(condition.message.starts_with("tiers is empty"), "{}", condition.message);
         assert_eq!(condition.last_transition_time, at(40));
         let unreadable = status(&Standing::Unreadable("unknown field".to_owned()), 4, 0, &rejected, at(50));
         assert_eq!(unreadable.conditions[0].last_transition_time, at(40));
