@@ -26,8 +26,7 @@ fn the_crds_are_up_to_date() {
     }
     expect_file!["../../charts/thermocline/crds/tieringpolicies.yaml"]
         .assert_eq(&yaml(&TieringPolicy::crd()));
-    expect_file!["../../charts/thermocline/crds/nodetierings.yaml"]
-        .assert_eq(&yaml(&NodeTiering::crd()));
+    expect_file!["../../charts/thermocline/crds/nodetierings.yaml"].assert_eq(&yaml(&NodeTiering::crd()));
 }
 
 #[test]

@@ -23,8 +23,15 @@ pub fn helm_template(arguments: &[&str]) -> Result<Vec<Value>> {
 /// # Errors
 /// Where helm refuses, with what it says.
 pub fn helm_template_text(arguments: &[&str]) -> Result<String> {
-    let fixed =
-        ["template", RELEASE, "charts/thermocline", "--namespace", NAMESPACE, "--include-crds", "--skip-tests"];
+    let fixed = [
+        "template",
+        RELEASE,
+        "charts/thermocline",
+        "--namespace",
+        NAMESPACE,
+        "--include-crds",
+        "--skip-tests",
+    ];
     run("helm", fixed.iter().chain(arguments))
 }
 

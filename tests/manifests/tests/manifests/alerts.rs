@@ -160,5 +160,5 @@ fn an_alert_about_the_daemonset_has_its_name_whatever_the_release_is_called() {
     let rules = documents.iter().find(|document| document["kind"] == "PrometheusRule").unwrap().to_string();
     let daemonset = documents.iter().find(|document| document["kind"] == "DaemonSet").unwrap();
     let name = daemonset["metadata"]["name"].as_str().unwrap();
-    assert!(rules.contains(&format!("number_unavailable{{daemonset=\\\"{name}\\\"}}")), "{rules}");
+    assert!(rules.contains(&format!("number_unavailable{{daemonset=~\\\"{name}(-.+)?\\\"}}")), "{rules}");
 }

@@ -141,6 +141,7 @@ fn the_agent_in_mode_full_has_four_capabilities_and_its_own_profile() {
             "/sys/kernel/debug*",
             "/proc",
             "/proc/sys/kernel/numa_balancing*",
+            "/proc/sys/kernel/numa_balancing_promote_rate_limit_MBps*",
         ]
     );
 }
@@ -193,7 +194,8 @@ fn the_pod_that_restores_is_the_agent_with_what_restoring_writes_and_no_more() {
             "/sys/fs/cgroup*",
             "/sys/kernel/mm*",
             "/proc",
-            "/proc/sys/kernel/numa_balancing*"
+            "/proc/sys/kernel/numa_balancing*",
+            "/proc/sys/kernel/numa_balancing_promote_rate_limit_MBps*"
         ]
     );
 }

@@ -34,6 +34,7 @@ fn of_kind<'a>(documents: &'a [Value], kind: &str) -> Vec<&'a Value> {
 /// security.openshift.io/v1, as its API reference has it; a field that is not here is an error.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "OpenShift has them so")]
 pub(crate) struct SecurityContextConstraints {
     api_version: String,
     kind: String,
@@ -129,7 +130,9 @@ fn a_quota_speaks_of_every_critical_pod() {
         let documents = helm_template(&["--values", &values]).unwrap();
         let scopes: BTreeSet<_> = of_kind(&documents, "ResourceQuota")
             .iter()
-            .flat_map(|quota| quota["spec"]["scopeSelector"]["matchExpressions"][0]["values"].as_array().unwrap())
+            .flat_map(|quota| {
+                quota["spec"]["scopeSelector"]["matchExpressions"][0]["values"].as_array().unwrap()
+            })
             .map(|class| class.as_str().unwrap().to_owned())
             .collect();
         if scopes.is_empty() {
@@ -143,7 +146,7 @@ fn a_quota_speaks_of_every_critical_pod() {
     }
 }
 
-/// A pod that waits for a node that runs no DaemonSet counts as unavailable, and an update never ends.
+/// A pod that waits for a node that runs no `DaemonSet` counts as unavailable, and an update never ends.
 #[test]
 fn agents_are_on_real_nodes_alone() {
     for values in values_files().into_iter().chain(["charts/thermocline/values.yaml".to_owned()]) {
@@ -183,7 +186,8 @@ fn refused(constraints: &Value, namespace: &str, pod: &Value) -> Vec<String> {
         }
     };
     let listed = |key: &str, value: &Value| constraints[key].as_array().unwrap().contains(value);
-    let account = format!("system:serviceaccount:{namespace}:{}", pod["serviceAccountName"].as_str().unwrap());
+    let account =
+        format!("system:serviceaccount:{namespace}:{}", pod["serviceAccountName"].as_str().unwrap());
     demand(listed("users", &json!(account)), "its account");
     for (field, allows) in
         [("hostPID", "allowHostPID"), ("hostIPC", "allowHostIPC"), ("hostNetwork", "allowHostNetwork")]
@@ -266,7 +270,10 @@ fn agents_have_an_selinux_type_that_the_system_knows() {
         ("openshift", json!({ "type": "spc_t", "level": "s0" })),
     ] {
         let agent = object(&rendered(name), "DaemonSet", "thermocline-agent");
-        assert_eq!(agent["spec"]["template"]["spec"]["securityContext"]["seLinuxOptions"], expected, "{name}");
+        assert_eq!(
+            agent["spec"]["template"]["spec"]["securityContext"]["seLinuxOptions"], expected,
+            "{name}"
+        );
     }
 }
 
@@ -291,7 +298,8 @@ fn the_label_of_the_rule_for_slow_memory_is_the_one_that_values_select_by() {
     let agent = object(&helm_template(&values).unwrap(), "DaemonSet", "thermocline-agent");
     for rule in rules.as_array().unwrap() {
         let labels = rule["labels"].as_object().unwrap();
-        let labels: Vec<_> = labels.iter().map(|(key, value)| (key.as_str(), value.as_str().unwrap())).collect();
+        let labels: Vec<_> =
+            labels.iter().map(|(key, value)| (key.as_str(), value.as_str().unwrap())).collect();
         assert!(may_run(&agent, &node(&labels)), "{labels:?}");
     }
     assert!(!may_run(&agent, &node(&[])));
@@ -303,7 +311,8 @@ fn the_label_of_the_rule_for_slow_memory_is_the_one_that_values_select_by() {
 fn every_distribution_has_a_section_with_its_values() {
     let page = std::fs::read_to_string(root().join("docs/distributions.md")).unwrap();
     for values in values_files() {
-        let sections = page.split("\n## ").filter(|section| section.contains(&format!("({})", link(&values))));
+        let sections =
+            page.split("\n## ").filter(|section| section.contains(&format!("({})", link(&values))));
         assert_eq!(sections.count(), 1, "docs/distributions.md names {values} in one section");
     }
 }

@@ -61,7 +61,8 @@ fn the_chart_of_the_definitions_has_those_of_the_chart() {
         // Uninstalling the chart must not delete what users wrote.
         let named = format!("metadata:\n  name: {name}.thermocline.io\n");
         assert_eq!(definition.matches(&named).count(), 1, "{path} has changed shape");
-        let text = definition.replace(&named, &format!("{named}  annotations:\n    helm.sh/resource-policy: keep\n"));
+        let text = definition
+            .replace(&named, &format!("{named}  annotations:\n    helm.sh/resource-policy: keep\n"));
         let template = format!("charts/thermocline-crds/templates/{name}.yaml");
         expect_file![root().join(template)].assert_eq(&text);
     }

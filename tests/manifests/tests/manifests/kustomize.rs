@@ -13,8 +13,11 @@ const COMPONENTS: [(&str, &str); 5] = [
         "admissionPolicies.warnOfAnnotations=false,admissionPolicies.ownNodeOnly=false",
     ),
     ("no-default-policy", "controller.defaultPolicy="),
-    ("prometheus", "monitoring.podMonitor.enabled=true,monitoring.serviceMonitor.enabled=true,\
-         monitoring.prometheusRule.enabled=true,monitoring.dashboard.enabled=true"),
+    (
+        "prometheus",
+        "monitoring.podMonitor.enabled=true,monitoring.serviceMonitor.enabled=true,\
+         monitoring.prometheusRule.enabled=true,monitoring.dashboard.enabled=true",
+    ),
     ("reclaim", "agent.mode=reclaim"),
 ];
 

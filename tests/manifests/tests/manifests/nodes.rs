@@ -1,4 +1,4 @@
-//! Which nodes a pod of the chart may be on, as the scheduler and the DaemonSet controller decide it.
+//! Which nodes a pod of the chart may be on, as the scheduler and the `DaemonSet` controller decide it.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,8 @@ pub(crate) fn may_run(workload: &Value, node: &Labels<'_>) -> bool {
         .affinity
         .and_then(|affinity| affinity.node_affinity)
         .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution);
-    selected && required.is_none_or(|required| required.node_selector_terms.iter().any(|term| matches(term, node)))
+    selected
+        && required.is_none_or(|required| required.node_selector_terms.iter().any(|term| matches(term, node)))
 }
 
 fn matches(term: &NodeSelectorTerm, node: &Labels<'_>) -> bool {

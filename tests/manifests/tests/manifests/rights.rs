@@ -9,7 +9,9 @@ use crate::chart::{object, rights};
 fn aggregated(role: &Value) -> Vec<&str> {
     ["view", "edit", "admin"]
         .into_iter()
-        .filter(|to| role["metadata"]["labels"][format!("rbac.authorization.k8s.io/aggregate-to-{to}")] == "true")
+        .filter(|to| {
+            role["metadata"]["labels"][format!("rbac.authorization.k8s.io/aggregate-to-{to}")] == "true"
+        })
         .collect()
 }
 
@@ -20,10 +22,7 @@ fn who_must_name_policies_may_read_them() {
         rights(&documents, "ClusterRole", "thermocline-view"),
         ["thermocline.io/tieringpolicies: get,list,watch"]
     );
-    assert_eq!(
-        aggregated(&object(&documents, "ClusterRole", "thermocline-view")),
-        ["view", "edit", "admin"]
-    );
+    assert_eq!(aggregated(&object(&documents, "ClusterRole", "thermocline-view")), ["view", "edit", "admin"]);
     // A RoleBinding of `view` gives nothing on objects of the cluster: this does.
     let binding = object(&documents, "ClusterRoleBinding", "thermocline-policy-readers");
     assert_eq!(binding["roleRef"]["name"], "thermocline-view");

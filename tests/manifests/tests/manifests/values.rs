@@ -136,7 +136,10 @@ fn a_wrong_value_is_refused_with_its_place() {
             "at '/agent/config': additional properties 'policies' not allowed",
         ),
         ("agent.port=70000", "at '/agent/port'"),
-        ("agent.updateStrategy.rollingUpdate.maxUnavailable=0", "at '/agent/updateStrategy/rollingUpdate/maxUnavailable'"),
+        (
+            "agent.updateStrategy.rollingUpdate.maxUnavailable=0",
+            "at '/agent/updateStrategy/rollingUpdate/maxUnavailable'",
+        ),
         ("agent.updateStrategy.rollingUpdate.maxSurge=1", "additional properties 'maxSurge' not allowed"),
         ("agent.terminationGracePeriodSeconds=5", "at '/agent/terminationGracePeriodSeconds'"),
         ("agent.seccomp.profile=../../etc/shadow", "at '/agent/seccomp/profile'"),
@@ -149,8 +152,14 @@ fn a_wrong_value_is_refused_with_its_place() {
         ("image.registry=https://registry.example", "at '/image/registry'"),
         ("agent.pools[0].name=cxl", "at '/agent/pools/0': missing property 'nodeSelector'"),
         ("agent.pools[0].name=default,agent.pools[0].nodeSelector.a=b", "at '/agent/pools/0/name'"),
-        ("agent.pools[0].name=x,agent.pools[0].nodeSelector.a=b,agent.pools[0].nodeSelector.c=d", "at '/agent/pools/0/nodeSelector'"),
-        ("agent.pools[0].name=x,agent.pools[0].nodeSelector.a=b,agent.pools[0].moed=full", "at '/agent/pools/0': additional properties 'moed' not allowed"),
+        (
+            "agent.pools[0].name=x,agent.pools[0].nodeSelector.a=b,agent.pools[0].nodeSelector.c=d",
+            "at '/agent/pools/0/nodeSelector'",
+        ),
+        (
+            "agent.pools[0].name=x,agent.pools[0].nodeSelector.a=b,agent.pools[0].moed=full",
+            "at '/agent/pools/0': additional properties 'moed' not allowed",
+        ),
         ("networkPolicy.apiServerPorts[0]=0", "at '/networkPolicy/apiServerPorts/0'"),
         ("openshift.enabled=maybe", "at '/openshift/enabled'"),
     ] {
