@@ -102,19 +102,19 @@ impl Candidate {
         let mut leading = false;
         let mut trouble = None;
         loop {
-            let step = self.step().await;
-            match &step {
+            let outcome = self.step().await;
+            match &outcome {
                 // What stays as it is, is said once: this comes by every second.
                 Err(error) if trouble.as_ref() != Some(error) => {
                     tracing::warn!(%error, lease = NAME, "cannot renew or look at the lease; it is tried again each time");
                 }
                 Ok(_) if trouble.is_some() => {
-                    tracing::info!(lease = NAME, "the lease can be read and renewed again")
+                    tracing::info!(lease = NAME, "the lease can be read and renewed again");
                 }
                 _ => {}
             }
-            let lapsed = step.as_ref().copied().unwrap_or(false);
-            trouble = step.err();
+            let lapsed = outcome.as_ref().copied().unwrap_or(false);
+            trouble = outcome.err();
             for &news in news(leading, lapsed, self.fence.holds(Instant::now())) {
                 leading = news;
                 tracing::info!(identity = self.identity, leading, "leadership");

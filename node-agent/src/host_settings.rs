@@ -36,14 +36,14 @@ pub fn told(roots: Roots, cgroup_root: &Path, config: &Config, in_cluster: bool)
         Err(missing) => return vec![format!("nothing as things are: {missing}")],
     };
     let promoter = Promoter::choose(Some(&engine), &probe, &ground.tiers, true);
-    let promotes =
+    let wants_promotion =
         in_cluster || config.policies.iter().any(|entry| acts(entry) && entry.policy.promote.enabled);
     let demotion = match (&engine, config.kernel_demotion) {
         (Engine::Pages(_), _) => None,
         (_, KernelDemotion::WhileActing) => Some("while it moves memory, put back each time"),
         (_, KernelDemotion::Always) => Some("put back at the end"),
     };
-    let numa_balancing = promoter.numa_balancing().filter(|_| promotes);
+    let numa_balancing = promoter.numa_balancing().filter(|_| wants_promotion);
     [
         numa_balancing.map(|mode| (Tunable::NumaBalancing, mode.bits().to_string(), "put back at the end")),
         demotion.map(|until| (Tunable::DemotionEnabled, true.to_string(), until)),

@@ -31,9 +31,10 @@ pub const TASKS: &[(&str, &str)] = &[
 #[must_use]
 pub fn help() -> String {
     let width = TASKS.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let tasks: String = TASKS.iter().map(|(name, about)| format!("  {name:width$}  {about}\n")).collect();
+    let lines: Vec<String> = TASKS.iter().map(|(name, about)| format!("  {name:width$}  {about}")).collect();
+    let tasks = lines.join("\n");
     format!(
-        "Build tasks of Thermocline\n\nUsage: cargo xtask TASK [OPTIONS]\n\nTasks:\n{tasks}\n\
+        "Build tasks of Thermocline\n\nUsage: cargo xtask TASK [OPTIONS]\n\nTasks:\n{tasks}\n\n\
          `cargo xtask TASK --help` has a task's options. The first task of all builds the tasks, about two minutes on two \
          cores.\n"
     )
