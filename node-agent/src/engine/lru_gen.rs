@@ -333,13 +333,16 @@ impl LruGenEngine {
         course: &mut Course,
         now: Instant,
     ) -> Result<End, EngineError> {
+        // The first request is the least there is: what can't be moved at all would make the kernel turn to other lists, too.
+        let mut most = OVERSHOOT_PAGES;
         loop {
             let Some(before) = self.walk_and_read(ground, part.leaf, part.node, now)? else {
                 return Ok(End::Part);
             };
             let Some(known) = self.leaves.get(&part.leaf.id()) else { return Ok(End::Part) };
             let old = known.nodes.get(&part.node).and_then(|layers| layers.at_least(order.age, now));
-            let request = old.and_then(|old| careful_request(old.pages, course.wanted - course.asked));
+            let request =
+                old.and_then(|old| careful_request(old.pages, most.min(course.wanted - course.asked)));
             let (Some(old), Some(pages)) = (old, request) else { return Ok(End::Part) };
             let written = {
                 let _window = DemotionWindow::open(&ground.roots, state)?;
@@ -359,6 +362,7 @@ impl LruGenEngine {
             if course.is_over(order.budget) {
                 return Ok(End::Order);
             }
+            most = most.saturating_mul(CAREFUL_PART);
         }
     }
 
