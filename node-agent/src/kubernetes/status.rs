@@ -226,7 +226,7 @@ fn enforcing(pod: &AssignedPod, views: &[&CgroupView], snapshot: &Snapshot) -> E
         let kept = pod.policy.is_some() || !pod.apart.is_empty();
         let instead = if kept { "what was assigned before is carried out" } else { "the pod is left alone" };
         let message = format!(
-            "version {} of the agent does not understand it ({problem}): {instead}",
+            "{instead}: version {} of the agent does not understand it ({problem})",
             env!("CARGO_PKG_VERSION")
         );
         return no(reasons::NOT_UNDERSTOOD, message);

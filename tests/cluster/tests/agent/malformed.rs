@@ -6,7 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt as _;
 use serde_json::json;
 
-use crate::{CLASS, Node, bytes, condition, enforcing, high, pod, pod_status, start_agent};
+use crate::{CLASS, Node, bytes, enforcing, high, pod, pod_status, start_agent};
 
 /// The definition of a later version, for whose fields the agent is too old: nothing is checked.
 fn anything_goes() -> CustomResourceDefinition {
@@ -29,17 +29,23 @@ async fn one_pod_that_is_not_understood_does_not_keep_the_others_from_their_poli
     let cluster = Cluster::start().await?;
     install_crds(&cluster.administrator().await?, &[anything_goes()]).await?;
     let access = cluster.agent().await?;
-    let mut node = Node::start(&cluster, &access, "n1", &["good", "bad", "kept", "wrong", "floor"]).await?;
+    let mut node =
+        Node::start(&cluster, &access, "n1", &["good", "bad", "kept", "wrong", "floor", "newer"]).await?;
     node.assign(&[pod("kept", &high(512))]).await?;
     node.high("kept", &bytes(512)).await?;
 
+    let mut bad =
+        pod("bad", &json!({ "memoryHigh": { "mode": "Fixed", "value": "256Mi" }, "teleport": true }));
+    bad["policy"]["mustUnderstand"] = json!(["teleport"]);
     let with = |uid: &str, field: &str, value: serde_json::Value| {
         let mut pod = pod(uid, &high(256));
         pod[field] = value;
         pod
     };
     node.assign(&[
-        pod("bad", &json!({ "memoryHigh": { "mode": "Fixed", "value": "256Mi" }, "teleport": true })),
+        bad,
+        // Of a newer version, too, but not so that it must be understood.
+        pod("newer", &json!({ "memoryHigh": { "mode": "Fixed", "value": "384Mi" }, "teleport": true })),
         pod("kept", &json!({ "memoryHigh": { "mode": "Guess" } })),
         with("wrong", "containers", json!("none")),
         with("nobody", "uid", json!(7)),
@@ -50,13 +56,14 @@ async fn one_pod_that_is_not_understood_does_not_keep_the_others_from_their_poli
     ])
     .await?;
     node.high("good", &bytes(1024)).await?;
+    node.high("newer", &bytes(384)).await?;
     let status = node
         .status("each is told of", |status| {
             let not = |uid: &&str| enforcing(status, uid) == "NotUnderstood";
             ["bad", "kept", "wrong", "floor"].iter().all(not) && enforcing(status, "good") == "Enforced"
         })
         .await?;
-    let message = |uid| condition(pod_status(&status, uid), "Enforcing")["message"].to_string();
+    let message = |uid| pod_status(&status, uid)["message"].to_string();
     ensure!(
         message("bad").contains("teleport") && message("bad").contains("left alone"),
         "{}",

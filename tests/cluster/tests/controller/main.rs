@@ -10,4 +10,5 @@ mod malformed;
 mod once;
 mod precedence;
 mod replica;
+mod skew;
 mod tidings;

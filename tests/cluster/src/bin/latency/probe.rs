@@ -77,8 +77,9 @@ impl Probe {
             let mut objects = std::pin::pin!(watcher(tierings, config).default_backoff().applied_objects());
             while let Some(object) = objects.next().await {
                 let Ok(object) = object else { continue };
-                let pod = object.spec.pods.into_iter().find(|pod| pod.uid == of);
-                if let Some(policy) = pod.and_then(|pod| pod.policy) {
+                let pod = object.spec.pods.iter().find(|pod| pod.uid == of);
+                let policy = pod.and_then(|pod| object.spec.policy(pod.policy.as_ref()));
+                if let Some(policy) = policy.cloned() {
                     let now = Instant::now();
                     seen.send_if_modified(|before| {
                         let is_new = before.as_ref().is_none_or(|(name, _)| *name != policy.name);

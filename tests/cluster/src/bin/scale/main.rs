@@ -149,16 +149,7 @@ async fn measure(args: &Args) -> Result<()> {
     );
     quantiles("pods change", &before.0, &after.counts);
 
-    say("changing one policy that every node has pods of");
-    let (before, put) = (controller.counts()?, etcd.bytes_put().await?);
-    let start = Instant::now();
-    apply(&client, [Cluster::changed_policy()]).await?;
-    let after = controller.until_written(before.node_writes + f64::from(args.nodes)).await?;
-    table::row("one policy changed: until every node was told", start.elapsed().as_secs_f64(), "s");
-    let writes = after.counts.node_writes - before.node_writes;
-    table::row("one policy changed: writes per changed node", writes / f64::from(args.nodes), "");
-    let put = (etcd.bytes_put().await? - put) / f64::from(args.nodes);
-    table::row("one policy changed: etcd bytes per node, everything counted", put / 1024.0, "KiB");
+    change_a_policy(args, &client, &etcd, &controller).await?;
 
     say("changing ten pods of each of a hundred nodes at once");
     let before = controller.counts()?;
@@ -177,6 +168,20 @@ async fn measure(args: &Args) -> Result<()> {
         "",
     );
     controller.stop().await?;
+    Ok(())
+}
+
+async fn change_a_policy(args: &Args, client: &Client, etcd: &Etcd, controller: &Measured) -> Result<()> {
+    say("changing one policy that every node has pods of");
+    let (before, put) = (controller.counts()?, etcd.bytes_put().await?);
+    let start = Instant::now();
+    apply(client, [Cluster::changed_policy()]).await?;
+    let after = controller.until_written(before.node_writes + f64::from(args.nodes)).await?;
+    table::row("one policy changed: until every node was told", start.elapsed().as_secs_f64(), "s");
+    let writes = after.counts.node_writes - before.node_writes;
+    table::row("one policy changed: writes per changed node", writes / f64::from(args.nodes), "");
+    let put = (etcd.bytes_put().await? - put) / f64::from(args.nodes);
+    table::row("one policy changed: etcd bytes per node, everything counted", put / 1024.0, "KiB");
     Ok(())
 }
 
