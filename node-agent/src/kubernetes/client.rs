@@ -193,7 +193,8 @@ impl Watch {
             let event = tokio::select! {
                 event = events.next() => event,
                 _ = looks.tick() => {
-                    if self.is_stale(self.known.renewed) != self.known.stale {
+                    // Before anything was heard, what is known stands.
+                    if self.object.is_some() && self.is_stale(self.known.renewed) != self.known.stale {
                         self.carry_out();
                     }
                     continue;
