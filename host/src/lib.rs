@@ -18,6 +18,7 @@ mod fixture;
 pub mod lru_gen;
 pub mod node;
 pub mod numa_balancing;
+pub mod numa_topology;
 pub mod pages;
 pub mod parse;
 pub mod probe;

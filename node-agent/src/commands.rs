@@ -284,8 +284,7 @@ fn probe(host_args: &HostArgs, probe_args: &ProbeArgs, open: OpenRoot) -> Result
             (Err("no memory node is slower than the others".to_owned()), Promoter::None)
         }
         Ok(tiers) => {
-            let ground =
-                Ground { fast: tiers.fast_nodes().clone(), slow: tiers.slow_nodes().clone(), roots, tiers };
+            let ground = Ground::new(roots, tiers);
             match Engine::choose(EngineChoice::Auto, &report, &ground) {
                 Ok(engine) => {
                     let promoter = Promoter::choose(Some(&engine), &report, &ground.tiers, true);

@@ -119,6 +119,13 @@ impl Managed {
         self.track.policy().mode == Mode::Enforce && !self.is_pinned()
     }
 
+    /// Whether its policy sets limits, which need no slow memory.
+    #[must_use]
+    pub fn has_limits(&self) -> bool {
+        let policy = self.track.policy();
+        policy.memory_high != tiering::MemoryHighPolicy::None || !policy.tiers.is_empty()
+    }
+
     /// Whether another writer chose its memory nodes, so that it is left alone.
     #[must_use]
     pub fn is_pinned(&self) -> bool {

@@ -12,7 +12,7 @@ use host::lru_gen::{
     AnonSyntax, Generation, LruGen, LruGenCommand, LruGenWritten, MemcgGenerations, Swappiness,
     read_lru_gen_of, write_lru_gen,
 };
-use host::probe::ProbeReport;
+use host::probe::{Feature, ProbeReport};
 use tiering::{AgeHistogram, Bytes, DemotionSupport, NodeId, NodeSet};
 
 use super::{EngineError, Found, Ground, Look, Moved, Order, targets_allowed};
@@ -65,7 +65,20 @@ impl LruGenEngine {
                 return Err(format!("the kernel demotes nothing here: {reason}"));
             }
         }
-        Ok(Self { syntax, before: LruGen::default(), after: LruGen::default(), places: HashMap::new() })
+        Ok(Self::with(syntax))
+    }
+
+    /// The engine where there is no slow memory: it tells ages, and is asked to move nothing.
+    pub fn observing(probe: &ProbeReport) -> Result<Self, String> {
+        let readable = probe.has(Feature::LruGenRead) && probe.has(Feature::LruGenWrite);
+        let syntax = probe.lru_gen_syntax.filter(|_| readable);
+        syntax
+            .map(Self::with)
+            .ok_or_else(|| "its debugfs file can't be used, see `thermocline-agent probe`".to_owned())
+    }
+
+    fn with(syntax: AnonSyntax) -> Self {
+        Self { syntax, before: LruGen::default(), after: LruGen::default(), places: HashMap::new() }
     }
 
     /// Reads, and walks where asked, all cgroups at once: the file is one for the whole host, and the kernel takes as long

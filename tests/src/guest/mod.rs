@@ -114,7 +114,9 @@ impl Guest {
     /// Starts `thermocline-agent run --config FILE ARGS`, in the cgroup `/agent`.
     pub fn spawn_agent(&mut self, config: &str, args: &[&str]) -> Result<AgentProcess> {
         self.agents += 1;
-        AgentProcess::spawn(self.agents, config, args)
+        // The only one that works there, and never chosen by itself.
+        let settings = if self.machine.has_lower_tier() { "" } else { "engine: Pages\n" };
+        AgentProcess::spawn(self.agents, settings, config, args)
     }
 
     /// Starts the generator in a cgroup and waits until all its memory is populated.

@@ -11,6 +11,7 @@ mod demo;
 mod drift;
 mod engine_lost;
 mod hot_shift;
+mod hotplug;
 mod kernel_demotion;
 mod kubelet_layouts;
 mod memory_high;
@@ -45,6 +46,7 @@ pub const SCENARIOS: &[Scenario] = &[
     engine_lost::SCENARIO,
     bounds::SCENARIO,
     kubelet_layouts::SCENARIO,
+    hotplug::SCENARIO,
 ];
 
 /// The one that needs a cluster beside its guest: `cargo xtask node`.
@@ -81,6 +83,7 @@ const SHORT: &[(&str, &[&str])] = &[
     ("engine-lost", &["6.12 hmat"]),
     ("bounds", &["6.1 kmem", "6.12 hmat"]),
     ("kubelet-layouts", &["6.12 kmem", "7.2 hmat"]),
+    ("hotplug", &["7.2 kmem"]),
 ];
 
 /// Whether a scenario runs on a machine in `cargo xtask test`.
