@@ -23,12 +23,10 @@ pub mod pages;
 pub mod parse;
 pub mod probe;
 pub mod proc;
-pub mod psi;
 pub mod reclaim;
 pub mod roots;
 pub mod swap;
 pub mod tiers;
-pub mod vmstat;
 pub mod watch;
 pub mod zoneinfo;
 

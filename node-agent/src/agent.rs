@@ -117,6 +117,11 @@ pub struct Agent {
     next_round: Instant,
     /// When the tree was listed.
     discovered: Instant,
+    /// It is to be listed anew: events were lost.
+    rescan: bool,
+    /// Managed cgroups whose leaves are to be listed anew.
+    stale: BTreeSet<CgroupId>,
+    unwatched: usize,
     rounds: u64,
     published: Published,
     after_round: Box<dyn FnMut(&Published) -> bool>,
@@ -185,6 +190,9 @@ impl Agent {
             clock: std::time::Instant::now(),
             next_round: Instant::default(),
             discovered: Instant::default(),
+            rescan: false,
+            stale: BTreeSet::new(),
+            unwatched: 0,
             rounds: 0,
             published,
             after_round,
@@ -239,7 +247,7 @@ impl Agent {
             })?;
             for event in events {
                 match event {
-                    Event::TreeChanged(change) => self.tree_changed(change),
+                    Event::TreeChanged(changes) => self.tree_changed(changes),
                     Event::Written { cgroup, file, writer } => self.written(cgroup, file, writer.as_ref()),
                     Event::ConfigTouched => self.reload(),
                     Event::Assigned(assignment) => self.assign(&assignment)?,

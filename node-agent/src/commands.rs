@@ -83,15 +83,10 @@ fn run(args: &Args, run_args: &RunArgs, open: OpenRoot) -> Result<(), Failure> {
         );
         Failure::new(ExitCode::Unexpected, message)
     };
-    let needs_network = run_args.kubernetes || config.listen.is_some();
-    let background = needs_network.then(Background::start).transpose().map_err(failed)?;
-    let server = match (config.listen, &background) {
-        (Some(listen), Some(background)) => {
-            let server = Server::start(background, listen, published.clone(), config.interval);
-            Some(server.map_err(|error| Failure::new(ExitCode::Unexpected, error.to_string()))?)
-        }
-        _ => None,
-    };
+    let background = run_args.kubernetes.then(Background::start).transpose().map_err(failed)?;
+    let serve = |listen| Server::start(listen, published.clone(), config.interval);
+    let server = config.listen.map(serve).transpose();
+    let server = server.map_err(|error| Failure::new(ExitCode::Unexpected, error.to_string()))?;
     if let Some(server) = &server {
         tracing::info!(address = %server.address(), "serving /metrics, /healthz, /readyz and /debug/state");
     }

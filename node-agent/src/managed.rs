@@ -25,6 +25,8 @@ pub struct Managed {
     pub pod: Option<ManagedPod>,
     /// The cgroups that its memory is charged to: itself or those below it, but for what is apart.
     pub leaves: Vec<Cgroup>,
+    /// When these were listed.
+    pub leaves_listed: Instant,
     /// The cgroups below it that are managed apart or left alone. Their memory is not counted as its.
     apart: Vec<Cgroup>,
     /// What the kernel promoted of what is or was apart: the count of a cgroup that is gone stays in those above it.
@@ -90,6 +92,7 @@ impl Managed {
         Self {
             pod: None,
             leaves: Vec::new(),
+            leaves_listed: now,
             apart: Vec::new(),
             promoted_apart: BTreeMap::new(),
             cgroup,

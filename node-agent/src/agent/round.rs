@@ -49,6 +49,7 @@ impl Agent {
             self.discover();
             self.put_back_leftovers()?;
         }
+        self.list_anew();
         self.look_at_topology(now)?;
         self.choose_engine_again(now);
         if let Err(error) = self.node.read(&self.ground.roots, &self.ground.tiers, now) {
@@ -382,9 +383,10 @@ impl Agent {
         match step {
             Ok((progress, restored)) => {
                 log_restored(&restored);
+                let left = self.managed.get(&id).and_then(|managed| managed.drift.get(&file));
                 if watched {
                     self.watch_file(id, file);
-                } else {
+                } else if !left.is_some_and(crate::drift::Drift::standing_down) {
                     self.sources.unwatch(id, file);
                 }
                 Ok(progress)

@@ -203,7 +203,7 @@ fn a_value_that_does_not_parse_is_pointed_at() {
     refused(
         &with_spec("dram: { floor: [1] }"),
         &expect![[r#"
-            agent.yaml:5:15: sequence is not an amount of memory or a percentage: write an amount, for example 256Mi or 1.5Gi, or a share of the cgroup's anonymous memory, for example 60%
+            agent.yaml:5:15: a list is not an amount of memory or a percentage: write an amount, for example 256Mi or 1.5Gi, or a share of the cgroup's anonymous memory, for example 60%
               |
             5 |       dram: { floor: [1] }
               |               ^"#]],
@@ -503,10 +503,10 @@ fn faults_of_yaml_say_what_to_write() {
     refused(
         "policies:\n  - name: a\n    cgroups: [*/a]\n",
         &expect![[r#"
-        agent.yaml:3:14: `[` is not closed: to YAML a * at the beginning is a reference: write the value in quotes; a glob begins with /, for example "/*/a"
+        agent.yaml:3:15: to YAML a * at the beginning is a reference: write the value in quotes; a glob begins with /, for example "/*/a"
           |
         3 |     cgroups: [*/a]
-          |              ^"#]],
+          |               ^"#]],
     );
     refused(
         "policies:\n  - name: a\n    cgroups:\n",

@@ -55,7 +55,7 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
 /// Without slow memory it runs, says so, and costs nothing.
 fn waits(guest: &mut Guest, agent: &mut AgentProcess) -> Result<()> {
     guest.sleep(Duration::from_secs(20));
-    let (before, watched) = (agent.cpu()?, Duration::from_secs(60));
+    let (before, watched) = (agent.cpu()?, Duration::from_mins(1));
     guest.sleep(watched);
     let cpu = agent.cpu()?.saturating_sub(before);
     guest.check("it waits for slow memory", agent.is_running()?, "true", agent.is_running()?);

@@ -10,6 +10,7 @@ mod crash;
 mod demo;
 mod drift;
 mod engine_lost;
+mod hostile_tree;
 mod hot_shift;
 mod hotplug;
 mod kernel_demotion;
@@ -47,6 +48,7 @@ pub const SCENARIOS: &[Scenario] = &[
     bounds::SCENARIO,
     kubelet_layouts::SCENARIO,
     hotplug::SCENARIO,
+    hostile_tree::SCENARIO,
 ];
 
 /// The one that needs a cluster beside its guest: `cargo xtask node`.
@@ -84,6 +86,7 @@ const SHORT: &[(&str, &[&str])] = &[
     ("bounds", &["6.1 kmem", "6.12 hmat"]),
     ("kubelet-layouts", &["6.12 kmem", "7.2 hmat"]),
     ("hotplug", &["7.2 kmem"]),
+    ("hostile-tree", &["7.2 hmat"]),
 ];
 
 /// Whether a scenario runs on a machine in `cargo xtask test`.
