@@ -9,6 +9,7 @@ mod faults;
 mod file;
 mod globs;
 mod locate;
+mod unit;
 mod validate;
 mod words;
 

@@ -13,7 +13,7 @@ use crate::engine::{Engine, EngineError, Found, Look, Moved, Order};
 use crate::limits::{
     LimitError, Movers, Progress, Relocated, destinations, ours, step_memory_high, step_tiers,
 };
-use crate::managed::{Left, Managed, action, reason};
+use crate::managed::{Left, Managed, action, mode_name, reason};
 use crate::promoter::Promoter;
 use crate::state::StateError;
 
@@ -230,13 +230,17 @@ impl Agent {
             return Ok(());
         };
         if managed.decided(&decision, now) {
+            let mode = managed.acting_mode();
             tracing::info!(
                 cgroup = %managed.cgroup.path(),
                 pod = managed.pod_name(),
                 policy = managed.policy_name,
-                "{decision}"
+                mode = mode_name(mode),
+                "{}",
+                decision.words(mode)
             );
-            *self.totals.decisions.entry((action(&decision), reason(&decision))).or_default() += 1;
+            let kind = (mode_name(mode), action(&decision), reason(&decision));
+            *self.totals.decisions.entry(kind).or_default() += 1;
         }
         let mut limits = Progress::Settled;
         let mut left = Left::Nothing;
@@ -254,6 +258,10 @@ impl Agent {
             managed.schedule(now, interval, left.max(stepping));
             if only_looks && limits == Progress::Settled {
                 managed.next_look = now + WITHOUT_SLOW_TIER;
+            }
+            // Who watches is shown a new picture each interval.
+            if self.grain == Grain::Processes {
+                managed.next_look = managed.next_look.min(now + interval);
             }
             if limits == Progress::Waiting {
                 managed.next_look = managed.next_look.min(now + interval * WAITING_ROUNDS);

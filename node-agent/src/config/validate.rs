@@ -9,6 +9,7 @@ use super::error::{Problem, Warning};
 use super::file::{ConfigFile, PolicyFile, TierFile};
 use super::globs;
 use super::locate::{Key, locate};
+use super::unit;
 use super::{
     Config, DEFAULT_INTERVAL, DEFAULT_LISTEN, DEFAULT_STATE_FILE, MAX_INTERVAL, MIN_INTERVAL, PolicyEntry,
 };
@@ -211,6 +212,11 @@ fn entry(
         };
         problems.push(Problem::new(in_spec(error.path()), message));
     });
+    if let Ok(policy) = &policy {
+        for (fields, words) in unit::forgotten(policy) {
+            warnings.add(&in_spec(fields), words);
+        }
+    }
     let named = policy.as_ref().map(|policy| policy.tiers.as_slice()).unwrap_or_default();
     for (i, tier) in named.iter().enumerate().filter(|_| !tiers.is_empty()) {
         let there = match tier {
