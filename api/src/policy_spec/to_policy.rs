@@ -82,6 +82,7 @@ impl SpecError {
                 PolicyError::ZeroHigh => &["memoryHigh", "value"],
                 PolicyError::RequestAboveLimit => &["memoryHigh"],
                 PolicyError::TierTwice(_) => &["tiers"],
+                PolicyError::ZeroTarget => &["memoryHigh", "target"],
             },
             Self::NoTiers | Self::TooManyTiers(_) => &["tiers"],
             Self::SelectorValues { .. } => &["selector"],

@@ -39,7 +39,7 @@ fn bounds() -> Bounds {
 fn dram(floor_mib: u64, ceiling_mib: Option<u64>) -> Policy {
     let floor = Share::Bytes(Bytes::mib(floor_mib));
     let ceiling = ceiling_mib.map(|mib| Share::Bytes(Bytes::mib(mib)));
-    Policy { dram: DramPolicy { floor, ceiling, weight: 100 }, ..Policy::default() }
+    Policy { dram: DramPolicy { floor: Some(floor), ceiling, weight: 100 }, ..Policy::default() }
 }
 
 fn stalled(memory_ppm: u32, io_ppm: u32) -> Model {

@@ -1,7 +1,7 @@
 //! Memory that does not move, as far as what was asked and stayed tells.
 //!
 //! # Problem
-//! Pages that a device, RDMA or io_uring holds, strictly bound mappings, memory in use: all count as ordinary anonymous memory.
+//! Pages that a device, RDMA or `io_uring` holds, strictly bound mappings, memory in use: all count as ordinary anonymous memory.
 //! Asking for them again and again starves the host of headroom, while others could give.
 //!
 //! # Approach

@@ -152,7 +152,7 @@ impl CgroupState {
         let now = sample.at;
         let mut taught = Taught::default();
         self.nodes.retain(|on| sample.nodes.contains_key(&on.node));
-        let mut touched = Bytes::ZERO;
+        let mut touched_slow = Bytes::ZERO;
         let (mut walked, mut walked_slow) = (false, false);
         for (node, usage) in &sample.nodes {
             let Some(speed) = speed_of(*node) else { continue };
@@ -171,23 +171,23 @@ impl CgroupState {
                 taught.kernel_promoted += total - before;
             }
             on.kernel_promoted = usage.kernel_promoted.or(on.kernel_promoted);
-            let touches = &mut self.touches;
+            let law = &mut self.touches;
             match (&usage.ages, speed) {
                 (Some(reading), _) => {
                     walked |= reading.walked;
-                    on.ledger.observe(reading, now, |age, bytes| touches.touched(age, bytes));
+                    on.ledger.observe(reading, now, |age, bytes| law.touched(age, bytes));
                 }
                 (None, Speed::Slow) => {
                     on.ledger.resize(usage.anon, now);
                     if let Some(bytes) = usage.touched {
-                        on.ledger.touch(bytes.min(usage.anon), now, |age, bytes| touches.touched(age, bytes));
+                        on.ledger.touch(bytes.min(usage.anon), now, |age, bytes| law.touched(age, bytes));
                     }
                 }
                 (None, Speed::Fast) => {}
             }
             if let (Speed::Slow, Some(bytes)) = (speed, usage.touched) {
                 walked_slow = true;
-                touched += bytes;
+                touched_slow += bytes;
                 on.hot = bytes.min(usage.anon);
             }
         }
@@ -204,7 +204,8 @@ impl CgroupState {
         self.usage.observe(&sample);
         self.last = Some(sample);
         if walked_slow {
-            let came_up = touched + if self.walked.is_some() { taught.kernel_promoted } else { Bytes::ZERO };
+            let came_up =
+                touched_slow + if self.walked.is_some() { taught.kernel_promoted } else { Bytes::ZERO };
             let elapsed = self.walked.map_or(Duration::ZERO, |at| now.since(at));
             if self.walked.is_some() {
                 self.touched_per_minute = per_minute(self.touched_per_minute, came_up, elapsed);
@@ -218,8 +219,8 @@ impl CgroupState {
             let working_set = self.working_set(MINUTE, now);
             taught.came_back = self.touches.walked(working_set, self.policy.demote.slow_touch_rate, now);
         }
-        let (footprint, touched) = (self.footprint(), self.touched_per_minute);
-        self.breaker.tick(footprint, touched, now);
+        let per_minute = self.touched_per_minute;
+        self.breaker.tick(self.footprint(), per_minute, now);
         taught
     }
 

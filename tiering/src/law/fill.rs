@@ -147,5 +147,5 @@ fn at(age: Duration) -> u32 {
     let base = rung(octave as usize * 4).as_millis();
     let quarter =
         [1189_u128, 1414, 1682].iter().filter(|factor| u128::from(millis) * 1000 >= base * **factor).count();
-    (octave * 4 + u32::try_from(quarter).unwrap_or(0) + 1).min(LADDER as u32)
+    octave * 4 + u32::try_from(quarter).unwrap_or(0) + 1
 }

@@ -74,9 +74,9 @@ impl Ledger {
         for (i, class) in classes.iter().enumerate() {
             // The listing's milliseconds and ours differ a little from reading to reading.
             let tolerance = ((now - class.since) / 8).clamp(0, 1000);
-            let last = i + 1 == classes.len();
+            let youngest = i + 1 == classes.len();
             let fit =
-                rest.iter().take_while(|cohort| last || cohort.since <= class.since + tolerance).count();
+                rest.iter().take_while(|cohort| youngest || cohort.since <= class.since + tolerance).count();
             let (own, younger) = rest.split_at(fit);
             rest = younger;
             let mut left = class.bytes;

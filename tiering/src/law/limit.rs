@@ -49,8 +49,7 @@ impl Usage {
         self.peaks.1 = self.peaks.1.max(current);
         if let Some((at, before)) = self.last {
             let millis = u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
-            if millis > 0 {
-                let growth = (current - before).0.saturating_mul(1000) / millis;
+            if let Some(growth) = (current - before).0.saturating_mul(1000).checked_div(millis) {
                 self.growth = growth.max(self.growth / 4 * 3);
             }
         }

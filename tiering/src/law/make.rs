@@ -65,6 +65,14 @@ fn least_age_ever(state: &CgroupState) -> Duration {
     state.policy.demote.after / 2
 }
 
+/// The age down to which a cgroup gives for others, on a node that has been urgent for so long.
+fn least_age(state: &CgroupState, urgent: Option<Duration>) -> Duration {
+    let after = state.policy.demote.after;
+    let Some(urgent) = urgent else { return after };
+    let steps = u32::try_from(urgent.as_millis() / STEP.as_millis()).unwrap_or(8).min(8);
+    after.saturating_sub(after / 8 * steps).max(least_age_ever(state))
+}
+
 pub(super) fn plan(host: &mut Host, now: Instant) -> Plan {
     let mut nodes = Vec::with_capacity(host.nodes.len());
     let mut making =
@@ -88,7 +96,7 @@ pub(super) fn plan(host: &mut Host, now: Instant) -> Plan {
             rate: state.bucket.available(now),
         });
     }
-    let mut asked = making.headroom(host, &mut nodes);
+    let asked = making.headroom(host, &mut nodes);
 
     let mut cgroups: Vec<Option<CgroupPlan>> = Vec::new();
     cgroups.resize_with(host.cgroups.len(), || None);
@@ -98,7 +106,7 @@ pub(super) fn plan(host: &mut Host, now: Instant) -> Plan {
         host.cgroups.iter_mut().enumerate().map(|(i, (key, state))| (i, *key, state)).collect();
     states.rotate_left(first);
     for (i, key, state) in states {
-        cgroups[i] = making.cgroup(key, state, asked.remove(&key).unwrap_or_default());
+        cgroups[i] = making.cgroup(key, state, asked.get(&key).map_or(&[], Vec::as_slice));
     }
     let cgroups: Vec<CgroupPlan> = cgroups.into_iter().flatten().collect();
     let kernel_promotion = match making.promoter {
@@ -151,7 +159,7 @@ impl Making {
                     entries: on.ledger.entries(self.now),
                     bound: on.bound.get(self.now),
                     most: (state.on_fast() - given - self.protected(state)).min(on.anon).min(room),
-                    least_age: self.least_age(state, urgent),
+                    least_age: least_age(state, urgent),
                     weight: state.policy.dram.weight,
                 }
             });
@@ -167,14 +175,6 @@ impl Making {
         asked
     }
 
-    /// The age down to which a cgroup gives for others.
-    fn least_age(&self, state: &CgroupState, urgent: Option<Duration>) -> Duration {
-        let after = state.policy.demote.after;
-        let Some(urgent) = urgent else { return after };
-        let steps = u32::try_from(urgent.as_millis() / STEP.as_millis()).unwrap_or(8).min(8);
-        (after - after / 8 * steps).max(least_age_ever(state))
-    }
-
     /// What no other's need takes: the stated floor, and of what the kernel protects the part that DRAM is of the host's memory.
     fn protected(&self, state: &CgroupState) -> Bytes {
         let limits = state.last.as_ref().map(|last| last.limits).unwrap_or_default();
@@ -188,7 +188,7 @@ impl Making {
         &mut self,
         key: CgroupKey,
         state: &mut CgroupState,
-        asked: Vec<(NodeId, Given)>,
+        asked: &[(NodeId, Given)],
     ) -> Option<CgroupPlan> {
         let now = self.now;
         let sampled = state.last.as_ref()?.at;
@@ -222,7 +222,7 @@ impl Making {
         let held = plan.mode == Mode::Observe;
         let saved: Vec<(Bytes, Bytes)> =
             if held { self.left.iter().map(|left| (left.room, left.rate)).collect() } else { Vec::new() };
-        self.demote(state, &asked, &mut plan);
+        self.demote(state, asked, &mut plan);
         self.promote(state, !asked.is_empty(), &mut plan);
         for (left, (room, rate)) in self.left.iter_mut().zip(saved) {
             (left.room, left.rate) = (room, rate);
@@ -245,16 +245,16 @@ impl Making {
         let cap = state.demote_bucket.available(self.now);
         let mut wishes: Vec<(NodeId, Given, DemoteReason)> =
             asked.iter().map(|(node, given)| (*node, *given, DemoteReason::Headroom)).collect();
-        let wished = |wishes: &[(NodeId, Given, DemoteReason)]| -> Bytes {
+        let sum_of = |wishes: &[(NodeId, Given, DemoteReason)]| -> Bytes {
             wishes.iter().map(|(_, given, _)| given.bytes).sum()
         };
-        let over = fast - plan.ceiling - wished(&wishes);
+        let over = fast - plan.ceiling - sum_of(&wishes);
         if !over.is_zero() {
             self.over_ceiling(state, over, &mut wishes);
         }
         let guard = self.guard(state, plan);
         let free = match guard {
-            None => plan.cold - wished(&wishes),
+            None => plan.cold - sum_of(&wishes),
             Some(_) => Bytes::ZERO,
         };
         let trial = self.on_trial(state, plan.effective_age);
@@ -264,7 +264,7 @@ impl Making {
             self.cold(state, plan.effective_age, voluntary, &mut wishes);
         }
         plan.limit = match guard {
-            Some(limit) if plan.cold > wished(&wishes) => Some(limit),
+            Some(limit) if plan.cold > sum_of(&wishes) => Some(limit),
             _ if free > trial => Some(Limit::Portion(state.portion.on_trial())),
             _ if wishes.is_empty() && !plan.bound.is_zero() && plan.cold.is_zero() => {
                 Some(Limit::Bound(plan.bound))
@@ -312,7 +312,7 @@ impl Making {
                     known.least_age = known.least_age.min(given.least_age);
                 }
                 None => {
-                    plan.demote.push(Demote { from: node, to, bytes, least_age: given.least_age, reason })
+                    plan.demote.push(Demote { from: node, to, bytes, least_age: given.least_age, reason });
                 }
             }
         }
