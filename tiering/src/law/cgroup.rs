@@ -360,6 +360,13 @@ impl CgroupState {
         self.nodes.iter().map(|on| (on.node, on.anon))
     }
 
+    /// The least age that the last listing of a node calls this much of its oldest memory.
+    #[must_use]
+    pub fn listed_age(&self, node: NodeId, bytes: Bytes, now: Instant) -> Duration {
+        let on = self.nodes.iter().find(|on| on.node == node);
+        on.map_or(Duration::ZERO, |on| on.ledger.listed_age(bytes, now))
+    }
+
     /// Ages of anonymous memory on fast nodes.
     #[must_use]
     pub fn ages(&self, now: Instant) -> AgeHistogram {

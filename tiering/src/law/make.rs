@@ -206,6 +206,7 @@ impl Making {
             demote: Vec::new(),
             limit: None,
             promote: Vec::new(),
+            promote_budget: ByteRate(0),
             promote_limit: None,
             floor,
             ceiling,
@@ -445,6 +446,7 @@ impl Making {
 
     fn promote(&mut self, state: &mut CgroupState, gives: bool, plan: &mut CgroupPlan) {
         let hot: Bytes = state.slow().map(|on| on.hot.min(on.anon)).sum();
+        plan.promote_budget = self.promote_budget(state, gives, plan);
         if hot.is_zero() {
             return;
         }
@@ -508,6 +510,18 @@ impl Making {
                 plan.promote_limit = None;
             }
         }
+    }
+
+    /// The standing budget of an engine that promotes by itself.
+    fn promote_budget(&self, state: &CgroupState, gives: bool, plan: &CgroupPlan) -> ByteRate {
+        let has_room = state.fast().any(|on| self.left(on.node).is_some_and(|left| !left.room.is_zero()));
+        let may = self.promoter != Promoter::None
+            && state.policy.promote.enabled
+            && !state.breaker.is_open(self.now)
+            && !gives
+            && has_room
+            && state.on_fast() < plan.ceiling;
+        if may { state.policy.promote.max_rate } else { ByteRate(0) }
     }
 
     fn limits(&self, state: &mut CgroupState, plan: &mut CgroupPlan) {

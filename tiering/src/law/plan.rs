@@ -153,6 +153,8 @@ pub struct CgroupPlan {
     pub limit: Option<Limit>,
     /// What to move up, where we promote. Where the kernel does, nothing is promised.
     pub promote: Vec<Promote>,
+    /// What an engine that promotes by itself may move per second until the next plan; zero where nothing should come up.
+    pub promote_budget: ByteRate,
     /// What kept it from more, where something on slow nodes is hot.
     pub promote_limit: Option<Limit>,
     /// The floor and ceiling that were applied.
@@ -207,19 +209,27 @@ impl CgroupPlan {
 impl fmt::Display for CgroupPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let demoted = self.demoted();
+        let (would, observed) = match self.mode {
+            Mode::Observe => ("would ", " (observed)"),
+            Mode::Enforce => ("", ""),
+        };
         match (demoted.is_zero(), self.reason()) {
             (true, _) => match self.limit {
                 Some(limit) => write!(f, "hold: {limit}")?,
                 None => write!(f, "hold")?,
             },
             (false, DemoteReason::Cold) => {
-                write!(f, "demote {demoted}: {} not accessed for {:?}", self.cold, self.effective_age)?;
+                write!(
+                    f,
+                    "{would}demote {demoted}{observed}: {} not accessed for {:?}",
+                    self.cold, self.effective_age
+                )?;
             }
             (false, DemoteReason::Ceiling) => {
-                write!(f, "demote {demoted}: over the ceiling of {}", self.ceiling)?;
+                write!(f, "{would}demote {demoted}{observed}: over the ceiling of {}", self.ceiling)?;
             }
             (false, DemoteReason::Headroom) => {
-                write!(f, "demote {demoted}: the host is short of DRAM")?;
+                write!(f, "{would}demote {demoted}{observed}: the host is short of DRAM")?;
             }
         }
         if let (false, Some(limit)) = (demoted.is_zero(), self.limit) {
@@ -231,7 +241,7 @@ impl fmt::Display for CgroupPlan {
                 PromoteReason::TooWarm => "what sank last is touched too often",
                 PromoteReason::Exchange => "hotter than what is in its place",
             };
-            write!(f, "; promote {}: {why}", self.promoted())?;
+            write!(f, "; {would}promote {}{observed}: {why}", self.promoted())?;
         }
         match self.promote_limit {
             Some(Limit::PromotionOff) | None => Ok(()),
