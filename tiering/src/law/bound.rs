@@ -5,7 +5,7 @@
 //! Asking for them again and again starves the host of headroom, while others could give.
 //!
 //! # Approach
-//! Where a part of what was asked stayed, as much of the rest is taken to stay, but no more than some multiple of what was seen.
+//! Where a part of what was asked stayed, as much of the rest is taken to stay, but no more than some multiple of what was seen and known.
 //! It fades, so that memory that was let go is found again; and what moves says at once that it moves.
 //!
 //! # Properties
@@ -39,7 +39,8 @@ impl Bound {
         }
         let share = u128::from(movable.0) * u128::from(stayed.0) / u128::from(asked.0.max(1));
         let share = Bytes(u64::try_from(share).unwrap_or(u64::MAX));
-        self.bytes = known + share.min(Bytes(stayed.0.saturating_mul(REACH))).max(stayed);
+        let reach = known + Bytes(stayed.0.saturating_mul(REACH));
+        self.bytes = known + share.min(reach).max(stayed);
     }
 
     /// What stays, as of now.

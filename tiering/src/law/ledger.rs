@@ -28,6 +28,9 @@ use crate::units::{Bytes, Instant};
 /// More cohorts than this are thinned out, the nearest in age first.
 const MOST: usize = 24;
 
+/// The kernel lists at most so many generations.
+const GENERATIONS: usize = 4;
+
 /// Milliseconds since the epoch of [`Instant`]; memory may be older than that.
 type Millis = i64;
 
@@ -63,14 +66,21 @@ impl Ledger {
         let mut classes: Vec<Cohort> = reading
             .ages
             .iter()
-            .filter(|(_, bytes)| !bytes.is_zero())
             .map(|(age, bytes)| Cohort { since: now - duration_millis(*age), bytes: *bytes })
             .collect();
         classes.sort_unstable_by_key(|class| class.since);
         let mut next = Vec::with_capacity(self.cohorts.len() + classes.len());
         let mut lost: Vec<(Millis, Bytes)> = Vec::new();
         let mut new = Bytes::ZERO;
+        // Whether the kernel aged so often since the last reading that its oldest class holds all that was there then.
+        let hidden = classes.len() >= GENERATIONS - 1;
+        let oldest = classes.first().map(|class| now - class.since);
+        let erased = since_last.is_some_and(|elapsed| oldest.is_none_or(|oldest| oldest < elapsed));
         let mut rest = self.cohorts.as_slice();
+        if erased && !hidden {
+            lost.extend(rest.iter().map(|cohort| (cohort.since, cohort.bytes)));
+            rest = &[];
+        }
         for (i, class) in classes.iter().enumerate() {
             // The listing's milliseconds and ours differ a little from reading to reading.
             let tolerance = ((now - class.since) / 8).clamp(0, 1000);
@@ -101,6 +111,7 @@ impl Ledger {
         next.sort_unstable_by_key(|cohort| cohort.since);
         self.cohorts = next;
         self.thin(now);
+        classes.retain(|class| !class.bytes.is_zero());
         self.listed = classes;
 
         let all: Bytes = lost.iter().map(|(_, bytes)| *bytes).sum();

@@ -35,6 +35,9 @@ use crate::units::{ByteRate, Bytes, Instant};
 /// While less than the low watermark is available, the age falls by an eighth of `after` in each of these.
 const STEP: Duration = Duration::from_secs(2);
 
+/// What a cgroup's own rate does not let pass within this time, others are asked for.
+const SOON: Duration = Duration::from_secs(5);
+
 /// A cgroup is sampled at least this often while it has anything to do.
 const BUSY: Duration = Duration::from_secs(1);
 
@@ -158,7 +161,10 @@ impl Making {
                 Offer {
                     entries: on.ledger.entries(self.now),
                     bound: on.bound.get(self.now),
-                    most: (state.on_fast() - given - self.protected(state)).min(on.anon).min(room),
+                    most: (state.on_fast() - given - self.protected(state))
+                        .min(on.anon)
+                        .min(room)
+                        .min(state.policy.demote.max_rate.over(SOON)),
                     least_age: least_age(state, urgent),
                     weight: state.policy.dram.weight,
                 }
@@ -289,7 +295,7 @@ impl Making {
             }
             let (room, link) = self.room_below(state, node);
             let rate = self.left(node).map_or(Bytes::ZERO, |left| left.rate).min(link);
-            let mut bytes = given.bytes;
+            let mut bytes = Bytes(given.bytes.0.next_multiple_of(self.page.max(1)));
             for (most, limit) in [
                 (budget, Limit::Floor),
                 (room, Limit::TargetFull),

@@ -63,7 +63,8 @@ pub struct NodeSample {
 /// What an age source knows of a cgroup's anonymous memory on one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgeReading {
-    /// Least ages and bytes, as the age source lists them; see [`crate::AgeHistogram::of_generations`].
+    /// Least ages and bytes, as the age source lists them; see [`crate::AgeHistogram::of_generations`]. Empty ones, too: they bound the
+    /// age of the next.
     pub ages: Vec<(Duration, Bytes)>,
     /// Whether page tables were looked at for this reading. Otherwise ages have only advanced since the one before.
     pub walked: bool,
