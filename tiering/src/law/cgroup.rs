@@ -65,6 +65,10 @@ impl OnNode {
     }
 }
 
+/// The allowed nodes, for it is asked for each of thousands of cgroups in each plan. Linux has at most 1024 nodes.
+#[derive(Clone, Copy, Debug, Default)]
+struct NodeBits([u64; 16]);
+
 /// What a sample taught.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Taught {
@@ -81,6 +85,7 @@ pub struct CgroupState {
     /// Whether another reason than its policy forbids to act on it.
     pub(super) held: bool,
     pub(super) reach: Reach,
+    allowed: NodeBits,
     pub(super) nodes: Vec<OnNode>,
     pub(super) last: Option<CgroupSample>,
     pub(super) touches: TouchLaw,
@@ -113,6 +118,7 @@ impl CgroupState {
             policy,
             held: false,
             reach: Reach::default(),
+            allowed: NodeBits::default(),
             nodes: Vec::new(),
             last: None,
             portion: Portion::default(),
@@ -130,6 +136,21 @@ impl CgroupState {
             watched_before: learned
                 .map_or(Duration::ZERO, |known| Duration::from_secs(known.watched_seconds)),
         }
+    }
+
+    pub(super) fn set_reach(&mut self, reach: Reach) {
+        self.allowed = NodeBits::default();
+        for node in reach.allowed.iter() {
+            if let Some(word) = self.allowed.0.get_mut(node.0 as usize / 64) {
+                *word |= 1 << (node.0 % 64);
+            }
+        }
+        self.reach = reach;
+    }
+
+    /// Whether its memory may be on a node.
+    pub(super) fn may_use(&self, node: NodeId) -> bool {
+        self.allowed.0.get(node.0 as usize / 64).is_some_and(|word| word >> (node.0 % 64) & 1 == 1)
     }
 
     pub(super) fn set_policy(&mut self, policy: Policy, now: Instant) {

@@ -43,7 +43,6 @@ const BUSY: Duration = Duration::from_secs(1);
 
 /// What is left of a node for this plan.
 struct Left {
-    node: NodeId,
     targets: Vec<NodeId>,
     room: Bytes,
     rate: Bytes,
@@ -55,6 +54,8 @@ struct Making {
     promoter: Promoter,
     page: u64,
     left: Vec<Left>,
+    /// Place in `left` by node number.
+    places: Vec<u32>,
 }
 
 /// Time between two walks of a cgroup's page tables: two within `after`, fewer as the age grows.
@@ -78,8 +79,13 @@ fn least_age(state: &CgroupState, urgent: Option<Duration>) -> Duration {
 
 pub(super) fn plan(host: &mut Host, now: Instant) -> Plan {
     let mut nodes = Vec::with_capacity(host.nodes.len());
-    let mut making =
-        Making { now, promoter: host.settings.promoter, page: host.settings.page, left: Vec::new() };
+    let mut making = Making {
+        now,
+        promoter: host.settings.promoter,
+        page: host.settings.page,
+        left: Vec::new(),
+        places: Vec::new(),
+    };
     for (id, state) in &mut host.nodes {
         let sample = &state.sample;
         nodes.push(NodePlan {
@@ -92,8 +98,12 @@ pub(super) fn plan(host: &mut Host, now: Instant) -> Plan {
             fill_age: None,
             unmet: Bytes::ZERO,
         });
+        let number = id.0 as usize;
+        if making.places.len() <= number {
+            making.places.resize(number + 1, u32::MAX);
+        }
+        making.places[number] = u32::try_from(making.left.len()).unwrap_or(u32::MAX);
         making.left.push(Left {
-            node: *id,
             targets: sample.targets.clone(),
             room: sample.room(),
             rate: state.bucket.available(now),
@@ -121,24 +131,24 @@ pub(super) fn plan(host: &mut Host, now: Instant) -> Plan {
 
 impl Making {
     fn left(&self, node: NodeId) -> Option<&Left> {
-        self.left.binary_search_by_key(&node, |left| left.node).ok().map(|i| &self.left[i])
+        self.left.get(*self.places.get(node.0 as usize)? as usize)
     }
 
     fn left_mut(&mut self, node: NodeId) -> Option<&mut Left> {
-        self.left.binary_search_by_key(&node, |left| left.node).ok().map(|i| &mut self.left[i])
+        self.left.get_mut(*self.places.get(node.0 as usize)? as usize)
     }
 
     /// Room, and what the links let pass, on the nodes where memory of a node may go.
     fn room_below(&self, state: &CgroupState, from: NodeId) -> (Bytes, Bytes) {
         let Some(left) = self.left(from) else { return (Bytes::ZERO, Bytes::ZERO) };
-        let targets = left.targets.iter().filter(|to| state.reach.allowed.contains(**to));
+        let targets = left.targets.iter().filter(|to| state.may_use(**to));
         targets.filter_map(|to| self.left(*to)).fold((Bytes::ZERO, Bytes::ZERO), |(room, rate), to| {
             (room + to.room, rate + to.room.min(to.rate))
         })
     }
 
     fn has_target(&self, state: &CgroupState, from: NodeId) -> bool {
-        self.left(from).is_some_and(|left| left.targets.iter().any(|to| state.reach.allowed.contains(*to)))
+        self.left(from).is_some_and(|left| left.targets.iter().any(|to| state.may_use(*to)))
     }
 
     /// What each cgroup gives for headroom, by node.
@@ -332,7 +342,7 @@ impl Making {
             left.rate -= bytes;
             targets.clone_from(&left.targets);
         }
-        targets.retain(|to| state.reach.allowed.contains(*to));
+        targets.retain(|to| state.may_use(*to));
         let mut missing = bytes;
         for to in &targets {
             let Some(left) = self.left_mut(*to) else { continue };
@@ -481,7 +491,7 @@ impl Making {
         for (from, hot) in slow {
             let mut missing = hot;
             let targets = self.left(from).map(|left| left.targets.clone()).unwrap_or_default();
-            for to in targets.into_iter().filter(|to| state.reach.allowed.contains(*to)) {
+            for to in targets.into_iter().filter(|to| state.may_use(*to)) {
                 let link = self.left(from).map_or(Bytes::ZERO, |left| left.rate);
                 let (room, rate) =
                     self.left(to).map_or((Bytes::ZERO, Bytes::ZERO), |left| (left.room, left.rate));

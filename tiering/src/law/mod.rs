@@ -137,7 +137,7 @@ impl Host {
     /// Where its memory may be, and what may be done with it.
     pub fn set_reach(&mut self, key: CgroupKey, reach: Reach) {
         if let Some(state) = self.cgroups.get_mut(&key) {
-            state.reach = reach;
+            state.set_reach(reach);
         }
     }
 
