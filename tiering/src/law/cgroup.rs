@@ -37,6 +37,8 @@ pub(super) struct OnNode {
     pub(super) bound: Bound,
     /// On a slow node: touched as of the last walk, less what was promoted since.
     pub(super) hot: Bytes,
+    /// Of that, what the walk before had found touched, too.
+    pub(super) hot_twice: Bytes,
     kernel_promoted: Option<Bytes>,
 }
 
@@ -50,6 +52,7 @@ impl OnNode {
             ledger: Ledger::default(),
             bound: Bound::default(),
             hot: Bytes::ZERO,
+            hot_twice: Bytes::ZERO,
             kernel_promoted: None,
         }
     }
@@ -196,11 +199,23 @@ impl CgroupState {
                 (Some(reading), _) => {
                     walked |= reading.walked;
                     let gone = if speed == Speed::Slow { promoted } else { Bytes::ZERO };
-                    on.ledger.observe(reading, gone, now, |age, bytes| law.touched(age, bytes));
+                    // What a walk finds touched was young if the walk before found it touched.
+                    let young = self.walked.map_or(Duration::ZERO, |at| now.since(at)).saturating_mul(3) / 2;
+                    let mut twice = Bytes::ZERO;
+                    on.ledger.observe(reading, gone, now, |age, bytes| {
+                        law.touched(age, bytes);
+                        if age <= young {
+                            twice += bytes;
+                        }
+                    });
+                    if reading.walked {
+                        on.hot_twice = twice;
+                    }
                 }
                 (None, Speed::Slow) => {
                     on.ledger.resize(usage.anon, now);
                     if let Some(bytes) = usage.touched {
+                        on.hot_twice = Bytes(bytes.0 / 2);
                         on.ledger.touch(bytes.min(usage.anon), now, |age, bytes| law.touched(age, bytes));
                     }
                 }
