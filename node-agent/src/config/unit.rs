@@ -9,7 +9,7 @@ const LEAST_RATE: Bytes = Bytes::mib(1);
 pub(super) fn forgotten(policy: &Policy) -> Vec<(&'static [&'static str], String)> {
     let DramPolicy { floor, ceiling, .. } = policy.dram;
     let mut found: Vec<(&'static [&'static str], String)> = Vec::new();
-    for (path, share) in [(&["dram", "floor"][..], Some(floor)), (&["dram", "ceiling"], ceiling)] {
+    for (path, share) in [(&["dram", "floor"][..], floor), (&["dram", "ceiling"], ceiling)] {
         if let Some(Share::Bytes(bytes)) = share
             && small(bytes, PAGE)
         {
