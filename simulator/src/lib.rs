@@ -18,6 +18,8 @@
 pub mod host;
 pub mod judge;
 pub mod laws;
+pub mod picture;
+pub mod report;
 mod run;
 pub mod world;
 

@@ -13,6 +13,7 @@ mod kernels;
 mod kube;
 mod node;
 mod qemu;
+mod simulate;
 mod static_build;
 mod suite;
 mod test;
@@ -62,6 +63,8 @@ enum Task {
     Image(image::Args),
     /// A real Kubernetes node in a virtual machine with two memory tiers: pods, their annotations, and the agent
     Node(node::Args),
+    /// The law on simulated hosts: a table of what must hold, and pictures
+    Simulate(simulate::Args),
     /// Formatting, lints, unit tests, tests on API servers, fuzzing, then every scenario on every kernel
     Test(test::Args),
     /// One scenario on one kernel with two memory tiers, or a shell there
@@ -89,6 +92,7 @@ fn run(cli: &Cli) -> Result<bool> {
         Task::Kube(args) => kube::run(args),
         Task::Image(args) => image::run(args),
         Task::Node(args) => node::run(args),
+        Task::Simulate(args) => simulate::run(args),
         Task::Test(args) => test::run(args),
         Task::Vm(args) => vm::run(args),
     }

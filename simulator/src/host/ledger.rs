@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{Group, Host};
 use crate::world::{Activity, Kind, NodeKind};
 
-/// Minutes over which accesses are summed for the oracle.
-const WINDOW_MINUTES: u64 = 10;
+/// Minutes over which accesses are summed for the oracle: in more, a law that follows a shift would be better than it.
+const WINDOW_MINUTES: u64 = 1;
 
 /// A minute of a pod, in pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -61,9 +61,22 @@ pub struct PodLedger {
     pub refused: u64,
     /// The age that the law says counts as cold.
     pub age: f64,
+    /// What the law said of it, and when it began to; numbers alone are nothing new.
+    pub said: Vec<(Duration, String)>,
 }
 
-/// Ten minutes of a group.
+impl PodLedger {
+    /// The law's words about the pod now.
+    pub fn note(&mut self, now: Duration, words: String) {
+        let without_numbers = |text: &str| text.chars().filter(|c| !c.is_ascii_digit() && *c != '.').collect::<String>();
+        let is_new = self.said.last().is_none_or(|(_, last)| without_numbers(last) != without_numbers(&words));
+        if is_new {
+            self.said.push((now, words));
+        }
+    }
+}
+
+/// A minute of a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Window {
     /// Accesses.
@@ -78,7 +91,7 @@ pub struct Window {
 
 /// How a group was used.
 #[derive(Clone, Debug, Default)]
-pub struct GroupUse {
+pub(super) struct GroupUse {
     /// In this minute.
     pub(super) accesses: f64,
     pub(super) slow_accesses: f64,
@@ -91,7 +104,7 @@ pub struct GroupUse {
     /// Minutes in which it was touched on slow nodes.
     pub(super) comebacks: u32,
     pub(super) window: Window,
-    /// By ten minutes.
+    /// By minutes.
     pub windows: Vec<Window>,
 }
 
@@ -139,7 +152,7 @@ impl Host {
         }
     }
 
-    /// What can be moved of managed pods, by group and ten minutes: for the oracle.
+    /// What can be moved of managed pods, by group and minute: for the oracle.
     pub(crate) fn movable_windows(&self) -> impl Iterator<Item = (usize, &[Window])> {
         self.groups
             .iter()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::Percentage;
 
 use super::{Regret, Runs, Verdict};
-use crate::host::{Host, Minute};
+use crate::host::{Host, Minute, Pod};
 use crate::run::{Run, pods, share_on};
 use crate::world::{AgeBack, Bar, Moved, NodeKind, PAGE, SetRef, SharesOf, Shift, Sinks, Within};
 
@@ -175,20 +175,15 @@ impl Runs<'_> {
         )
     }
 
-    /// In every minute of a pod after its third, what the policy has to answer for is within the allowance: the stated share of the
-    /// greatest working set of a minute within the last day, and no less than a huge page.
+    /// In every minute of a pod after its third, what the policy has to answer for is within the allowance.
     fn touches(&self) -> Verdict {
         let host = &self.ours.host;
         let (mut worst, mut over, mut all) = ((0.0, String::new()), 0, 0);
         for pod in host.pods.iter().filter(|pod| pod.managed) {
-            let rate = f64::from(pod.policy.demote.slow_touch_rate.ppm()) / 1e6;
             let minutes = &pod.ledger.minutes;
             let first = minutes.iter().position(|minute| minute.fast + minute.slow > 0).unwrap_or(0);
             for (at, minute) in minutes.iter().enumerate().skip(first + 3) {
-                let day = &minutes[at.saturating_sub(1440)..=at];
-                let working_set = day.iter().map(|minute| minute.working_set).max().unwrap_or(0);
-                let allowed = ((working_set as f64 * rate) as u64).max(LEAST_ALLOWANCE);
-                let ratio = minute.answered_for as f64 / allowed as f64;
+                let ratio = minute.answered_for as f64 / allowed_touches(pod, at) as f64;
                 all += 1;
                 over += u32::from(ratio > 1.0);
                 if ratio > worst.0 {
@@ -217,6 +212,16 @@ impl Runs<'_> {
         }
         at_most(format!("DRAM of {of} off its ceiling"), share, worst)
     }
+}
+
+/// Pages that a pod's policy lets be touched on slow nodes in a minute: the stated share of the greatest working set of a minute within
+/// the last day, and no less than a huge page.
+#[must_use]
+pub fn allowed_touches(pod: &Pod, minute: usize) -> u64 {
+    let rate = f64::from(pod.policy.demote.slow_touch_rate.ppm()) / 1e6;
+    let day = &pod.ledger.minutes[minute.saturating_sub(1440)..=minute];
+    let working_set = day.iter().map(|minute| minute.working_set).max().unwrap_or(0);
+    ((working_set as f64 * rate) as u64).max(LEAST_ALLOWANCE)
 }
 
 fn verdict(

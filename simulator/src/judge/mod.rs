@@ -3,10 +3,11 @@
 mod bars;
 mod oracle;
 
-use crate::laws::{Law, Peer, Thermocline};
+use crate::laws::{Peer, Thermocline};
 use crate::run::{Run, run};
 use crate::world::{Bar, World};
 
+pub use bars::allowed_touches;
 pub use oracle::Regret;
 
 /// What one bar says of one run.
@@ -52,7 +53,6 @@ pub struct Judged {
 
 /// The runs of one seed that bars compare.
 struct Runs<'a> {
-    world: &'a World,
     ours: &'a Run,
     without_us: Option<Run>,
     unmoved: Option<Run>,
@@ -67,7 +67,6 @@ pub fn judge(world: &World, seed: u64) -> Judged {
     let with = |peer: Peer, target: Option<u64>| run(world, &mut peer.law(target), seed);
     let saved = Regret::of(&ours.host).saved as u64;
     let runs = Runs {
-        world,
         without_us: asks(|bar| matches!(bar, Bar::FewerSlowAccesses(_))).then(|| with(Peer::Kernel, None)),
         unmoved: asks(|bar| matches!(bar, Bar::Throughput(_))).then(|| with(Peer::Nothing, None)),
         peers: if asks(|bar| matches!(bar, Bar::BeatsPeers(true))) {
@@ -95,8 +94,9 @@ pub fn line(run: &Run) -> Line {
     }
 }
 
-/// Runs a world by one law, for a table of laws.
+/// The peers' lines of a world, each as it is when nobody tells it what to save.
 #[must_use]
-pub fn run_law(world: &World, law: &mut dyn Law, seed: u64) -> Line {
-    line(&run(world, law, seed))
+pub fn peers(world: &World, seed: u64) -> Vec<Line> {
+    let all = [Peer::Nothing, Peer::Kernel].into_iter().chain(Peer::COMPARED);
+    all.map(|peer| line(&run(world, &mut peer.law(None), seed))).collect()
 }

@@ -4,7 +4,7 @@
 //! What a saving must cost depends on the world: slow accesses alone say nothing about a law.
 //!
 //! # Approach
-//! The oracle knows how often each group of pages is accessed in each ten minutes, and has as many bytes on slow nodes as the law
+//! The oracle knows how often each group of pages is accessed in each minute, and has as many bytes on slow nodes as the law
 //! had then: those with the fewest accesses a page. It moves for nothing and at once. So no policy is better, and few come near where sets
 //! are touched all at once, for it holds them down in between.
 

@@ -115,13 +115,15 @@ impl Thermocline {
         let now = Instant(host.now);
         let Some(node) = host.nodes.iter().position(|node| NodeId(node.id) == order.from) else { return 0 };
         let wanted = (order.bytes.0 / PAGE).min(MOVED_IN_A_ROUND);
+        // Where the kernel's own aging made the listing younger than our record, the oldest generations are what the order means.
+        let state = self.law.cgroup(key(index));
+        let listed = state.map_or(Duration::ZERO, |state| state.listed_age(order.from, order.bytes, now));
+        let least_age = order.least_age.min(listed);
         let seq = |generations: &[GenerationSize]| {
-            // The two newest are never evicted by the kernel; the oldest may be older than it can prove.
+            // The two newest are never evicted by the kernel.
             let newest = generations.last()?.seq;
-            let old = generations.windows(2).take_while(|pair| pair[1].birth_age >= order.least_age);
-            let proven = old.last().map(|pair| pair[0].seq);
-            let oldest = generations.first()?.seq;
-            Some(proven.unwrap_or(oldest).min(newest.checked_sub(2)?))
+            let old = generations.windows(2).take_while(|pair| pair[1].birth_age >= least_age);
+            Some(old.last()?[0].seq.min(newest.checked_sub(2)?))
         };
         let mut evicted = host.generations(index, node);
         if order.least_age.is_zero() {
@@ -206,7 +208,9 @@ impl Law for Thermocline {
         self.short = plan.nodes.iter().any(|node| !node.shortfall.is_zero());
         for cgroup in &plan.cgroups {
             let index = cgroup.key.0 as usize;
-            host.pods[index].ledger.age = cgroup.effective_age.as_secs_f64();
+            let ledger = &mut host.pods[index].ledger;
+            ledger.age = cgroup.effective_age.as_secs_f64();
+            ledger.note(at, cgroup.to_string());
             if let Some(known) = self.known.get_mut(&index) {
                 known.next_look = cgroup.look_again.0.max(at + INTERVAL);
             }

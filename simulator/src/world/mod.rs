@@ -238,6 +238,15 @@ impl World {
         Ok(world)
     }
 
+    /// The same world where every managed pod has this policy.
+    pub fn with_policy(mut self, policy: &PolicySpec) -> Result<Self, WorldError> {
+        for pod in self.pods.iter_mut().filter(|pod| pod.managed) {
+            pod.policy = policy.clone();
+        }
+        self.check().map_err(WorldError::Sense)?;
+        Ok(self)
+    }
+
     fn check(&self) -> Result<(), String> {
         let nodes = &self.host.nodes;
         if !nodes.iter().any(|node| node.kind == NodeKind::Fast) {
@@ -278,6 +287,18 @@ impl World {
             }
         }
         Ok(())
+    }
+}
+
+/// A policy from a file's text: the spec of a `TieringPolicy`, or the whole object.
+pub fn parse_policy(text: &str) -> Result<PolicySpec, WorldError> {
+    #[derive(Deserialize)]
+    struct Object {
+        spec: PolicySpec,
+    }
+    match serde_saphyr::from_str::<Object>(text) {
+        Ok(object) => Ok(object.spec),
+        Err(_) => serde_saphyr::from_str(text).map_err(|error| WorldError::Text(error.to_string())),
     }
 }
 
