@@ -48,6 +48,14 @@ pub struct NumaStat {
     pub demoted: u64,
 }
 
+impl Evicted {
+    /// Pages that the kernel looked at.
+    #[must_use]
+    pub fn looked_at(&self) -> u64 {
+        self.moved + self.young + self.stuck
+    }
+}
+
 impl Host {
     /// `memory.numa_stat` and `memory.stat` of a pod, which lag: an update is seen after two seconds, or when 64 of each CPU wait.
     pub fn numa_stat(&mut self, pod: usize) -> NumaStat {
@@ -98,12 +106,13 @@ impl Host {
         groups.filter(|group| group.kind != Kind::Locked).map(|group| group.on(node)).sum()
     }
 
-    /// Evicts anonymous pages of the generations up to `seq` while the kernel may demote.
-    pub fn evict(&mut self, pod: usize, node: usize, seq: u64, pages: u64) -> Evicted {
+    /// Evicts anonymous pages of the generations up to `seq` while the kernel may demote, in commands small enough that no more than
+    /// `looks` pages are looked at.
+    pub fn evict(&mut self, pod: usize, node: usize, seq: u64, pages: u64, looks: u64) -> Evicted {
         if self.nodes[node].kind != NodeKind::Fast {
             return Evicted::default();
         }
-        let evicted = self.evict_from(pod, node, seq, pages);
+        let evicted = self.evict_from(pod, node, seq, pages, looks);
         self.pods[pod].pending += evicted.moved;
         evicted
     }

@@ -199,7 +199,7 @@ impl Group {
             return false;
         }
         // From the start of the world on, all use is known.
-        let began = self.active_since.filter(|since| *since > Duration::from_mins(3));
-        began.is_none_or(|since| now.saturating_sub(since) > (after * 3 / 2).max(Duration::from_mins(1)))
+        let is_shift = self.began > Duration::from_mins(3);
+        !is_shift || now.saturating_sub(self.began) > (after * 3 / 2).max(Duration::from_mins(1))
     }
 }

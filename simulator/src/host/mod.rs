@@ -38,6 +38,8 @@ pub(crate) struct Group {
     chance: f64,
     /// In use since.
     active_since: Option<Duration>,
+    /// When its use began last.
+    began: Duration,
     /// When some of it was touched last.
     touched: Option<Duration>,
     usage: GroupUse,
@@ -183,6 +185,7 @@ impl Host {
                     cells: vec![[Cell::default(); GENERATIONS]; self.nodes.len()],
                     chance,
                     active_since: None,
+                    began: Duration::ZERO,
                     touched: None,
                     usage: GroupUse::default(),
                 });

@@ -102,7 +102,7 @@ impl Host {
             if of_anon > 0 && has > 0 {
                 let share = round(of_anon as f64 * has as f64 / anon as f64, &mut self.random);
                 let lru = self.pods[pod].lru[node];
-                let moved = self.evict_from(pod, node, lru.max_seq.saturating_sub(2), share).moved;
+                let moved = self.evict_from(pod, node, lru.max_seq.saturating_sub(2), share, u64::MAX).moved;
                 if moved < share {
                     // Nothing old is left: the kernel ages, and goes on next time.
                     self.age(pod, node);
@@ -186,14 +186,15 @@ impl Host {
     }
 
     /// Evicts pages of the generations up to `seq`, oldest first: to the nearest slow node that has room above its high watermark. A page
-    /// with the accessed bit set stays and becomes young, as does one that can't be moved.
-    pub(super) fn evict_from(&mut self, pod: usize, node: usize, seq: u64, pages: u64) -> Evicted {
+    /// with the accessed bit set stays and becomes young, as does one that can't be moved. It ends when so many moved, or when so many were
+    /// looked at.
+    pub(super) fn evict_from(&mut self, pod: usize, node: usize, seq: u64, pages: u64, looks: u64) -> Evicted {
         let mut evicted = Evicted::default();
         let lru = self.pods[pod].lru[node];
         let newest = Generations::slot(lru.max_seq);
         for seq in lru.min_seq..=seq.min(lru.max_seq.saturating_sub(2)) {
             let slot = Generations::slot(seq);
-            while evicted.moved < pages {
+            while evicted.moved < pages && evicted.looked_at() < looks {
                 let groups = self.pods[pod].groups.clone();
                 let on_list = |group: &Group| {
                     if group.kind == Kind::Locked { 0 } else { group.cells[node][slot].pages }
@@ -202,7 +203,7 @@ impl Host {
                 if all == 0 {
                     break;
                 }
-                let share = (pages - evicted.moved).min(all) as f64 / all as f64;
+                let share = (pages - evicted.moved).min(looks - evicted.looked_at()).min(all) as f64 / all as f64;
                 for group in groups {
                     let wanted = round(on_list(&self.groups[group]) as f64 * share, &mut self.random);
                     if wanted == 0 {

@@ -59,6 +59,7 @@ impl Host {
             self.groups[group].active_since = None;
         } else if active_since.is_none() {
             self.groups[group].active_since = Some(self.now);
+            self.groups[group].began = self.now;
         }
         let (chance, accesses) = match part.activity {
             Activity::Random(rate) if is_active => (chance, rate * self.tick.as_secs_f64()),

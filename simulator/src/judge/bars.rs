@@ -67,8 +67,8 @@ impl Runs<'_> {
         let from = after.map_or(Duration::ZERO, |after| after.0);
         let last = self.ours.last_short[index].map_or(Duration::ZERO, |last| last.saturating_sub(from));
         let allowed = Duration::from_secs(u64::from(rounds));
-        let asked = format!("within {rounds} rounds");
-        let seen = if last.is_zero() { "never short".to_owned() } else { format!("after {} rounds", last.as_secs()) };
+        let asked = after.map_or_else(|| format!("within {rounds} rounds"), |after| format!("within {rounds} rounds of {after}"));
+        let seen = if last.is_zero() { "not short after it".to_owned() } else { format!("after {} rounds", last.as_secs()) };
         verdict("headroom everywhere", asked, seen, last <= allowed, last.as_secs_f64())
     }
 

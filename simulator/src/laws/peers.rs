@@ -32,6 +32,7 @@ pub struct PeerLaw {
     /// Pages to save.
     target: Option<u64>,
     next: Duration,
+    turns: u32,
 }
 
 impl Peer {
@@ -46,7 +47,7 @@ impl Peer {
     /// At work, until `target` pages are saved.
     #[must_use]
     pub fn law(self, target: Option<u64>) -> PeerLaw {
-        PeerLaw { peer: self, target, next: Duration::ZERO }
+        PeerLaw { peer: self, target, next: Duration::ZERO, turns: 0 }
     }
 }
 
@@ -105,7 +106,7 @@ impl PeerLaw {
                     _ => None,
                 };
                 if let Some(seq) = seq {
-                    host.evict(pod, node, seq, self.wanted(host));
+                    host.evict(pod, node, seq, self.wanted(host), u64::MAX);
                 }
             }
         }
@@ -124,7 +125,7 @@ impl PeerLaw {
                 // The kernel ages as often as it finds nothing old.
                 for _ in 0..3 {
                     let newest = host.generations(pod, node).last().map_or(0, |newest| newest.seq);
-                    left -= host.evict(pod, node, newest.saturating_sub(2), left).moved.min(left);
+                    left -= host.evict(pod, node, newest.saturating_sub(2), left, u64::MAX).moved.min(left);
                     if left == 0 {
                         break;
                     }
@@ -153,9 +154,10 @@ impl PeerLaw {
         if !self.is_due(host, Duration::from_secs(2)) {
             return;
         }
+        self.turns += 1;
         for pod in managed(host) {
             host.promote_touched(pod, Duration::from_secs(2), QUOTA);
-            if host.now.as_secs() % 20 == 0 {
+            if self.turns.is_multiple_of(10) {
                 host.demote_idle(pod, Duration::from_secs(30), self.wanted(host).min(QUOTA));
             }
         }

@@ -13,7 +13,7 @@ use tiering::law::{
 use tiering::{AgeHistogram, Bytes, Generation, Instant, NodeId, StallTotals};
 
 use super::Law;
-use crate::host::{GenerationSize, Host, Walked};
+use crate::host::{Evicted, GenerationSize, Host, Walked};
 use crate::world::{NodeKind, PAGE, Promotes, World};
 
 /// The agent's interval.
@@ -125,24 +125,27 @@ impl Thermocline {
             let old = generations.windows(2).take_while(|pair| pair[1].birth_age >= least_age);
             Some(old.last()?[0].seq.min(newest.checked_sub(2)?))
         };
-        let mut evicted = host.generations(index, node);
-        if order.least_age.is_zero() {
-            let old: u64 = evicted.iter().rev().skip(2).map(|generation| generation.anon).sum();
-            if old < wanted {
-                // Two walks on end make everything old but what is touched in between.
-                host.walk(index);
-                host.walk(index);
-                evicted = host.generations(index, node);
+        let mut done = Evicted::default();
+        if let Some(seq) = seq(&host.generations(index, node)) {
+            done = host.evict(index, node, seq, wanted, MOVED_IN_A_ROUND);
+        }
+        // Where the age does not matter and nothing old is left, two walks on end make everything old but what is touched in between.
+        if order.least_age.is_zero() && done.moved < wanted / 8 {
+            host.walk(index);
+            host.walk(index);
+            if let Some(seq) = seq(&host.generations(index, node)) {
+                let Evicted { moved, young, stuck } = host.evict(index, node, seq, wanted - done.moved, MOVED_IN_A_ROUND);
+                done = Evicted { moved: done.moved + moved, young, stuck };
             }
         }
-        let Some(seq) = seq(&evicted) else { return 0 };
-        let done = host.evict(index, node, seq, wanted);
+        if done == Evicted::default() {
+            return 0;
+        }
         let to = order.to.first().copied();
-        let tried = (done.moved + done.young + done.stuck).max(done.moved);
         let moved = Moved {
             from: order.from,
             to,
-            asked: bytes(tried.min(wanted)),
+            asked: bytes(done.looked_at().min(wanted)),
             moved: bytes(done.moved),
             stayed: if done.young > done.stuck { Stayed::Touched } else { Stayed::Unknown },
             least_age: order.least_age,
