@@ -37,6 +37,8 @@ pub(super) struct OnNode {
     pub(super) bound: Bound,
     /// On a slow node: touched as of the last walk, less what was promoted since.
     pub(super) hot: Bytes,
+    /// Of that, what the walk before had found touched, too.
+    pub(super) hot_twice: Bytes,
     kernel_promoted: Option<Bytes>,
 }
 
@@ -50,6 +52,7 @@ impl OnNode {
             ledger: Ledger::default(),
             bound: Bound::default(),
             hot: Bytes::ZERO,
+            hot_twice: Bytes::ZERO,
             kernel_promoted: None,
         }
     }
@@ -64,6 +67,10 @@ impl OnNode {
         self.ledger.at_least(age, now).min(self.anon) - self.bound.get(now)
     }
 }
+
+/// The allowed nodes, for it is asked for each of thousands of cgroups in each plan. Linux has at most 1024 nodes.
+#[derive(Clone, Copy, Debug, Default)]
+struct NodeBits([u64; 16]);
 
 /// What a sample taught.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,6 +88,7 @@ pub struct CgroupState {
     /// Whether another reason than its policy forbids to act on it.
     pub(super) held: bool,
     pub(super) reach: Reach,
+    allowed: NodeBits,
     pub(super) nodes: Vec<OnNode>,
     pub(super) last: Option<CgroupSample>,
     pub(super) touches: TouchLaw,
@@ -113,6 +121,7 @@ impl CgroupState {
             policy,
             held: false,
             reach: Reach::default(),
+            allowed: NodeBits::default(),
             nodes: Vec::new(),
             last: None,
             portion: Portion::default(),
@@ -130,6 +139,21 @@ impl CgroupState {
             watched_before: learned
                 .map_or(Duration::ZERO, |known| Duration::from_secs(known.watched_seconds)),
         }
+    }
+
+    pub(super) fn set_reach(&mut self, reach: Reach) {
+        self.allowed = NodeBits::default();
+        for node in reach.allowed.iter() {
+            if let Some(word) = self.allowed.0.get_mut(node.0 as usize / 64) {
+                *word |= 1 << (node.0 % 64);
+            }
+        }
+        self.reach = reach;
+    }
+
+    /// Whether its memory may be on a node.
+    pub(super) fn may_use(&self, node: NodeId) -> bool {
+        self.allowed.0.get(node.0 as usize / 64).is_some_and(|word| word >> (node.0 % 64) & 1 == 1)
     }
 
     pub(super) fn set_policy(&mut self, policy: Policy, now: Instant) {
@@ -151,6 +175,8 @@ impl CgroupState {
     ) -> Taught {
         let now = sample.at;
         let mut taught = Taught::default();
+        let promoted = self.kernel_promoted(&sample, &speed_of);
+        taught.kernel_promoted = promoted;
         self.nodes.retain(|on| sample.nodes.contains_key(&on.node));
         let mut touched_slow = Bytes::ZERO;
         let (mut walked, mut walked_slow) = (false, false);
@@ -167,19 +193,29 @@ impl CgroupState {
             on.speed = speed;
             on.anon = usage.anon;
             on.surely_movable = usage.anon - usage.unmovable;
-            if let (Some(total), Some(before)) = (usage.kernel_promoted, on.kernel_promoted) {
-                taught.kernel_promoted += total - before;
-            }
             on.kernel_promoted = usage.kernel_promoted.or(on.kernel_promoted);
             let law = &mut self.touches;
             match (&usage.ages, speed) {
                 (Some(reading), _) => {
                     walked |= reading.walked;
-                    on.ledger.observe(reading, now, |age, bytes| law.touched(age, bytes));
+                    let gone = if speed == Speed::Slow { promoted } else { Bytes::ZERO };
+                    // What a walk finds touched was young if the walk before found it touched.
+                    let young = self.walked.map_or(Duration::ZERO, |at| now.since(at)).saturating_mul(3) / 2;
+                    let mut twice = Bytes::ZERO;
+                    on.ledger.observe(reading, gone, now, |age, bytes| {
+                        law.touched(age, bytes);
+                        if age <= young {
+                            twice += bytes;
+                        }
+                    });
+                    if reading.walked {
+                        on.hot_twice = twice;
+                    }
                 }
                 (None, Speed::Slow) => {
                     on.ledger.resize(usage.anon, now);
                     if let Some(bytes) = usage.touched {
+                        on.hot_twice = Bytes(bytes.0 / 2);
                         on.ledger.touch(bytes.min(usage.anon), now, |age, bytes| law.touched(age, bytes));
                     }
                 }
@@ -222,6 +258,30 @@ impl CgroupState {
         let per_minute = self.touched_per_minute;
         self.breaker.tick(self.footprint(), per_minute, now);
         taught
+    }
+
+    /// What the kernel promoted since the last sample. Where it does not count that, what left the slow nodes and turned up on the fast ones.
+    fn kernel_promoted(&self, sample: &CgroupSample, speed_of: impl Fn(NodeId) -> Option<Speed>) -> Bytes {
+        if self.last.is_none() {
+            return Bytes::ZERO;
+        }
+        let mut counted = None;
+        let mut grown = Bytes::ZERO;
+        for (node, usage) in &sample.nodes {
+            let on = self.nodes.iter().find(|on| on.node == *node);
+            let before = on.map_or(Bytes::ZERO, |on| on.anon);
+            if speed_of(*node) == Some(Speed::Fast) {
+                grown += usage.anon - before;
+            }
+            if let (Some(total), Some(before)) = (usage.kernel_promoted, on.and_then(|on| on.kernel_promoted))
+            {
+                counted = Some(counted.unwrap_or(Bytes::ZERO) + (total - before));
+            }
+        }
+        let shrunk = self
+            .slow()
+            .map(|on| on.anon - sample.nodes.get(&on.node).map_or(Bytes::ZERO, |usage| usage.anon));
+        counted.unwrap_or_else(|| shrunk.sum::<Bytes>().min(grown))
     }
 
     fn note_baseline(&mut self, now: Instant) {
@@ -278,6 +338,7 @@ impl CgroupState {
         if let Some(on) = self.on(moved.from) {
             on.hot -= moved.moved.max(moved.asked);
             on.anon -= moved.moved;
+            on.ledger.take_youngest(moved.moved);
         }
         if let Some(on) = moved.to.and_then(|to| self.on(to)) {
             on.anon += moved.moved;
