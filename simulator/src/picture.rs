@@ -34,7 +34,11 @@ pub fn svg(host: &Host, title: &str) -> Result<String, String> {
     ];
     let ages: [Series; 1] = [("oldest age of a pod", BLACK, of(|minute| minute.age))];
     let touches: [Series; 2] = [
-        ("touched on slow nodes", BLUE, of(|m| m.slow_touched as f64).iter().map(|n| n * pages / MIB).collect()),
+        (
+            "touched on slow nodes",
+            BLUE,
+            of(|m| m.slow_touched as f64).iter().map(|n| n * pages / MIB).collect(),
+        ),
         ("allowed", GREEN, allowed),
     ];
     let mut text = String::new();
@@ -48,7 +52,11 @@ pub fn svg(host: &Host, title: &str) -> Result<String, String> {
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
-fn draw(root: &Area<'_>, title: &str, panels: [(&str, &[Series]); 3]) -> Result<(), Box<dyn std::error::Error>> {
+fn draw(
+    root: &Area<'_>,
+    title: &str,
+    panels: [(&str, &[Series]); 3],
+) -> Result<(), Box<dyn std::error::Error>> {
     root.fill(&WHITE)?;
     let titled = root.titled(title, ("sans-serif", 18))?;
     for (area, (unit, series)) in titled.split_evenly((3, 1)).iter().zip(panels) {
@@ -64,7 +72,8 @@ fn draw(root: &Area<'_>, title: &str, panels: [(&str, &[Series]); 3]) -> Result<
         for (name, colour, values) in series {
             // More points than pixels say no more.
             let step = (values.len() / SIZE.0 as usize).max(1);
-            let points = values.iter().enumerate().step_by(step).map(|(at, value)| (at as f64 / 60.0, *value));
+            let points =
+                values.iter().enumerate().step_by(step).map(|(at, value)| (at as f64 / 60.0, *value));
             let colour = *colour;
             chart
                 .draw_series(LineSeries::new(points, &colour))?

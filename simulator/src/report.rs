@@ -50,12 +50,18 @@ impl Report {
     #[must_use]
     pub fn table(&self) -> String {
         let mut text = String::new();
-        let seeds = if self.seeds == 1 { "1 seed".to_owned() } else { format!("{} seeds, the worst", self.seeds) };
+        let seeds =
+            if self.seeds == 1 { "1 seed".to_owned() } else { format!("{} seeds, the worst", self.seeds) };
         let _ = writeln!(text, "{} ({seeds})", self.world);
         for (verdict, seed, held) in &self.bars {
             let state = if verdict.holds { "ok  " } else { "FAIL" };
-            let of = if verdict.holds { String::new() } else { format!("  [holds with {held} of {}; seed {seed}]", self.seeds) };
-            let _ = writeln!(text, "  {state} {}: {} (asked {}){of}", verdict.what, verdict.seen, verdict.asked);
+            let of = if verdict.holds {
+                String::new()
+            } else {
+                format!("  [holds with {held} of {}; seed {seed}]", self.seeds)
+            };
+            let _ =
+                writeln!(text, "  {state} {}: {} (asked {}){of}", verdict.what, verdict.seen, verdict.asked);
         }
         for line in &self.lines {
             let _ = writeln!(text, "{}", law_line(line));

@@ -36,7 +36,10 @@ fn what_held_in_the_worlds_still_holds() {
                 let is_open = |bar: &(&str, &str)| bar.0 == name && verdict.what.starts_with(bar.1);
                 match OPEN.iter().position(is_open) {
                     Some(at) => open[at] = true,
-                    None => failed.push(format!("{name}, seed {seed}: {}: {} ({})", verdict.what, verdict.seen, verdict.asked)),
+                    None => failed.push(format!(
+                        "{name}, seed {seed}: {}: {} ({})",
+                        verdict.what, verdict.seen, verdict.asked
+                    )),
                 }
             }
         }

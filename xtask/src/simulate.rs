@@ -101,7 +101,8 @@ fn judged(worlds: &[(String, World)], seeds: &[u64]) -> Vec<Vec<Judged>> {
             });
         }
     });
-    let mut judged = done.into_iter().map(|place| place.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
+    let mut judged =
+        done.into_iter().map(|place| place.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
     worlds.iter().map(|_| judged.by_ref().take(seeds.len()).flatten().collect()).collect()
 }
 
@@ -127,8 +128,8 @@ fn worlds(args: &Args) -> Result<Vec<(String, World)>> {
     files
         .into_iter()
         .map(|file| {
-            let text =
-                std::fs::read_to_string(&file).with_context(|| format!("{} can't be read", file.display()))?;
+            let text = std::fs::read_to_string(&file)
+                .with_context(|| format!("{} can't be read", file.display()))?;
             let world = World::parse(&text).with_context(|| file.display().to_string())?;
             let world = match &policy {
                 Some(policy) => world.with_policy(policy)?,

@@ -152,7 +152,11 @@ impl Host {
         self.groups_of(pod, set).map(|group| group.on(node)).sum()
     }
 
-    pub(crate) fn groups_of<'a>(&'a self, pod: usize, set: Option<&'a str>) -> impl Iterator<Item = &'a super::Group> {
+    pub(crate) fn groups_of<'a>(
+        &'a self,
+        pod: usize,
+        set: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a super::Group> {
         let sets = &self.sets[self.pods[pod].spec];
         self.groups[self.pods[pod].groups.clone()]
             .iter()
@@ -195,7 +199,8 @@ impl Host {
             }
             for node in self.on_tier(NodeKind::Slow) {
                 for slot in 0..GENERATIONS {
-                    let touched = round(self.groups[group].cells[node][slot].pages as f64 * chance, &mut self.random);
+                    let touched =
+                        round(self.groups[group].cells[node][slot].pages as f64 * chance, &mut self.random);
                     let home = &self.nodes[self.pods[pod].home];
                     let room = home.above(home.high);
                     let wanted = touched.min(pages - moved).min(room);

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use tiering::Policy;
+
 use super::{Group, Host};
-use crate::world::{Activity, Kind, NodeKind};
+use crate::world::{Activity, Kind, NodeKind, PAGE};
 
 /// Minutes over which accesses are summed for the oracle: in more, a law that follows a shift would be better than it.
 const WINDOW_MINUTES: u64 = 1;
@@ -20,7 +22,7 @@ pub struct Minute {
     /// Distinct pages touched on slow nodes.
     pub slow_touched: u64,
     /// Of them, what the policy has to answer for: all but what comes back after longer than its greatest age, the first two times of a
-    /// set, and the first three scans of a set whose use begins.
+    /// set, and a set whose use begins while it is brought up: three scans and its bytes at 0.8 of the promotion rate.
     pub answered_for: u64,
     /// Accesses.
     pub accesses: f64,
@@ -68,8 +70,10 @@ pub struct PodLedger {
 impl PodLedger {
     /// The law's words about the pod now.
     pub fn note(&mut self, now: Duration, words: String) {
-        let without_numbers = |text: &str| text.chars().filter(|c| !c.is_ascii_digit() && *c != '.').collect::<String>();
-        let is_new = self.said.last().is_none_or(|(_, last)| without_numbers(last) != without_numbers(&words));
+        let without_numbers =
+            |text: &str| text.chars().filter(|c| !c.is_ascii_digit() && *c != '.').collect::<String>();
+        let is_new =
+            self.said.last().is_none_or(|(_, last)| without_numbers(last) != without_numbers(&words));
         if is_new {
             self.said.push((now, words));
         }
@@ -125,7 +129,7 @@ impl Host {
                 .filter(|node| self.nodes[*node].kind == NodeKind::Slow)
                 .map(|node| group.on(node))
                 .sum::<u64>();
-            let answers = group.answers(pages, self.now, pod.policy.demote.after, pod.policy.demote.after_max);
+            let answers = group.answers(pages, self.now, &pod.policy);
             let usage = &mut group.usage;
             let this = &mut pod.ledger.minute;
             if group.kind != Kind::Shared {
@@ -141,7 +145,8 @@ impl Host {
             usage.window.slow_accesses += usage.slow_accesses;
             usage.window.pages += pages as f64 / WINDOW_MINUTES as f64;
             usage.window.slow += slow as f64 / WINDOW_MINUTES as f64;
-            (usage.accesses, usage.slow_accesses, usage.minute_seen, usage.minute_slow_seen) = (0.0, 0.0, 0, 0);
+            (usage.accesses, usage.slow_accesses, usage.minute_seen, usage.minute_slow_seen) =
+                (0.0, 0.0, 0, 0);
             if minute.is_multiple_of(WINDOW_MINUTES) {
                 usage.windows.push(std::mem::take(&mut usage.window));
             }
@@ -163,7 +168,8 @@ impl Host {
     /// How often each page of a set went down, in the mean; the greatest of its parts. What was down before, by group, is left out.
     pub(crate) fn sinks(&self, pod: usize, set: Option<&str>, before: Option<&[u64]>) -> f64 {
         let first = self.pods[pod].groups.start;
-        let of_set = |group: &Group| set.is_none_or(|name| self.sets[self.pods[pod].spec][group.set].name == name);
+        let of_set =
+            |group: &Group| set.is_none_or(|name| self.sets[self.pods[pod].spec][group.set].name == name);
         self.groups[self.pods[pod].groups.clone()]
             .iter()
             .enumerate()
@@ -188,18 +194,21 @@ impl Host {
 
 impl Group {
     /// Whether the policy has to answer for what was touched of it on slow nodes in this minute. Counts comebacks.
-    fn answers(&mut self, pages: u64, now: Duration, after: Duration, after_max: Duration) -> bool {
+    fn answers(&mut self, pages: u64, now: Duration, policy: &Policy) -> bool {
         let noticeable = self.usage.minute_slow_seen > (pages / 100).max(512);
         if noticeable {
             self.usage.comebacks += 1;
         }
         if let Activity::AtOnce { period, .. } = self.part.activity
-            && (period > after_max || self.usage.comebacks <= 2)
+            && (period > policy.demote.after_max || self.usage.comebacks <= 2)
         {
             return false;
         }
-        // From the start of the world on, all use is known.
+        // From the start of the world on, all use is known. What comes up later takes three scans, and the rate.
         let is_shift = self.began > Duration::from_mins(3);
-        !is_shift || now.saturating_sub(self.began) > (after * 3 / 2).max(Duration::from_mins(1))
+        let bytes = (pages * PAGE) as f64;
+        let moving = Duration::from_secs_f64(bytes / (policy.promote.max_rate.0.max(1) as f64 * 0.8));
+        !is_shift
+            || now.saturating_sub(self.began) > policy.demote.after * 3 / 2 + moving + Duration::from_mins(1)
     }
 }

@@ -19,8 +19,8 @@ use tiering::Policy;
 use crate::world::{Activity, FileSpec, HostSpec, Kind, NodeKind, PAGE, Part, World};
 
 pub use abi::{Evicted, GenerationSize, NumaStat, Walked};
-pub use ledger::{Minute, PodLedger, Window};
 use ledger::GroupUse;
+pub use ledger::{Minute, PodLedger, Window};
 pub use node::Node;
 use pages::{Cell, GENERATIONS, Generations};
 
@@ -149,8 +149,7 @@ impl Host {
             sets: world.pods.iter().map(|pod| pod.memory.clone()).collect(),
             random: fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed),
         };
-        let fast: Vec<usize> =
-            (0..nodes.len()).filter(|node| nodes[*node].kind == NodeKind::Fast).collect();
+        let fast: Vec<usize> = (0..nodes.len()).filter(|node| nodes[*node].kind == NodeKind::Fast).collect();
         for (spec, pod) in world.pods.iter().enumerate() {
             for number in 0..pod.count {
                 let home = match pod.node {
@@ -171,7 +170,8 @@ impl Host {
             let mut jitter = || if jitters { 0.9 + 0.2 * self.random.f64() } else { 1.0 };
             let (size, rate) = (jitter(), jitter());
             let offset = if jitters { self.random.f64() } else { 1.0 };
-            let pages = (set_spec.up_to.map_or(set_spec.size.0.0, |up_to| up_to.0.0) as f64 * size) as u64 / PAGE;
+            let pages =
+                (set_spec.up_to.map_or(set_spec.size.0.0, |up_to| up_to.0.0) as f64 * size) as u64 / PAGE;
             for part in set_spec.touched.parts(pages.max(1), rate, offset) {
                 let chance = match part.activity {
                     Activity::Random(rate) => 1.0 - (-rate * self.tick.as_secs_f64()).exp(),
@@ -192,8 +192,13 @@ impl Host {
             }
         }
         let nodes = self.nodes.len();
-        let counts =
-            Counts { anon: vec![0; nodes], file: vec![0; nodes], unevictable: vec![0; nodes], promoted: 0, demoted: 0 };
+        let counts = Counts {
+            anon: vec![0; nodes],
+            file: vec![0; nodes],
+            unevictable: vec![0; nodes],
+            promoted: 0,
+            demoted: 0,
+        };
         self.pods.push(Pod {
             name: if pod.count == 1 { pod.name.clone() } else { format!("{}-{number}", pod.name) },
             spec_name: pod.name.clone(),

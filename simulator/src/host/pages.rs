@@ -50,7 +50,8 @@ impl Cell {
         let mut young = Self { pages: self.young, ..*self };
         // What was touched in this minute and what is marked is spread over both; the touched ones were seen first.
         young.seen = self.seen.min(young.pages);
-        young.marked = self.marked.saturating_sub(old.pages).max(self.marked * young.pages / self.pages.max(1));
+        young.marked =
+            self.marked.saturating_sub(old.pages).max(self.marked * young.pages / self.pages.max(1));
         let taken = young.take(pages, random);
         self.pages -= taken.pages;
         self.young -= taken.young;
@@ -129,10 +130,16 @@ mod tests {
                 Cell { pages, young: of(&mut random), seen: of(&mut random), marked: of(&mut random) };
             let mut rest = whole;
             let wanted = of(&mut random);
-            let taken =
-                if random.bool() { rest.take(wanted, &mut random) } else { rest.take_young(wanted, &mut random) };
+            let taken = if random.bool() {
+                rest.take(wanted, &mut random)
+            } else {
+                rest.take_young(wanted, &mut random)
+            };
             for cell in [rest, taken] {
-                assert!(cell.young.max(cell.seen).max(cell.marked) <= cell.pages, "{whole:?}: {taken:?} {rest:?}");
+                assert!(
+                    cell.young.max(cell.seen).max(cell.marked) <= cell.pages,
+                    "{whole:?}: {taken:?} {rest:?}"
+                );
             }
             let mut both = rest;
             both.put(taken);

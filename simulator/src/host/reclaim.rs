@@ -188,7 +188,14 @@ impl Host {
     /// Evicts pages of the generations up to `seq`, oldest first: to the nearest slow node that has room above its high watermark. A page
     /// with the accessed bit set stays and becomes young, as does one that can't be moved. It ends when so many moved, or when so many were
     /// looked at.
-    pub(super) fn evict_from(&mut self, pod: usize, node: usize, seq: u64, pages: u64, looks: u64) -> Evicted {
+    pub(super) fn evict_from(
+        &mut self,
+        pod: usize,
+        node: usize,
+        seq: u64,
+        pages: u64,
+        looks: u64,
+    ) -> Evicted {
         let mut evicted = Evicted::default();
         let lru = self.pods[pod].lru[node];
         let newest = Generations::slot(lru.max_seq);
@@ -203,7 +210,8 @@ impl Host {
                 if all == 0 {
                     break;
                 }
-                let share = (pages - evicted.moved).min(looks - evicted.looked_at()).min(all) as f64 / all as f64;
+                let share =
+                    (pages - evicted.moved).min(looks - evicted.looked_at()).min(all) as f64 / all as f64;
                 for group in groups {
                     let wanted = round(on_list(&self.groups[group]) as f64 * share, &mut self.random);
                     if wanted == 0 {

@@ -18,7 +18,8 @@ impl Host {
     pub(super) fn touch(&mut self) {
         let seconds = self.tick.as_secs_f64();
         for node in &mut self.nodes {
-            node.promotion_tokens = (node.promotion_tokens + self.promote_rate * seconds).min(self.promote_rate * seconds.max(1.0));
+            node.promotion_tokens = (node.promotion_tokens + self.promote_rate * seconds)
+                .min(self.promote_rate * seconds.max(1.0));
         }
         for pod in 0..self.pods.len() {
             if !self.pods[pod].runs {
@@ -65,7 +66,8 @@ impl Host {
             Activity::Random(rate) if is_active => (chance, rate * self.tick.as_secs_f64()),
             Activity::AtOnce { period, offset } if is_active => {
                 let before = |time: Duration| {
-                    time.checked_sub(offset).map_or(0, |since| since.as_nanos() / period.as_nanos().max(1) + 1)
+                    time.checked_sub(offset)
+                        .map_or(0, |since| since.as_nanos() / period.as_nanos().max(1) + 1)
                 };
                 let times = before(self.now) - before(self.now - self.tick);
                 if times == 0 { (0.0, 0.0) } else { (1.0, times as f64) }
@@ -154,7 +156,14 @@ impl Host {
     }
 
     /// Moves pages with the accessed bit set up to the pod's own node.
-    pub(super) fn promote_young(&mut self, group: usize, node: usize, slot: usize, pages: u64, by_kernel: bool) -> u64 {
+    pub(super) fn promote_young(
+        &mut self,
+        group: usize,
+        node: usize,
+        slot: usize,
+        pages: u64,
+        by_kernel: bool,
+    ) -> u64 {
         let pod = self.groups[group].pod;
         let home = self.pods[pod].home;
         let taken = self.groups[group].cells[node][slot].take_young(pages, &mut self.random);

@@ -32,8 +32,11 @@ impl Regret {
         let windows = host.movable_windows().map(|(_, windows)| windows.len()).max().unwrap_or(0);
         let mut regret = Self::default();
         for at in windows / 2..windows {
-            let mut groups: Vec<_> =
-                host.movable_windows().filter_map(|(_, windows)| windows.get(at)).filter(|w| w.pages > 0.0).collect();
+            let mut groups: Vec<_> = host
+                .movable_windows()
+                .filter_map(|(_, windows)| windows.get(at))
+                .filter(|w| w.pages > 0.0)
+                .collect();
             let density = |window: &crate::host::Window| window.accesses / window.pages;
             groups.sort_by(|a, b| density(a).total_cmp(&density(b)));
             let mut saved: f64 = groups.iter().map(|window| window.slow).sum();

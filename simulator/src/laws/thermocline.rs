@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tiering::law::{
-    self, AgeReading, CgroupKey, CgroupSample, Demote, HostSample, Learned, Limits, Moved, NodeSample, NodeUse,
-    Promoter, Reach, Settings, Speed, Stayed,
+    self, AgeReading, CgroupKey, CgroupSample, Demote, HostSample, Learned, Limits, Moved, NodeSample,
+    NodeUse, Promoter, Reach, Settings, Speed, Stayed,
 };
 use tiering::{AgeHistogram, Bytes, Generation, Instant, NodeId, StallTotals};
 
@@ -73,12 +73,20 @@ impl Thermocline {
         for (index, pod) in host.pods.iter().enumerate().filter(|(_, pod)| pod.managed) {
             let (is_known, key) = (self.known.contains_key(&index), key(index));
             if pod.runs && !is_known {
-                self.known.insert(index, Known::default());
+                for (other, _) in self.known.clone() {
+                    // What a replica that runs has learned counts as well as what one left.
+                    let of_replica = self.law.learned(self::key(other), now);
+                    if let Some(learned) = of_replica.filter(|_| host.pods[other].spec_name == pod.spec_name)
+                    {
+                        self.keep(&pod.spec_name, learned);
+                    }
+                }
                 let own = self.restarted.remove(&index);
                 let learned = own.as_ref().or_else(|| self.learned.get(&pod.spec_name));
                 self.law.add(key, pod.policy.clone(), learned, now);
                 let allowed = host.nodes.iter().map(|node| NodeId(node.id)).collect();
                 self.law.set_reach(key, Reach { allowed, barrier: None });
+                self.known.insert(index, Known::default());
             }
             if !pod.runs && is_known {
                 self.known.remove(&index);
@@ -134,7 +142,8 @@ impl Thermocline {
             host.walk(index);
             host.walk(index);
             if let Some(seq) = seq(&host.generations(index, node)) {
-                let Evicted { moved, young, stuck } = host.evict(index, node, seq, wanted - done.moved, MOVED_IN_A_ROUND);
+                let Evicted { moved, young, stuck } =
+                    host.evict(index, node, seq, wanted - done.moved, MOVED_IN_A_ROUND);
                 done = Evicted { moved: done.moved + moved, young, stuck };
             }
         }

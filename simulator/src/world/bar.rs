@@ -158,8 +158,13 @@ impl Bar {
     /// The pods and sets that it names.
     pub fn sets(&self) -> Vec<&SetRef> {
         match self {
-            Self::NeverDemoted(sets) | Self::OnlyGive(sets) | Self::NearestSlowNode(sets) => sets.iter().collect(),
-            Self::GivenBy(shares) | Self::Sunk(shares) | Self::FewerSlowAccesses(shares) | Self::AtCeiling(shares) => {
+            Self::NeverDemoted(sets) | Self::OnlyGive(sets) | Self::NearestSlowNode(sets) => {
+                sets.iter().collect()
+            }
+            Self::GivenBy(shares)
+            | Self::Sunk(shares)
+            | Self::FewerSlowAccesses(shares)
+            | Self::AtCeiling(shares) => {
                 vec![&shares.of]
             }
             Self::Moved(moved) => vec![&moved.of],

@@ -67,7 +67,10 @@ impl Heat {
             return Err("touched takes one of every, perSecond and zipf".to_owned());
         }
         if self.zipf.is_some() != self.accesses.is_some() {
-            return Err("zipf needs accesses, the accesses a second to the whole set, and the other way round".to_owned());
+            return Err(
+                "zipf needs accesses, the accesses a second to the whole set, and the other way round"
+                    .to_owned(),
+            );
         }
         if self.daily.is_some() != self.for_.is_some() {
             return Err("daily needs for, how long it is used each day, and the other way round".to_owned());
@@ -75,7 +78,9 @@ impl Heat {
         if self.shifts.is_some() != self.parts.is_some() {
             return Err("shifts needs parts, and the other way round".to_owned());
         }
-        if self.every.is_some_and(|every| every.0.is_zero()) || self.shifts.is_some_and(|shifts| shifts.0.is_zero()) {
+        if self.every.is_some_and(|every| every.0.is_zero())
+            || self.shifts.is_some_and(|shifts| shifts.0.is_zero())
+        {
             return Err("a period of no length".to_owned());
         }
         if self.parts == Some(0) {
@@ -188,6 +193,9 @@ mod tests {
         let at = |h: u64| Duration::from_hours(h);
         assert_eq!([0, 1, 2].map(|h| shifting.is_active(1, at(h))), [false, true, false]);
         let nightly = Heat { daily: Some(hours(23)), for_: Some(hours(2)), ..Heat::default() };
-        assert_eq!([22, 23, 24, 25, 26].map(|h| nightly.is_active(0, at(h))), [false, true, true, false, false]);
+        assert_eq!(
+            [22, 23, 24, 25, 26].map(|h| nightly.is_active(0, at(h))),
+            [false, true, true, false, false]
+        );
     }
 }

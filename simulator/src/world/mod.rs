@@ -273,13 +273,16 @@ impl World {
             }
             pod.policy().map_err(|error| format!("pod {}: policy: {error}", pod.name))?;
             for set in &pod.memory {
-                set.touched.check().map_err(|error| format!("pod {}: set {}: {error}", pod.name, set.name))?;
+                set.touched
+                    .check()
+                    .map_err(|error| format!("pod {}: set {}: {error}", pod.name, set.name))?;
             }
         }
         for bar in &self.bars {
             for set in bar.sets() {
                 let known = self.pods.iter().any(|pod| {
-                    pod.name == set.pod && set.set.as_ref().is_none_or(|name| pod.memory.iter().any(|set| set.name == *name))
+                    pod.name == set.pod
+                        && set.set.as_ref().is_none_or(|name| pod.memory.iter().any(|set| set.name == *name))
                 });
                 if !known {
                     return Err(format!("bars: {set} is no pod, or no set of it"));
@@ -321,11 +324,16 @@ mod tests {
         };
         let host = "about: x\nlasts: 1m\nhost: { nodes: [{ id: 0, kind: fast, size: 1Gi }] }\n";
         check("about: x\n", "lasts");
-        check("about: x\nlasts: 1m\nhost: { nodes: [{ id: 0, kind: slow, size: 1Gi }] }\npods: []\n", "no fast node");
+        check(
+            "about: x\nlasts: 1m\nhost: { nodes: [{ id: 0, kind: slow, size: 1Gi }] }\npods: []\n",
+            "no fast node",
+        );
         check(&format!("{host}pods: [{{ name: a, node: 3 }}]\n"), "node must be a fast node");
         check(&format!("{host}pods: [{{ name: a, colour: red }}]\n"), "colour");
         check(
-            &format!("{host}pods: [{{ name: a, memory: [{{ name: b, size: 1Gi, touched: {{ zipf: 1.0 }} }}] }}]\n"),
+            &format!(
+                "{host}pods: [{{ name: a, memory: [{{ name: b, size: 1Gi, touched: {{ zipf: 1.0 }} }}] }}]\n"
+            ),
             "zipf needs accesses",
         );
         check(&format!("{host}pods: []\nbars: [{{ neverDemoted: [a/b] }}]\n"), "a/b is no pod");
