@@ -90,7 +90,7 @@ pub fn law_line(line: &Line) -> String {
 #[must_use]
 pub fn explained(host: &Host) -> String {
     const PODS: usize = 4;
-    let mib = |pages: u64| pages * PAGE >> 20;
+    let mib = |pages: u64| (pages * PAGE) >> 20;
     let mut text = String::new();
     for pod in host.pods.iter().filter(|pod| pod.managed).take(PODS) {
         for (at, words) in &pod.ledger.said {

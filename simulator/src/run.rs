@@ -51,7 +51,7 @@ pub fn run(world: &World, law: &mut dyn Law, seed: u64) -> Run {
         .collect();
     while host.now < world.lasts.0 {
         host.step();
-        let passed = |at: &Duration| host.now >= *at && host.now - host.tick < *at;
+        let passed = |at: &Duration| host.now >= *at && host.now < *at + host.tick;
         if snapshots.iter().any(passed) {
             run_.demoted_by.push((host.now, host.demoted_by_group()));
         }
@@ -71,7 +71,7 @@ impl Run {
             match bar {
                 Bar::Shift(shift) if host.now >= shift.at.0 => {
                     let seen = &mut self.shifts[index];
-                    let since = host.now - shift.at.0;
+                    let since = host.now.saturating_sub(shift.at.0);
                     let age = age(host, &shift.new);
                     if since < host.tick {
                         seen.age_before = age;

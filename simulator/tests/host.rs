@@ -39,7 +39,7 @@ pods:
 ";
 
 fn world() -> World {
-    World::parse(BUSY).unwrap()
+    World::parse(BUSY).expect("a world")
 }
 
 fn laws(world: &World) -> Vec<Box<dyn Law>> {

@@ -14,11 +14,11 @@ const LONG: &[&str] = &["fleet", "log-rotation", "nightly-job", "revisits", "age
 fn worlds() -> Vec<(String, World)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("worlds");
     let mut worlds: Vec<_> = std::fs::read_dir(dir)
-        .unwrap()
+        .expect("worlds")
         .map(|entry| {
-            let path = entry.unwrap().path();
-            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-            let world = World::parse(&std::fs::read_to_string(&path).unwrap());
+            let path = entry.expect("a world").path();
+            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            let world = World::parse(&std::fs::read_to_string(&path).expect("a text"));
             (name.clone(), world.unwrap_or_else(|error| panic!("{name}: {error}")))
         })
         .collect();

@@ -115,7 +115,7 @@ pub(super) struct GroupUse {
 impl Host {
     /// Closes the minute, where it is over.
     pub(super) fn keep_ledger(&mut self) {
-        if self.now.as_secs() % 60 != 0 || self.now.subsec_nanos() != 0 {
+        if !self.now.as_secs().is_multiple_of(60) || self.now.subsec_nanos() != 0 {
             return;
         }
         let minute = self.now.as_secs() / 60;

@@ -270,7 +270,7 @@ impl Host {
             (true, None) => part.pages,
             (true, Some(rate)) => {
                 let full = spec.up_to.map_or(u64::MAX, |up_to| up_to.0.0);
-                let grown = rate.0.0 as f64 * (age - allocated).as_secs_f64();
+                let grown = rate.0.0 as f64 * age.saturating_sub(allocated).as_secs_f64();
                 let bytes = (spec.size.0.0 as f64 + grown).min(full as f64);
                 let whole = spec.up_to.map_or(spec.size.0.0, |up_to| up_to.0.0).max(1) as f64;
                 (part.pages as f64 * bytes / whole) as u64

@@ -69,7 +69,7 @@ impl Host {
                     time.checked_sub(offset)
                         .map_or(0, |since| since.as_nanos() / period.as_nanos().max(1) + 1)
                 };
-                let times = before(self.now) - before(self.now - self.tick);
+                let times = before(self.now) - before(self.now.saturating_sub(self.tick));
                 if times == 0 { (0.0, 0.0) } else { (1.0, times as f64) }
             }
             _ => (0.0, 0.0),
@@ -189,7 +189,7 @@ impl Host {
     fn adjust_hot_thresholds(&mut self) {
         const DEFAULT_MS: f64 = 1000.0;
         const STEP_MS: f64 = DEFAULT_MS * 2.0 / 16.0;
-        if self.now.as_secs() % 60 != 0 || self.now.subsec_nanos() != 0 {
+        if !self.now.as_secs().is_multiple_of(60) || self.now.subsec_nanos() != 0 {
             return;
         }
         let reference = self.promote_rate * 60.0;

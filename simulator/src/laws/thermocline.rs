@@ -78,7 +78,7 @@ impl Thermocline {
                     let of_replica = self.law.learned(self::key(other), now);
                     if let Some(learned) = of_replica.filter(|_| host.pods[other].spec_name == pod.spec_name)
                     {
-                        self.keep(&pod.spec_name, learned);
+                        self.keep(&pod.spec_name, &learned);
                     }
                 }
                 let own = self.restarted.remove(&index);
@@ -91,15 +91,15 @@ impl Thermocline {
             if !pod.runs && is_known {
                 self.known.remove(&index);
                 if let Some(learned) = self.law.remove(key, now) {
-                    self.keep(&pod.spec_name, learned);
+                    self.keep(&pod.spec_name, &learned);
                 }
             }
         }
     }
 
-    fn keep(&mut self, workload: &str, learned: Learned) {
+    fn keep(&mut self, workload: &str, learned: &Learned) {
         let kept = self.learned.entry(workload.to_owned()).or_insert_with(|| learned.clone());
-        *kept = kept.merged(&learned);
+        *kept = kept.merged(learned);
     }
 
     fn observe(&mut self, host: &mut Host, index: usize) {

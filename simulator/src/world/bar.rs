@@ -156,6 +156,7 @@ pub struct Shift {
 
 impl Bar {
     /// The pods and sets that it names.
+    #[must_use]
     pub fn sets(&self) -> Vec<&SetRef> {
         match self {
             Self::NeverDemoted(sets) | Self::OnlyGive(sets) | Self::NearestSlowNode(sets) => {
