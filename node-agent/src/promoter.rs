@@ -1,5 +1,6 @@
 //! Who promotes.
 
+use host::numa_balancing::NumaBalancing;
 use host::probe::{Feature, ProbeReport};
 use serde::Serialize;
 use tiering::{DemotionSupport, TierMap};
@@ -32,6 +33,17 @@ impl Promoter {
         let kernel =
             probe.has(Feature::NumaBalancing) && *tiers.demotion_support() == DemotionSupport::Kernel;
         if kernel { Self::Kernel } else { Self::None }
+    }
+
+    /// What NUMA balancing is set to while anyone is promoted: off where another promotes, or the kernel would promote behind
+    /// our back. `None` leaves it alone.
+    #[must_use]
+    pub fn numa_balancing(self) -> Option<NumaBalancing> {
+        match self {
+            Self::Kernel => Some(NumaBalancing::TIERING),
+            Self::Pages => Some(NumaBalancing::OFF),
+            Self::None => None,
+        }
     }
 
     /// Its name, as users see it.

@@ -12,7 +12,7 @@ use crate::engine::{Engine, EngineError, Found, Look, Moved, Order};
 use crate::limits::{
     LimitError, Movers, Progress, Relocated, destinations, ours, step_memory_high, step_tiers,
 };
-use crate::managed::{Left, Managed, action, reason};
+use crate::managed::{Left, Managed, action, mode_name, reason};
 use crate::promoter::Promoter;
 use crate::state::StateError;
 
@@ -226,13 +226,17 @@ impl Agent {
             return Ok(());
         };
         if managed.decided(&decision, now) {
+            let mode = managed.acting_mode();
             tracing::info!(
                 cgroup = %managed.cgroup.path(),
                 pod = managed.pod_name(),
                 policy = managed.policy_name,
-                "{decision}"
+                mode = mode_name(mode),
+                "{}",
+                decision.words(mode)
             );
-            *self.totals.decisions.entry((action(&decision), reason(&decision))).or_default() += 1;
+            let kind = (mode_name(mode), action(&decision), reason(&decision));
+            *self.totals.decisions.entry(kind).or_default() += 1;
         }
         let mut limits = Progress::Settled;
         let mut left = Left::Nothing;
@@ -247,6 +251,10 @@ impl Agent {
         if let Some(managed) = self.managed.get_mut(&id) {
             let stepping = if limits == Progress::Stepping { Left::Capped } else { Left::Nothing };
             managed.schedule(now, interval, left.max(stepping));
+            // Who watches is shown a new picture each interval.
+            if self.grain == Grain::Processes {
+                managed.next_look = managed.next_look.min(now + interval);
+            }
             if limits == Progress::Waiting {
                 managed.next_look = managed.next_look.min(now + interval * WAITING_ROUNDS);
             }
