@@ -21,7 +21,7 @@ const AT_A_TIME: usize = 2;
 pub(crate) struct Args {
     /// Worlds by name, or files of your own; without any, all of simulator/worlds
     worlds: Vec<PathBuf>,
-    /// A policy that every managed pod has, instead of those that the worlds give: the spec of a TieringPolicy
+    /// A policy that every managed pod has, instead of those that the worlds give: its keys, or the whole object
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Only this seed; 0 is the world as it is written
