@@ -17,6 +17,7 @@ pub mod exit;
 #[cfg(test)]
 mod fixture;
 pub mod http;
+pub mod kdamond;
 pub mod kubernetes;
 pub mod limits;
 pub mod managed;
