@@ -4,6 +4,7 @@
 //! block: each is a bounded step, and a round stops beginning steps after a while and goes on in the next.
 
 mod choice;
+mod damon;
 mod events;
 mod membership;
 mod pods;
@@ -27,7 +28,7 @@ use crate::kubernetes::assignment::Assignment;
 use crate::kubernetes::mailbox;
 use crate::managed::Managed;
 use crate::node::NodeMemory;
-use crate::promoter::Promoter;
+use crate::promoter::{DamonPromoter, Promoter};
 use crate::restore::{Outcome, Restored, restore_all};
 use crate::snapshot::{Condition, ConfigView, Published, TierView, Totals};
 use crate::state::{State, Tunable};
@@ -96,6 +97,10 @@ pub struct Agent {
     /// A step of the engine's failed since.
     engine_failed: bool,
     promoter: Promoter,
+    /// DAMON while it promotes for us.
+    damon: Option<DamonPromoter>,
+    /// Why it did not work when it was tried, and when.
+    damon_failed: Option<(String, Instant)>,
     node: NodeMemory,
     /// In a cluster, which pods get which policies; `None` where the configuration says it.
     assignment: Option<Arc<Assignment>>,
@@ -181,6 +186,8 @@ impl Agent {
             mover: None,
             probed: Instant::default(),
             engine_failed: false,
+            damon: None,
+            damon_failed: None,
             node: NodeMemory::default(),
             assignment,
             pod_cgroups: BTreeMap::new(),
@@ -330,6 +337,7 @@ impl Agent {
 
     /// Puts everything back.
     fn stop(&mut self) -> Result<(), Failure> {
+        drop(self.damon.take());
         let Some(state) = &mut self.state else { return Ok(()) };
         let report = restore_all(&self.ground.roots, &self.root, state)?;
         log_restored(&report);

@@ -27,7 +27,7 @@ use crate::kubernetes::last_known::LastKnown;
 use crate::kubernetes::mailbox;
 use crate::picture::live_picture;
 use crate::probe_output::probe_table;
-use crate::promoter::Promoter;
+use crate::promoter::{Chosen, Promoter};
 use crate::restore::{Outcome, Restored, restore_all};
 use crate::seccomp;
 use crate::snapshot::Published;
@@ -278,19 +278,19 @@ fn probe(host_args: &HostArgs, probe_args: &ProbeArgs, open: OpenRoot) -> Result
         .map_err(|error| error.to_string())
         .and_then(|facts| tier_map(&facts, &[]).map_err(|error| error.to_string()));
     let (engine, promoter) = match tiers {
-        Err(error) => (Err(error), Promoter::None),
+        Err(error) => (Err(error), Chosen::default()),
         Ok(tiers) if !tiers.has_lower_tier() => {
-            (Err("no memory node is slower than the others".to_owned()), Promoter::None)
+            (Err("no memory node is slower than the others".to_owned()), Chosen::default())
         }
         Ok(tiers) => {
             let ground =
                 Ground { fast: tiers.fast_nodes().clone(), slow: tiers.slow_nodes().clone(), roots, tiers };
             match Engine::choose(EngineChoice::Auto, &report, &ground) {
                 Ok(engine) => {
-                    let promoter = Promoter::choose(Some(&engine), &report, &ground.tiers, true);
+                    let promoter = Promoter::choose(Some(&engine), &report, &ground.tiers, true, None);
                     (Ok(engine.name()), promoter)
                 }
-                Err(missing) => (Err(missing), Promoter::None),
+                Err(missing) => (Err(missing), Chosen::default()),
             }
         }
     };
@@ -300,11 +300,11 @@ fn probe(host_args: &HostArgs, probe_args: &ProbeArgs, open: OpenRoot) -> Result
             let terminal = out.is_terminal();
             let width = if terminal { terminal_size().0 } else { DEFAULT_WIDTH };
             let engine = engine.as_ref().map_err(String::as_str).copied();
-            write!(out, "{}", probe_table(&report, engine, promoter, width, terminal))
+            write!(out, "{}", probe_table(&report, engine, &promoter, width, terminal))
         }
         OutputFormat::Json => {
             let engine = engine.map_or_else(|missing| format!("none: {missing}"), str::to_owned);
-            let value = serde_json::json!({ "rows": report.rows, "engine": engine, "promoter": promoter });
+            let value = serde_json::json!({ "rows": report.rows, "engine": engine, "promoter": promoter.promoter, "promotion": promoter.words });
             serde_json::to_writer_pretty(&mut out, &value)
                 .map_err(io::Error::from)
                 .and_then(|()| writeln!(out))

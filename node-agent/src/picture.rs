@@ -72,6 +72,7 @@ fn title(snapshot: &Snapshot) -> Line {
         Promoter::Kernel => "kernel promotes",
         Promoter::Pages => "agent promotes",
         Promoter::None => "nobody promotes",
+        Promoter::Damon => "DAMON promotes",
     };
     let doing = if snapshot.command == "observe" { "observing, nothing is moved" } else { promoter };
     line.push(Ink::Plain, format!("   engine {}, {doing}", snapshot.engine));

@@ -133,6 +133,17 @@ impl Tree {
         (0..self.schemes).map(|index| read_scheme_stats(&self.scheme(index).join("stats"))).collect()
     }
 
+    /// The bytes that each scheme may do in the present interval, in the order in which they were written. Zero for one whose first
+    /// interval has not begun: 6.12 takes that for no bound.
+    pub fn read_effective_quotas(&self) -> Result<Vec<u64>> {
+        self.command("update_schemes_effective_quotas")?;
+        let read = |index| {
+            let path = self.scheme(index).join("quotas/effective_bytes");
+            parse::number(&patiently(|| file::read(&path))?, &path)
+        };
+        (0..self.schemes).map(read).collect()
+    }
+
     /// The regions to which a scheme applies now.
     pub fn read_tried_regions(&self, scheme: usize) -> Result<Vec<TriedRegion>> {
         self.command("update_schemes_tried_regions")?;

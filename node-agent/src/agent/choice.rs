@@ -8,7 +8,7 @@ use tiering::{DemotionSupport, Instant, Mode};
 
 use super::Agent;
 use crate::engine::{Engine, PagesEngine};
-use crate::promoter::Promoter;
+use crate::promoter::{Chosen, Promoter};
 use crate::snapshot::{Condition, FeatureView};
 
 /// Where an engine fails, what the host allows is tried again this soon.
@@ -21,9 +21,15 @@ impl Agent {
     /// Tries again what the host allows, if that is due.
     pub(super) fn choose_engine_again(&mut self, now: Instant) {
         let tried = now.since(self.probed);
-        let is_due =
-            self.engine.is_none() && tried >= WITHOUT_ENGINE || self.engine_failed && tried >= AFTER_FAILURE;
+        let damon_due =
+            self.damon_failed.as_ref().is_some_and(|(_, failed)| now.since(*failed) >= WITHOUT_ENGINE);
+        let is_due = damon_due
+            || self.engine.is_none() && tried >= WITHOUT_ENGINE
+            || self.engine_failed && tried >= AFTER_FAILURE;
         if is_due {
+            if damon_due {
+                self.damon_failed = None;
+            }
             self.choose_engine();
         }
     }
@@ -40,7 +46,9 @@ impl Agent {
         let tries = if acts { Tries::All } else { Tries::NoCgroupWrite };
         let probe = host::probe::run(&self.ground.roots, self.root.mount(), tries);
         let engine = Engine::choose(self.config.engine_choice(), &probe, &self.ground);
-        self.promoter = Promoter::choose(engine.as_ref().ok(), &probe, &self.ground.tiers, writes);
+        let damon_failed = self.damon_failed.as_ref().map(|(why, _)| why.as_str());
+        let chosen = Promoter::choose(engine.as_ref().ok(), &probe, &self.ground.tiers, writes, damon_failed);
+        self.promoter = chosen.promoter;
         let same = self
             .engine
             .as_ref()
@@ -53,7 +61,23 @@ impl Agent {
             };
             self.accept_engine(engine);
         }
+        self.tell_promoter(&chosen);
         self.announce(&probe);
+    }
+
+    /// Says who promotes, and why not another.
+    fn tell_promoter(&mut self, chosen: &Chosen) {
+        let Chosen { promoter, words } = chosen;
+        let condition = Condition {
+            kind: "Promotes",
+            status: *promoter != Promoter::None,
+            reason: promoter.reason(),
+            message: words.clone(),
+        };
+        if self.conditions.get(condition.kind).is_none_or(|known| known.message != condition.message) {
+            tracing::info!(promoter = promoter.as_str(), "promotion: {words}");
+        }
+        self.conditions.insert(condition.kind, condition);
     }
 
     /// Takes an engine, or what is missing for any.

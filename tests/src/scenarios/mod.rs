@@ -20,6 +20,7 @@ mod no_target;
 mod node;
 mod observe;
 mod placement;
+mod promotion_bounds;
 mod revisits;
 mod smoke;
 mod thousand;
@@ -32,6 +33,7 @@ pub const SCENARIOS: &[Scenario] = &[
     placement::SCENARIO,
     revisits::SCENARIO,
     hot_shift::SCENARIO,
+    promotion_bounds::SCENARIO,
     thousand::SCENARIO,
     churn::SCENARIO,
     tiers::SCENARIO,
@@ -67,7 +69,8 @@ const SHORT: &[(&str, &[&str])] = &[
     ("demo", &["7.2 hmat"]),
     ("placement", &["6.1 hmat", "6.1 kmem", "6.12 hmat", "6.12 kmem", "7.2 hmat", "7.2 kmem"]),
     ("revisits", &["6.1 kmem", "7.2 hmat"]),
-    ("hot-shift", &["6.1 hmat", "7.2 hmat"]),
+    ("hot-shift", &["6.1 hmat", "6.12 hmat", "7.2 hmat"]),
+    ("promotion-bounds", &["6.12 kmem"]),
     ("thousand", &["7.2 hmat"]),
     ("churn", &["7.2 hmat"]),
     ("tiers", &["6.1 hmat", "6.12 kmem", "7.2 kmem"]),
@@ -92,9 +95,12 @@ pub fn in_short_run(scenario: &str, machine: Machine) -> bool {
 
 /// Where agents keep original values.
 const STATE: &str = "/run/thermocline/state";
-/// The two settings of the kernel that an agent may change: whether reclaim demotes, and whether hot pages are promoted.
+/// Settings of the kernel that an agent may change: whether reclaim demotes, and whether hot pages are promoted.
 const DEMOTION: &str = "/sys/kernel/mm/numa/demotion_enabled";
 const BALANCING: &str = "/proc/sys/kernel/numa_balancing";
+/// How many kdamonds are set up, and whether the kernel's own holds DAMON.
+const NR_KDAMONDS: &str = "/sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds";
+const DAMON_STAT: &str = "/sys/module/damon_stat/parameters/enabled";
 
 /// A configuration with one policy for the cgroups of one glob. `spec` is in YAML's flow style, without the braces.
 pub(crate) fn agent_config(glob: &str, spec: &str) -> String {

@@ -190,12 +190,13 @@ fn a_kdamond_that_does_not_run_has_no_process() {
 }
 
 #[test]
-fn stats_and_tried_regions_are_read() {
+fn stats_quotas_and_tried_regions_are_read() {
     let stats = ["nr_tried", "sz_tried", "nr_applied", "sz_applied", "qt_exceeds"];
     let files: Vec<String> = stats
         .iter()
         .map(|name| format!("stats/{name}"))
         .chain(["start", "end", "nr_accesses", "age"].map(|name| format!("tried_regions/0/{name}")))
+        .chain(["quotas/effective_bytes".to_owned()])
         .collect();
     let (dir, mut tree) = kernel(&files.iter().map(String::as_str).collect::<Vec<_>>());
     for (index, file) in files.iter().enumerate() {
@@ -212,6 +213,7 @@ fn stats_and_tried_regions_are_read() {
         qt_exceeds: 5,
     };
     assert_eq!(tree.read_stats().unwrap(), [expected]);
+    assert_eq!(tree.read_effective_quotas().unwrap(), [10]);
     let regions = tree.read_tried_regions(0).unwrap();
     assert_eq!(regions, [TriedRegion { range: 6..7, accesses: 8, age: 9 }]);
 }
