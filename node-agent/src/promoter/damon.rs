@@ -158,6 +158,8 @@ struct Leaf {
     pod: CgroupId,
     cgroup: Cgroup,
     busy_until: Option<Instant>,
+    /// Which scheme is its. The kernel keeps what a scheme may still do by its place, too.
+    place: usize,
     /// Its quota is in force: 6.12 has none in a scheme's first interval. Until then it stands for no region.
     bounded: bool,
 }
@@ -235,8 +237,9 @@ impl Worker {
         self.look()?;
         if self.leaves.iter().any(|leaf| !leaf.bounded) {
             let quotas = self.tree.read_effective_quotas()?;
-            for (leaf, quota) in self.leaves.iter_mut().zip(quotas) {
-                leaf.bounded |= quota > 0;
+            let wanted = self.kdamond.schemes.iter().map(|scheme| scheme.quota.bytes);
+            for (leaf, (quota, wanted)) in self.leaves.iter_mut().zip(quotas.into_iter().zip(wanted)) {
+                leaf.bounded |= quota > 0 && quota <= wanted;
             }
         }
         self.choose_leaves();
@@ -357,8 +360,11 @@ impl Worker {
             }
             // 6.12 takes a cgroup by its path, and ends the kdamond where there is none.
             if let Ok(cgroup) = self.root.cgroup(path) {
-                self.leaves.push(Leaf { pod, cgroup, busy_until: None, bounded: false });
+                self.leaves.push(Leaf { pod, cgroup, busy_until: None, place: usize::MAX, bounded: false });
             }
+        }
+        for (place, leaf) in self.leaves.iter_mut().enumerate().filter(|(place, leaf)| *place != leaf.place) {
+            (leaf.place, leaf.bounded) = (place, false);
         }
     }
 
