@@ -127,6 +127,13 @@ impl Tree {
         Ok(self.read_state()?.unwrap_or(State::Off))
     }
 
+    /// Whether a quota is charged with all that is tried, as kernels before 7.2 have it; see [`Quota::bytes`]. Known once a scheme is
+    /// written.
+    #[must_use]
+    pub fn charges_tries(&self) -> bool {
+        !self.scheme(0).join("quotas/fail_charge_num").exists()
+    }
+
     /// What each scheme did, in the order in which they were written.
     pub fn read_stats(&self) -> Result<Vec<SchemeStats>> {
         self.command("update_schemes_stats")?;

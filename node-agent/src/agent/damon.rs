@@ -1,7 +1,7 @@
 //! DAMON as the promoter: what it may do, and what it did.
 
 use host::cgroup::{Cgroup, CgroupId};
-use tiering::{Bytes, Instant, NodeId};
+use tiering::{Instant, NodeId};
 
 use super::Agent;
 use crate::kdamond::{self, KdamondError};
@@ -127,7 +127,7 @@ impl Agent {
             is_whole: leaves.len() == managed.leaves.len(),
             leaves,
             target,
-            rate: Bytes(policy.promote.max_rate.0),
+            rate: policy.promote.max_rate,
             ceiling: policy.ceiling(model.footprint()),
             fast: model.fast_anon,
             slow: model.slow_anon,

@@ -24,7 +24,7 @@ use host::damon::{
 use host::pages::node_pfns::read_node_pfns;
 use host::pages::page_size;
 use host::roots::Roots;
-use tiering::{Bytes, NodeId, NodeSet};
+use tiering::{ByteRate, Bytes, NodeId, NodeSet};
 
 use super::grant::{Claim, by_leaf, grants};
 use crate::engine::Moved;
@@ -56,6 +56,9 @@ const STALE: Duration = Duration::from_secs(5);
 const STUCK_LOOKS: u32 = 4;
 /// A cgroup that is stuck is left alone for this long.
 const STUCK_FOR: Duration = Duration::from_secs(30);
+/// A quota is at most so many hundredths of the rate where tries are charged. What is moved beyond the rate is waited for, so over a minute
+/// the rate is passed by a twentieth at most.
+const MOST_EFFORT: u64 = 400;
 /// A kdamond that ends by itself is started again so often, each minute.
 const RESTARTS: u32 = 3;
 
@@ -119,6 +122,7 @@ impl DamonPromoter {
             leaves: Vec::new(),
             pods: BTreeMap::new(),
             stats: Vec::new(),
+            looked: Instant::now(),
             cpu: None,
             restarts: 0,
             restarted: Instant::now(),
@@ -165,7 +169,7 @@ struct Leaf {
 }
 
 /// A managed cgroup while it has a claim.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Pod {
     /// Anonymous bytes on slow nodes when it was looked at last.
     slow: Bytes,
@@ -173,6 +177,33 @@ struct Pod {
     /// Looks on end at which nothing had left the slow nodes though DAMON said so.
     stuck: u32,
     stuck_until: Option<Instant>,
+    /// What was promoted lately, less what its rate allowed since.
+    owed: Bytes,
+    /// Bytes tried for a hundred that are moved, where the kernel charges tries: hot memory of others is tried, too.
+    effort: u64,
+}
+
+impl Default for Pod {
+    fn default() -> Self {
+        Self {
+            slow: Bytes::ZERO,
+            busy_until: None,
+            stuck: 0,
+            stuck_until: None,
+            owed: Bytes::ZERO,
+            effort: 100,
+        }
+    }
+}
+
+impl Pod {
+    /// Learns from what was tried and moved.
+    fn learn(&mut self, tried: u64, applied: u64) {
+        if tried > 0 {
+            let percent = tried.saturating_mul(100).checked_div(applied).unwrap_or(MOST_EFFORT);
+            self.effort = self.effort.midpoint(percent).clamp(100, MOST_EFFORT);
+        }
+    }
 }
 
 struct Worker {
@@ -188,6 +219,7 @@ struct Worker {
     pods: BTreeMap<CgroupId, Pod>,
     /// What the schemes had done at the last look. The kernel keeps a scheme by its place, whatever leaf it is for.
     stats: Vec<SchemeStats>,
+    looked: Instant,
     cpu: Option<(i32, Duration)>,
     restarts: u32,
     restarted: Instant,
@@ -286,18 +318,26 @@ impl Worker {
             return Ok(());
         }
         let stats = self.tree.read_stats()?;
-        let mut applied: BTreeMap<CgroupId, u64> = BTreeMap::new();
+        let since = std::mem::replace(&mut self.looked, now).elapsed();
+        let charges_tries = self.tree.charges_tries();
+        let mut done: BTreeMap<CgroupId, (u64, u64)> = BTreeMap::new();
         for ((leaf, stats), before) in self.leaves.iter_mut().zip(&stats).zip(&self.stats) {
             let bytes = stats.sz_applied.saturating_sub(before.sz_applied);
             if bytes > 0 {
                 leaf.busy_until = Some(now + BUSY_FOR);
-                *applied.entry(leaf.pod).or_default() += bytes;
             }
+            let (tried, applied) = done.entry(leaf.pod).or_default();
+            *tried += stats.sz_tried.saturating_sub(before.sz_tried);
+            *applied += bytes;
         }
         self.stats = stats;
         for claim in &mut self.claims {
             let Some(pod) = self.pods.get_mut(&claim.cgroup) else { continue };
-            let applied = applied.get(&claim.cgroup).copied().unwrap_or(0);
+            let (tried, applied) = done.get(&claim.cgroup).copied().unwrap_or_default();
+            pod.owed -= claim.rate.over(since);
+            if charges_tries {
+                pod.learn(tried, applied);
+            }
             if applied == 0 && !is_after(pod.busy_until, now) {
                 continue;
             }
@@ -305,6 +345,7 @@ impl Worker {
             let (fast, slow) = anon(&leaves, &self.slow)?;
             let moved = (pod.slow - slow).min(Bytes(applied));
             pod.slow = slow;
+            pod.owed += moved;
             // The others' memory counts for the ceiling, and is as the round knew it.
             let is_whole = claim.is_whole && leaves.len() == claim.leaves.len();
             claim.fast = if is_whole { fast } else { claim.fast + moved };
@@ -376,7 +417,8 @@ impl Worker {
         };
         let busy: Vec<bool> = self.claims.iter().map(|claim| pod_is(|pod| pod.busy_until, claim)).collect();
         let mut by_path: BTreeMap<&CgroupPath, (&Claim, Bytes)> = BTreeMap::new();
-        for (claim, grant) in self.claims.iter().zip(grants(&self.claims, &busy)) {
+        let paced: Vec<Claim> = self.claims.iter().map(|claim| self.paced(claim)).collect();
+        for (claim, grant) in self.claims.iter().zip(grants(&paced, &busy)) {
             let leaves: Vec<&Leaf> = self.leaves.iter().filter(|leaf| leaf.pod == claim.cgroup).collect();
             let busy: Vec<bool> = leaves.iter().map(|leaf| is_after(leaf.busy_until, now)).collect();
             let held = stale || pod_is(|pod| pod.stuck_until, claim);
@@ -390,6 +432,19 @@ impl Worker {
             Some(scheme(leaf, claim, *grant))
         };
         self.leaves.iter().filter_map(scheme_of).collect()
+    }
+}
+
+impl Worker {
+    /// A claim with the rate that its quota takes: more than its own where the kernel charges what is tried in vain, nothing while
+    /// more was promoted than a window's worth.
+    fn paced(&self, claim: &Claim) -> Claim {
+        let rate = match self.pods.get(&claim.cgroup) {
+            Some(pod) if pod.owed > claim.rate.over(WINDOW) => ByteRate(0),
+            Some(pod) => ByteRate(claim.rate.0.saturating_mul(pod.effort) / 100),
+            None => claim.rate,
+        };
+        Claim { rate, ..claim.clone() }
     }
 }
 
@@ -421,7 +476,9 @@ fn scheme(leaf: &Leaf, claim: &Claim, grant: Bytes) -> Scheme {
             bytes: grant.0.max(page_size()),
             time: Duration::ZERO,
             reset: if leaf.bounded { WINDOW } else { FIRST_WINDOW },
-            weights: Weights { size: 0, accesses: 900, age: 100 },
+            // All alike, and in turn: the kernel ranks regions of all cgroups, and the hotter ones of another that may not be promoted
+            // would come first for ever.
+            weights: Weights::default(),
             goals: Vec::new(),
             failed: (1, 1000),
         },

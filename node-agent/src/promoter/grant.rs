@@ -7,8 +7,10 @@
 //! - All grants together are at most one and a half times the node's room, and what one is granted for being idle hinders no
 //!   other: whoever promotes shares the room with those who do.
 
+use std::time::Duration;
+
 use host::cgroup::{CgroupId, CgroupPath};
-use tiering::{Bytes, NodeId};
+use tiering::{ByteRate, Bytes, NodeId};
 
 /// Less than this is not worth a kdamond's look, and a grant of nothing would be none to DAMON.
 const LEAST: Bytes = Bytes::mib(1);
@@ -24,8 +26,8 @@ pub struct Claim {
     pub is_whole: bool,
     /// The fast node.
     pub target: NodeId,
-    /// Bytes per second.
-    pub rate: Bytes,
+    /// Its rate cap.
+    pub rate: ByteRate,
     /// Most bytes on fast nodes.
     pub ceiling: Bytes,
     /// Anonymous bytes on fast nodes.
@@ -47,8 +49,9 @@ pub(super) fn grants(claims: &[Claim], busy: &[bool]) -> Vec<Bytes> {
         .map(|(claim, busy)| {
             let share = if *busy || all == 1 { claim.room.0 / busy_claims } else { claim.room.0 / all / 2 };
             let below_ceiling = claim.ceiling - claim.fast;
-            let grant = claim.rate.min(Bytes(share)).min(Bytes(below_ceiling.0 / 2));
-            if grant < LEAST.min(claim.rate) { Bytes::ZERO } else { grant }
+            let rate = claim.rate.over(Duration::from_secs(1));
+            let grant = rate.min(Bytes(share)).min(Bytes(below_ceiling.0 / 2));
+            if grant < LEAST.min(rate) { Bytes::ZERO } else { grant }
         })
         .collect()
 }
@@ -76,7 +79,7 @@ mod tests {
             leaves: vec![CgroupPath::new("/a").unwrap()],
             is_whole: true,
             target: NodeId(0),
-            rate: Bytes::mib(rate),
+            rate: ByteRate::mib_per_s(rate),
             ceiling: Bytes::mib(ceiling),
             fast: Bytes::mib(fast),
             slow: Bytes::mib(1000),

@@ -138,6 +138,7 @@ fn what_a_newer_kernel_has_is_used() {
     tree.write(&kdamond()).unwrap();
     let scheme = |file: &str| format!("contexts/0/schemes/0/{file}");
     check(&dir, &scheme("quotas/fail_charge_denom"), "1000");
+    assert!(!tree.charges_tries());
     check(&dir, &scheme("ops_filters/0/memcg_path"), "/pod/a");
     check(&dir, &scheme("ops_filters/0/allow"), "N");
     check(&dir, &scheme("filters/nr_filters"), "");

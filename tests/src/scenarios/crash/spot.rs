@@ -124,7 +124,9 @@ impl Spot {
                 guest.sleep(random.micros(100_000));
                 (agent, true)
             }
-            Self::Kdamond if later == 0 => held(guest, NR_KDAMONDS.as_ref(), 0, kdamond_is_recorded)?,
+            Self::Kdamond if later == 0 => held(guest, NR_KDAMONDS.as_ref(), 0, || {
+                Ok(state().is_ok_and(|state| state["nr_kdamonds"].is_u64()))
+            })?,
             Self::Kdamond => while_damon_watches(guest, random)?,
             Self::Restore => in_a_restore(guest, pods, random, later)?,
             Self::Anywhere => {
@@ -207,10 +209,6 @@ fn in_an_eviction(guest: &mut Guest, pods: &Pods, random: &mut Random) -> Result
     agent.signal(Signal::KILL)?;
     drop(gate);
     Ok((agent, read(DEMOTION)?.trim() == "true" || pods.sunk()? > 0))
-}
-
-fn kdamond_is_recorded() -> Result<bool> {
-    Ok(state().is_ok_and(|state| state["nr_kdamonds"].is_u64()))
 }
 
 /// While a kdamond of the agent's runs: it goes on without its agent.
