@@ -35,6 +35,8 @@ pub struct NodeMeminfo {
     pub mlocked: Option<u64>,
     pub anon_huge_pages: Option<u64>,
     pub shmem: Option<u64>,
+    pub dirty: Option<u64>,
+    pub writeback: Option<u64>,
 }
 
 /// How a node performs for its best initiator, as firmware (HMAT, CDAT) says.
@@ -125,6 +127,8 @@ pub fn node_meminfo(text: &str, path: &Path) -> Result<NodeMeminfo> {
             "Mlocked" => &mut info.mlocked,
             "AnonHugePages" => &mut info.anon_huge_pages,
             "Shmem" => &mut info.shmem,
+            "Dirty" => &mut info.dirty,
+            "Writeback" => &mut info.writeback,
             _ => continue,
         };
         let kib = value.trim().strip_suffix(" kB").and_then(|kib| kib.trim().parse::<u64>().ok());

@@ -107,8 +107,7 @@ fn settings(out: &mut Report, config: &Config) {
         format_args!(
             "may demote {}",
             match config.kernel_demotion {
-                KernelDemotion::WhileActing =>
-                    "while the agent does, and while a fast node is short of memory",
+                KernelDemotion::WhileActing => "while the agent does, for milliseconds at a time",
                 KernelDemotion::Always => "as long as the agent runs",
             }
         ),

@@ -59,6 +59,18 @@ pub struct Managed {
     placed: Option<Placed>,
 }
 
+/// What of a decision is left to do at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Left {
+    /// Nothing, or it has to wait for another walk.
+    #[default]
+    Nothing,
+    /// More, when the rate caps let it pass.
+    Capped,
+    /// More, but others have their turn first.
+    OutOfTime,
+}
+
 /// The pod or container that a managed cgroup is.
 #[derive(Clone, Debug)]
 pub struct ManagedPod {
@@ -323,7 +335,7 @@ impl Managed {
     }
 
     /// When to look again, after a decision that was carried out or not.
-    pub fn schedule(&mut self, now: Instant, interval: Duration, busy: bool) {
+    pub fn schedule(&mut self, now: Instant, interval: Duration, left: Left) {
         // Never early: two walks have to be an age apart, or the four generations prove less than that.
         let mut join = self.next_walk.since(now).max(interval);
         let mut wait = join + self.slack;
@@ -343,7 +355,11 @@ impl Managed {
                 wait = wait.min(if near { interval } else { interval * 5 });
             }
         }
-        let wait = if busy { interval } else { wait };
+        let wait = match left {
+            Left::Nothing => wait,
+            Left::Capped => wait.min(interval / 4),
+            Left::OutOfTime => Duration::ZERO,
+        };
         self.next_look = now + wait;
         self.join_look = now + join.min(wait);
     }
@@ -469,7 +485,7 @@ mod tests {
     fn a_walk_is_never_early_and_waits_a_little_for_others() {
         let (_dir, mut managed) = managed("");
         managed.walked(at(0), MINUTE);
-        managed.schedule(at(0), Duration::from_secs(1), false);
+        managed.schedule(at(0), Duration::from_secs(1), Left::Nothing);
         assert_eq!(managed.next_look, Instant(Duration::from_millis(67_500)));
         for (second, joins) in [(1, false), (59, false), (60, true), (67, true)] {
             assert_eq!((managed.joins(at(second)), managed.walk_due(at(second))), (joins, joins), "{second}");

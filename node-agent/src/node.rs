@@ -24,6 +24,8 @@ struct Node {
     free: Bytes,
     /// On lists of single CPUs; nothing where that was not read in this round.
     per_cpu: Bytes,
+    /// On the file lists, and not dirty: page cache, and what `MADV_FREE` gave up.
+    clean_file: Bytes,
     watermarks: NodeWatermarks,
 }
 
@@ -32,6 +34,12 @@ impl Node {
     /// is used.
     fn usable(&self) -> Bytes {
         self.free - pages(self.watermarks.reserved)
+    }
+
+    /// What the kernel frees for whoever allocates, without any loss: clean file memory, but for half of it or a low watermark, whichever
+    /// is less, as it reckons itself for `MemAvailable` (`si_mem_available`).
+    fn reclaimable(&self) -> Bytes {
+        self.clean_file - Bytes(self.clean_file.0 / 2).min(pages(self.watermarks.low))
     }
 }
 
@@ -49,10 +57,13 @@ impl NodeMemory {
                 Err(error) if error.is_gone() => continue,
                 Err(error) => return Err(error),
             };
+            let file = meminfo.active_file.unwrap_or(0).saturating_add(meminfo.inactive_file.unwrap_or(0));
+            let dirty = meminfo.dirty.unwrap_or(0).saturating_add(meminfo.writeback.unwrap_or(0));
             let node = Node {
                 total: Bytes(meminfo.mem_total.unwrap_or(0)),
                 free: Bytes(meminfo.mem_free.unwrap_or(0)),
                 per_cpu: Bytes::ZERO,
+                clean_file: Bytes(file) - Bytes(dirty),
                 watermarks: nodes.get(&id).map(|node| node.watermarks).unwrap_or_default(),
             };
             // A node whose last block went offline is still listed, with nothing in it.
@@ -117,7 +128,8 @@ impl NodeMemory {
         sizes.fold((Bytes::ZERO, Bytes::ZERO), |(total, free), node| (total + node.total, free + node.free))
     }
 
-    /// The fast nodes as the arbiter sees them.
+    /// The fast nodes as the arbiter sees them. What the kernel can free at once counts as free, or page cache, which takes whatever is
+    /// free, would push out memory that is in use.
     #[must_use]
     pub fn fast(&self, nodes: &NodeSet) -> FastNodes {
         let (total, _) = self.size_of(nodes);
@@ -125,7 +137,7 @@ impl NodeMemory {
             |of: fn(&Node) -> Bytes| nodes.iter().filter_map(|node| self.nodes.get(&node)).map(of).sum();
         FastNodes {
             total,
-            free: sum(Node::usable),
+            free: sum(|node| node.usable() + node.reclaimable()),
             per_cpu: sum(|node| node.per_cpu),
             low_watermark: sum(|node| pages(node.watermarks.low)),
             high_watermark: sum(|node| pages(node.watermarks.high)),

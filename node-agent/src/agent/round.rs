@@ -12,15 +12,18 @@ use crate::engine::{Engine, EngineError, Found, Look, Moved, Order};
 use crate::limits::{
     LimitError, Movers, Progress, Relocated, destinations, ours, step_memory_high, step_tiers,
 };
-use crate::managed::{Managed, action, reason};
+use crate::managed::{Left, Managed, action, reason};
 use crate::promoter::Promoter;
 use crate::state::StateError;
 
 /// A round begins no new step after this much time; what is left is due in the next.
 const ROUND_BUDGET: Duration = Duration::from_secs(1);
 
-/// One cgroup's moves of one round.
+/// One cgroup's moves of one round. Who has more to move than that has its next turn when the others had theirs.
 const MOVE_BUDGET: Duration = Duration::from_millis(300);
+
+/// Between two rounds events are taken in, and others have the processor.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// A limit that waits for usage to fall or for room is looked at again after so many intervals.
 const WAITING_ROUNDS: u32 = 5;
@@ -234,18 +237,18 @@ impl Agent {
             *self.totals.decisions.entry((action(&decision), reason(&decision))).or_default() += 1;
         }
         let mut limits = Progress::Settled;
-        let mut busy = false;
+        let mut left = Left::Nothing;
         self.note_pinned(id)?;
         if self.managed.get(&id).is_some_and(Managed::enforced) && self.state.is_some() {
             limits = self.step_limits(id, now)?;
             // A change of tiers moves everything, cold or not, and has the rate cap to itself.
             if limits < Progress::Stepping {
-                busy = self.demote(id, &decision, now);
-                busy |= self.promote(id, &decision);
+                left = self.demote(id, &decision, now).max(self.promote(id, &decision));
             }
         }
         if let Some(managed) = self.managed.get_mut(&id) {
-            managed.schedule(now, interval, busy || limits == Progress::Stepping);
+            let stepping = if limits == Progress::Stepping { Left::Capped } else { Left::Nothing };
+            managed.schedule(now, interval, left.max(stepping));
             if limits == Progress::Waiting {
                 managed.next_look = managed.next_look.min(now + interval * WAITING_ROUNDS);
             }
@@ -253,16 +256,16 @@ impl Agent {
         Ok(())
     }
 
-    /// Moves cold memory down; whether more is to be done right away.
-    fn demote(&mut self, id: CgroupId, decision: &tiering::Decision, now: Instant) -> bool {
+    /// Moves cold memory down; what is left to be done.
+    fn demote(&mut self, id: CgroupId, decision: &tiering::Decision, now: Instant) -> Left {
         let capped = decision.limit == Some(Limit::RateCap);
         if decision.demote.is_zero() {
-            return capped;
+            return if capped { Left::Capped } else { Left::Nothing };
         }
         let (Some(managed), Some(engine), Some(state)) =
             (self.managed.get(&id), self.engine.as_mut(), self.state.as_mut())
         else {
-            return false;
+            return Left::Nothing;
         };
         let order = Order {
             cgroup: &managed.cgroup,
@@ -277,14 +280,12 @@ impl Agent {
             Ok(moved) => {
                 self.node.took(&self.ground.slow, moved.bytes);
                 self.note_moved(id, name, reason, &moved);
-                // What did not move at all was made young again, or can't move: another try follows the next walk.
-                let more = moved.bytes < decision.demote || capped;
-                more && !moved.bytes.is_zero()
+                left(&moved, decision.demote, capped)
             }
-            Err(error) if error.is_gone() => false,
+            Err(error) if error.is_gone() => Left::Nothing,
             Err(error) => {
                 self.note_error(name, &error);
-                false
+                Left::Nothing
             }
         }
     }
@@ -302,15 +303,15 @@ impl Agent {
         }
     }
 
-    /// Moves hot memory up, where that is our business; whether more is to be done right away.
-    fn promote(&mut self, id: CgroupId, decision: &tiering::Decision) -> bool {
+    /// Moves hot memory up, where that is our business; what is left to be done.
+    fn promote(&mut self, id: CgroupId, decision: &tiering::Decision) -> Left {
         let (Some(managed), Some(Engine::Pages(pages))) = (self.managed.get_mut(&id), self.engine.as_mut())
         else {
-            return false;
+            return Left::Nothing;
         };
         let capped = decision.promote_limit == Some(Limit::RateCap);
         if decision.promote.is_zero() {
-            return capped;
+            return if capped { Left::Capped } else { Left::Nothing };
         }
         let order = Order {
             cgroup: &managed.cgroup,
@@ -327,8 +328,7 @@ impl Agent {
             managed.note_promoted(&moved, now);
         }
         *self.totals.promoted_bytes.entry(Promoter::Pages).or_default() += moved.bytes.0;
-        let more = moved.bytes < decision.promote || capped;
-        more && !moved.bytes.is_zero()
+        left(&moved, decision.promote, capped)
     }
 
     /// Steps `memory.high` and `cpuset.mems`.
@@ -412,23 +412,24 @@ impl Agent {
     /// The next round: when the next cgroup is due, but soon enough to see that a fast node runs short.
     fn schedule(&mut self, now: Instant) {
         let interval = self.config.interval;
+        let shortest = interval.min(SHORTEST_PAUSE);
         let due = self.managed.values().map(|managed| managed.next_look).min();
         let enforcing = self.managed.values().any(super::super::managed::Managed::enforced);
         let latest = now + if enforcing { interval } else { interval * LONGEST_PAUSE };
-        self.next_round =
-            due.map_or(latest, |due| due.min(latest)).max(now + interval.min(Duration::from_millis(100)));
+        self.next_round = due.map_or(latest, |due| due.min(latest)).max(now + shortest);
     }
 
     fn publish(&mut self, looked_at: &[CgroupId], began: Clock) {
-        let pages = match &mut self.engine {
-            Some(Engine::Pages(pages)) => Some(&mut **pages),
-            _ => self.mover.as_mut(),
-        };
-        if let Some(pages) = pages.filter(|_| !looked_at.is_empty()) {
+        if !looked_at.is_empty() {
             let leaves =
                 self.managed.values().flat_map(|managed| &managed.leaves).map(host::cgroup::Cgroup::id);
             let managed: HashSet<CgroupId> = self.managed.keys().copied().chain(leaves).collect();
-            pages.retain(|cgroup| managed.contains(&cgroup));
+            if let Some(engine) = &mut self.engine {
+                engine.retain(|cgroup| managed.contains(&cgroup));
+            }
+            if let Some(mover) = &mut self.mover {
+                mover.retain(|cgroup| managed.contains(&cgroup));
+            }
         }
         let tiers = self.tier_views();
         let at = self.now();
@@ -449,5 +450,15 @@ impl Agent {
                 snapshot.cgroups.insert(view.path.clone(), view);
             }
         });
+    }
+}
+
+/// What is left of `asked`. What did not move at all was made young again, or can't move: another try follows the next walk.
+fn left(moved: &Moved, asked: Bytes, capped: bool) -> Left {
+    match () {
+        () if moved.bytes.is_zero() => Left::Nothing,
+        () if moved.bytes < asked => Left::OutOfTime,
+        () if capped => Left::Capped,
+        () => Left::Nothing,
     }
 }

@@ -56,14 +56,14 @@ impl Agent {
         original?.parse().ok()
     }
 
-    /// Lets the kernel demote on its own where the configuration says so, or while a fast node is below its low watermark.
+    /// Lets the kernel demote on its own where the configuration says so. Otherwise it demotes only what we evict
+    /// (docs/decisions/kernel-demotion.md).
     pub(super) fn hold_demotion(&mut self) -> Result<(), StateError> {
         if matches!(self.engine, None | Some(Engine::Pages(_))) {
             return Ok(());
         }
-        let fast = self.node.fast(&self.ground.fast);
-        let on = self.managed.values().any(Managed::enforced)
-            && (self.config.kernel_demotion == KernelDemotion::Always || fast.free < fast.low_watermark);
+        let on = self.config.kernel_demotion == KernelDemotion::Always
+            && self.managed.values().any(Managed::enforced);
         self.hold(Tunable::DemotionEnabled, on.then_some("true"))
     }
 

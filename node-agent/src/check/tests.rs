@@ -35,7 +35,7 @@ policies:
               looks every  1s while something is to be done
               serves       metrics and health at http://127.0.0.1:9440
               remembers    what to put back in /run/thermocline/state
-              the kernel   may demote while the agent does, and while a fast node is short of memory
+              the kernel   may demote while the agent does, for milliseconds at a time
               tiers        dram (node 0), then cxl (node 1, 2)
 
             Policy batch acts (Enforce).
@@ -68,7 +68,7 @@ policies:
               looks every  1s while something is to be done
               serves       nothing: no metrics, no health
               remembers    what to put back in /run/thermocline/state
-              the kernel   may demote while the agent does, and while a fast node is short of memory
+              the kernel   may demote while the agent does, for milliseconds at a time
               tiers        as the kernel says
 
             Policy all only looks (Observe): what follows is decided and reported, not done.

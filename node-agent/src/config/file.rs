@@ -14,7 +14,7 @@ use api::{PolicySpec, Quantity, TierReference, WireDuration};
 /// When the kernel itself may demote (`/sys/kernel/mm/numa/demotion_enabled`, one switch for the whole host).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub enum KernelDemotion {
-    /// While the agent demotes and while a fast node is short of memory. Else limits swap out, as without tiers.
+    /// While the agent demotes, for milliseconds at a time. Else limits and shortages free cache and swap out, as without tiers.
     #[default]
     WhileActing,
     /// As long as the agent runs: whatever meets a limit sinks before it is swapped out.

@@ -1,23 +1,28 @@
 //! The `lru-gen` engine: ages and evicts generations of the multi-generational LRU.
 //!
-//! Works on leaves, as the kernel's lists do. A page's least age is the birth age of the generation after its own. On
-//! kernels before strict anonymous eviction (6.1, 6.12) an eviction never asks for more pages than the generations hold
-//! anonymous ones, or the rest would come from file and `MADV_FREE` memory (kernel notes, measured).
+//! Works on leaves, as the kernel's lists do. A page's least age is the birth age of the generation after its own, or what earlier
+//! readings proved ([`layers`]).
+//!
+//! Kernels before strict anonymous eviction (6.1, 6.12) turn to file and `MADV_FREE` memory where they find what they were asked for in
+//! use, so there a walk comes before each request, a request is for a small part of what the walk left old, and what the lists lost
+//! is compared with it: see [`careful_request`].
+
+mod layers;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant as Clock};
 
-use host::cgroup::Cgroup;
+use host::cgroup::{Cgroup, CgroupId};
 use host::lru_gen::{
-    AnonSyntax, Generation, LruGen, LruGenCommand, LruGenWritten, MemcgGenerations, Swappiness,
-    read_lru_gen_of, write_lru_gen,
+    AnonSyntax, Generation, LruGen, LruGenCommand, LruGenWritten, Swappiness, read_lru_gen_of, write_lru_gen,
 };
 use host::probe::ProbeReport;
-use tiering::{AgeHistogram, Bytes, DemotionSupport, NodeId, NodeSet};
+use tiering::{Bytes, DemotionSupport, Instant, NodeId, NodeSet};
 
 use super::{EngineError, Found, Ground, Look, Moved, Order, targets_allowed};
 use crate::state::State;
 use crate::tunables::DemotionWindow;
+use layers::Layers;
 
 /// Pages of one eviction command: 16 MiB. A command can't be stopped half way but by a signal.
 const STEP_PAGES: u64 = 4096;
@@ -26,30 +31,65 @@ const STEP_PAGES: u64 = 4096;
 /// would be file or `MADV_FREE` pages (measured on 6.12: 64 of them).
 const OVERSHOOT_PAGES: u64 = 64;
 
-/// A generation is left for what it is, in use, where less than this part of a step moved. Each page that stays costs the kernel a
+/// Old memory is left for what it is, in use, where less than this part of a step moved. Each page that stays costs the kernel a
 /// look at its mappings and us as much CPU as a move.
 const STAYS_YOUNG: u64 = 8;
+
+/// Where the kernel would turn to other lists, a request is for this part of what is old.
+const CAREFUL_PART: u64 = 8;
 
 /// See the module.
 #[derive(Debug)]
 pub struct LruGenEngine {
     syntax: AnonSyntax,
     before: LruGen,
-    /// What is known since the last look.
     after: LruGen,
-    /// Where a leaf is in `after`.
-    places: HashMap<String, usize>,
+    leaves: HashMap<CgroupId, Leaf>,
 }
 
-/// A part of a leaf's memory on one node that may be evicted.
+/// What is known of a leaf.
+#[derive(Debug, Default)]
+struct Leaf {
+    /// What commands name it by.
+    memcg: u64,
+    /// By fast node.
+    nodes: BTreeMap<u32, Layers>,
+}
+
+/// A leaf's memory on one node, to be evicted from.
 #[derive(Clone, Copy, Debug)]
-struct Batch {
-    id: u64,
+struct Part<'a> {
+    leaf: &'a Cgroup,
     node: u32,
-    /// Newest generation to take.
-    seq: u64,
     pages: u64,
-    oldest_ms: u64,
+    oldest: Duration,
+}
+
+/// What the lists of a leaf on one node hold, in pages.
+#[derive(Clone, Copy, Debug, Default)]
+struct Listed {
+    anon: u64,
+    file: u64,
+}
+
+/// How evicting from a part ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Nothing more of it is old, or it is not there any more.
+    Part,
+    /// All that was asked for was asked of the kernel, or time is up.
+    Order,
+}
+
+/// An order under way, in pages.
+#[derive(Clone, Copy, Debug)]
+struct Course {
+    began: Clock,
+    wanted: u64,
+    asked: u64,
+    /// As the kernel counts demotions.
+    demoted_before: Bytes,
+    moved: Bytes,
 }
 
 impl LruGenEngine {
@@ -65,7 +105,16 @@ impl LruGenEngine {
                 return Err(format!("the kernel demotes nothing here: {reason}"));
             }
         }
-        Ok(Self { syntax, before: LruGen::default(), after: LruGen::default(), places: HashMap::new() })
+        Ok(Self::with_syntax(syntax))
+    }
+
+    fn with_syntax(syntax: AnonSyntax) -> Self {
+        Self { syntax, before: LruGen::default(), after: LruGen::default(), leaves: HashMap::new() }
+    }
+
+    /// Forgets leaves that are not of interest any more.
+    pub fn retain(&mut self, is_managed: impl Fn(CgroupId) -> bool) {
+        self.leaves.retain(|leaf, _| is_managed(*leaf));
     }
 
     /// Reads, and walks where asked, all cgroups at once: the file is one for the whole host, and the kernel takes as long
@@ -75,19 +124,22 @@ impl LruGenEngine {
         ground: &Ground,
         looks: &[Look<'_>],
         budget: Duration,
+        now: Instant,
     ) -> Result<Vec<Found>, EngineError> {
         let began = Clock::now();
-        let owner: HashMap<String, usize> = looks
+        let owner: HashMap<String, (usize, CgroupId)> = looks
             .iter()
             .enumerate()
-            .flat_map(|(index, look)| look.leaves.iter().map(move |leaf| (leaf.path().to_string(), index)))
+            .flat_map(|(index, look)| {
+                look.leaves.iter().map(move |leaf| (leaf.path().to_string(), (index, leaf.id())))
+            })
             .collect();
         let debugfs = &ground.roots.debugfs;
         read_lru_gen_of(debugfs, &mut self.before, |_, path| owner.contains_key(path))?;
 
         let mut walked = vec![false; looks.len()];
         for memcg in self.before.memcgs() {
-            let index = owner[memcg.path()];
+            let (index, _) = owner[memcg.path()];
             // A cgroup of which some leaves are walked is walked whole, or the rest would look untouched.
             if !looks[index].walk || (!walked[index] && began.elapsed() >= budget) {
                 continue;
@@ -101,15 +153,7 @@ impl LruGenEngine {
                 if generations.iter().all(|generation| generation.anon_pages == 0) {
                     continue;
                 }
-                let age = LruGenCommand::Age {
-                    id: memcg.id(),
-                    node: node.0,
-                    max_seq: newest.seq,
-                    swappiness: Swappiness::Anon,
-                    force_scan: true,
-                };
-                // Races with the kernel's own aging and with removal cost one walk.
-                write_lru_gen(debugfs, self.syntax, &[age])?;
+                walk(ground, self.syntax, memcg.id(), node.0, newest.seq)?;
             }
         }
         let any_walked = walked.contains(&true);
@@ -130,19 +174,20 @@ impl LruGenEngine {
                 unread: Vec::new(),
             })
             .collect();
-        self.places.clear();
         let mut leaves_listed = vec![0; looks.len()];
-        for (place, memcg) in self.after.memcgs().enumerate() {
-            self.places.insert(memcg.path().to_owned(), place);
-            let index = owner[memcg.path()];
+        for memcg in self.after.memcgs() {
+            let (index, id) = owner[memcg.path()];
             leaves_listed[index] += 1;
+            let leaf = self.leaves.entry(id).or_default();
+            leaf.memcg = memcg.id();
             let Found { ages, listed: Some(listed), .. } = &mut found[index] else { continue };
-            for (node, listing) in memcg.nodes() {
-                let node = NodeId(node);
-                let pages = listing.iter().map(|generation| generation.anon_pages).sum();
-                *listed.entry(node).or_default() += bytes(pages);
-                if ground.fast.contains(node) {
-                    ages.extend(AgeHistogram::of_generations(&generations(listing)));
+            for (node, generations) in memcg.nodes() {
+                let pages = generations.iter().map(|generation| generation.anon_pages).sum();
+                *listed.entry(NodeId(node)).or_default() += bytes(pages);
+                if ground.fast.contains(NodeId(node)) {
+                    let layers = leaf.nodes.entry(node).or_default();
+                    layers.read(generations, now);
+                    ages.extend(layers.ages(now).map(|(age, pages)| (age, bytes(pages))));
                 }
             }
         }
@@ -158,7 +203,8 @@ impl LruGenEngine {
                 self.after.memcgs().map(|memcg| ((memcg.id(), memcg.path()), memcg)).collect();
             for before in self.before.memcgs() {
                 let Some(after) = after.get(&(before.id(), before.path())) else { continue };
-                let touched = &mut found[owner[before.path()]].slow_touched;
+                let (index, _) = owner[before.path()];
+                let touched = &mut found[index].slow_touched;
                 for node in ground.slow.iter() {
                     let moved = newcomers(before.node(node.0), after.node(node.0));
                     if let Some(touched) = touched {
@@ -170,12 +216,13 @@ impl LruGenEngine {
         Ok(found)
     }
 
-    /// Evicts the oldest generations, oldest leaf first, in steps, while the kernel may demote.
+    /// Evicts what is old enough, the oldest first, in steps, while the kernel may demote.
     pub fn demote(
         &mut self,
         ground: &Ground,
         state: &mut State,
         order: Order<'_>,
+        now: Instant,
     ) -> Result<Moved, EngineError> {
         let began = Clock::now();
         if !targets_allowed(ground, order.allowed) {
@@ -183,124 +230,229 @@ impl LruGenEngine {
         }
         let from = ground.fast.intersection(order.allowed);
         let wanted = (order.bytes.0 / host::pages::page_size()).max(1);
-        let leaves = order.leaves.iter().filter(|leaf| lives(leaf));
-        let known =
-            leaves.filter_map(|leaf| self.after.memcgs().nth(*self.places.get(&leaf.path().to_string())?));
-        let mut batches = self.batches(known, &from, order.age);
-        if order.age.is_zero() && batches.iter().map(|batch| batch.pages).sum::<u64>() < wanted {
+        let leaves: Vec<&Cgroup> = order.leaves.iter().filter(|leaf| lives(leaf)).collect();
+        let mut parts = self.parts(&leaves, &from, order.age, now);
+        if order.age.is_zero() && parts.iter().map(|part| part.pages).sum::<u64>() < wanted {
             // Not enough is old. Two walks on end make everything old but what is touched in between.
-            for _ in 0..2 {
-                self.age(ground, order.leaves, &from)?;
+            for leaf in &leaves {
+                for node in from.iter() {
+                    self.walk_and_read(ground, leaf, node.0, now)?;
+                    self.walk_and_read(ground, leaf, node.0, now)?;
+                }
             }
-            self.read(ground, order.leaves)?;
-            batches = self.batches(self.before.memcgs(), &from, order.age);
+            parts = self.parts(&leaves, &from, order.age, now);
         }
         // A thousand idle cgroups have each some pages that an eviction must not ask for: to find that out has to cost nothing.
-        if batches.is_empty() {
+        if parts.is_empty() {
             return Ok(Moved::default());
         }
         let demoted_before = demoted(order.cgroup, &ground.slow)?;
-
-        let (mut asked, mut moved) = (0, Bytes::ZERO);
-        let window = DemotionWindow::open(&ground.roots, state)?;
-        'all: for batch in batches {
-            let mut left = batch.pages.min(wanted - asked);
-            while left > 0 {
-                let pages = left.min(STEP_PAGES);
-                let evict = LruGenCommand::Evict {
-                    id: batch.id,
-                    node: batch.node,
-                    seq: batch.seq,
-                    swappiness: Swappiness::Anon,
-                    pages,
-                };
-                let written = write_lru_gen(&ground.roots.debugfs, self.syntax, &[evict])?;
-                let before_step = moved;
-                moved = demoted(order.cgroup, &ground.slow)? - demoted_before;
-                if written != LruGenWritten::Done {
-                    continue 'all;
+        let mut course = Course { began, wanted, asked: 0, demoted_before, moved: Bytes::ZERO };
+        for part in parts {
+            let end = match self.syntax {
+                AnonSyntax::Max => self.evict(ground, state, &order, part, &mut course, now)?,
+                AnonSyntax::TwoHundred => {
+                    self.evict_carefully(ground, state, &order, part, &mut course, now)?
                 }
-                asked += pages;
-                left -= pages;
-                if asked >= wanted || began.elapsed() >= order.budget {
-                    break 'all;
-                }
-                // The kernel finds the pages of this generation in use: it looked older than it is.
-                if !order.age.is_zero() && moved - before_step < bytes(pages / STAYS_YOUNG) {
-                    continue 'all;
-                }
+            };
+            if end == End::Order {
+                break;
             }
         }
-        drop(window);
-
-        let stayed = asked.saturating_sub(moved.0 / host::pages::page_size());
+        let stayed = course.asked.saturating_sub(course.moved.0 / host::pages::page_size());
         let failed = if stayed > 0 { BTreeMap::from([("stayed", stayed)]) } else { BTreeMap::new() };
-        Ok(Moved { bytes: moved, failed })
+        Ok(Moved { bytes: course.moved, failed })
     }
 
-    /// What is at least `age` old, oldest first. The two newest generations are never evicted by the kernel.
-    fn batches<'a>(
-        &self,
-        memcgs: impl Iterator<Item = MemcgGenerations<'a>>,
-        from: &NodeSet,
-        age: Duration,
-    ) -> Vec<Batch> {
-        let mut batches = Vec::new();
-        for memcg in memcgs {
-            for node in from.iter() {
-                let generations = memcg.node(node.0);
-                let Some(newest) = generations.last() else { continue };
-                let old = generations
-                    .windows(2)
-                    .take_while(|pair| {
-                        pair[0].seq + 2 <= newest.seq && u128::from(pair[1].birth_age_ms) >= age.as_millis()
-                    })
-                    .count();
-                let listed: u64 = generations[..old].iter().map(|generation| generation.anon_pages).sum();
+    /// What is at least `age` old, oldest first.
+    fn parts<'a>(&self, leaves: &[&'a Cgroup], from: &NodeSet, age: Duration, now: Instant) -> Vec<Part<'a>> {
+        let mut parts = Vec::new();
+        for leaf in leaves {
+            let nodes = self.leaves.get(&leaf.id()).map(|known| &known.nodes);
+            for (node, layers) in
+                nodes.into_iter().flatten().filter(|(node, _)| from.contains(NodeId(**node)))
+            {
+                let Some(old) = layers.at_least(age, now) else { continue };
                 let pages = match self.syntax {
-                    AnonSyntax::Max => listed,
-                    AnonSyntax::TwoHundred => listed.saturating_sub(OVERSHOOT_PAGES),
+                    AnonSyntax::Max => Some(old.pages),
+                    AnonSyntax::TwoHundred => careful_request(old.pages, u64::MAX).map(|_| old.pages),
                 };
-                if pages > 0 {
-                    batches.push(Batch {
-                        id: memcg.id(),
-                        node: node.0,
-                        seq: generations[old - 1].seq,
-                        pages,
-                        oldest_ms: generations[1].birth_age_ms,
-                    });
+                parts.extend(pages.map(|pages| Part { leaf, node: *node, pages, oldest: old.oldest }));
+            }
+        }
+        parts.sort_unstable_by_key(|part| std::cmp::Reverse(part.oldest));
+        parts
+    }
+
+    /// Evicts by the kernel's strictly anonymous eviction.
+    fn evict(
+        &mut self,
+        ground: &Ground,
+        state: &mut State,
+        order: &Order<'_>,
+        part: Part<'_>,
+        course: &mut Course,
+        now: Instant,
+    ) -> Result<End, EngineError> {
+        let Some(known) = self.leaves.get_mut(&part.leaf.id()) else { return Ok(End::Part) };
+        let Some(layers) = known.nodes.get_mut(&part.node) else { return Ok(End::Part) };
+        let Some(old) = layers.at_least(order.age, now) else { return Ok(End::Part) };
+        let mut left = old.pages.min(course.wanted - course.asked);
+        while left > 0 {
+            let pages = left.min(STEP_PAGES);
+            let written = {
+                let _window = DemotionWindow::open(&ground.roots, state)?;
+                evict(ground, self.syntax, known.memcg, part.node, old.seq, pages)?
+            };
+            let moved = course.count(order.cgroup, &ground.slow)?;
+            if written != LruGenWritten::Done {
+                return Ok(End::Part);
+            }
+            course.asked += pages;
+            left -= pages;
+            // The kernel finds these pages in use: they looked older than they are.
+            if !order.age.is_zero() && moved < bytes(pages / STAYS_YOUNG) {
+                layers.distrust(now);
+                return Ok(if course.is_over(order.budget) { End::Order } else { End::Part });
+            }
+            if course.is_over(order.budget) {
+                return Ok(End::Order);
+            }
+        }
+        Ok(End::Part)
+    }
+
+    /// Evicts where the kernel goes on with file and `MADV_FREE` pages when it finds anonymous ones in use. What it took is told by its
+    /// lists: they are exact, and of this leaf alone.
+    fn evict_carefully(
+        &mut self,
+        ground: &Ground,
+        state: &mut State,
+        order: &Order<'_>,
+        part: Part<'_>,
+        course: &mut Course,
+        now: Instant,
+    ) -> Result<End, EngineError> {
+        // The first request is the least there is: what can't be moved at all would make the kernel turn to other lists, too.
+        let mut most = OVERSHOOT_PAGES;
+        loop {
+            let Some(before) = self.walk_and_read(ground, part.leaf, part.node, now)? else {
+                return Ok(End::Part);
+            };
+            let Some(known) = self.leaves.get(&part.leaf.id()) else { return Ok(End::Part) };
+            let old = known.nodes.get(&part.node).and_then(|layers| layers.at_least(order.age, now));
+            let request =
+                old.and_then(|old| careful_request(old.pages, most.min(course.wanted - course.asked)));
+            let (Some(old), Some(pages)) = (old, request) else { return Ok(End::Part) };
+            let written = {
+                let _window = DemotionWindow::open(&ground.roots, state)?;
+                evict(ground, self.syntax, known.memcg, part.node, old.seq, pages)?
+            };
+            course.count(order.cgroup, &ground.slow)?;
+            let after = self.read(ground, part.leaf, part.node, now)?;
+            let (LruGenWritten::Done, Some(after)) = (written, after) else { return Ok(End::Part) };
+            course.asked += pages;
+            let taken = before.anon.saturating_sub(after.anon);
+            if after.file < before.file || taken < pages - pages / STAYS_YOUNG {
+                if let Some(layers) = self.layers(part.leaf, part.node) {
+                    layers.distrust(now);
                 }
+                return Ok(End::Part);
             }
+            if course.is_over(order.budget) {
+                return Ok(End::Order);
+            }
+            most = most.saturating_mul(CAREFUL_PART);
         }
-        batches.sort_unstable_by_key(|batch| std::cmp::Reverse(batch.oldest_ms));
-        batches
     }
 
-    fn age(&mut self, ground: &Ground, leaves: &[Cgroup], nodes: &NodeSet) -> Result<(), EngineError> {
-        self.read(ground, leaves)?;
-        for memcg in self.before.memcgs() {
-            for node in nodes.iter() {
-                let Some(newest) = memcg.node(node.0).last() else { continue };
-                let age = LruGenCommand::Age {
-                    id: memcg.id(),
-                    node: node.0,
-                    max_seq: newest.seq,
-                    swappiness: Swappiness::Anon,
-                    force_scan: true,
-                };
-                write_lru_gen(&ground.roots.debugfs, self.syntax, &[age])?;
-            }
-        }
-        Ok(())
+    fn layers(&mut self, leaf: &Cgroup, node: u32) -> Option<&mut Layers> {
+        self.leaves.get_mut(&leaf.id())?.nodes.get_mut(&node)
     }
 
-    fn read(&mut self, ground: &Ground, leaves: &[Cgroup]) -> Result<(), EngineError> {
-        let paths: Vec<String> = leaves.iter().map(|leaf| leaf.path().to_string()).collect();
-        read_lru_gen_of(&ground.roots.debugfs, &mut self.before, |_, path| {
-            paths.iter().any(|leaf| leaf == path)
-        })?;
-        Ok(())
+    /// Walks a leaf on one node, and reads what its lists hold then; `None` where it has none.
+    fn walk_and_read(
+        &mut self,
+        ground: &Ground,
+        leaf: &Cgroup,
+        node: u32,
+        now: Instant,
+    ) -> Result<Option<Listed>, EngineError> {
+        // The number of the newest generation may have changed since the last reading; so may what the leaf is named by.
+        if self.read(ground, leaf, node, now)?.is_none() {
+            return Ok(None);
+        }
+        let Some(memcg) = self.before.memcgs().next() else { return Ok(None) };
+        let Some(newest) = memcg.node(node).last() else { return Ok(None) };
+        walk(ground, self.syntax, memcg.id(), node, newest.seq)?;
+        self.read(ground, leaf, node, now)
     }
+
+    /// Reads a leaf's generations on one node.
+    fn read(
+        &mut self,
+        ground: &Ground,
+        leaf: &Cgroup,
+        node: u32,
+        now: Instant,
+    ) -> Result<Option<Listed>, EngineError> {
+        let path = leaf.path().to_string();
+        read_lru_gen_of(&ground.roots.debugfs, &mut self.before, |_, found| found == path)?;
+        let Some(memcg) = self.before.memcgs().next() else { return Ok(None) };
+        let generations = memcg.node(node);
+        let known = self.leaves.entry(leaf.id()).or_default();
+        known.memcg = memcg.id();
+        known.nodes.entry(node).or_default().read(generations, now);
+        let sum = |of: fn(&Generation) -> u64| generations.iter().map(of).sum();
+        let listed = Listed { anon: sum(|it| it.anon_pages), file: sum(|it| it.file_pages) };
+        Ok(Some(listed).filter(|_| !generations.is_empty()))
+    }
+}
+
+impl Course {
+    /// Reads what was demoted since the last count.
+    fn count(&mut self, cgroup: &Cgroup, slow: &NodeSet) -> host::Result<Bytes> {
+        let before = self.moved;
+        self.moved = demoted(cgroup, slow)? - self.demoted_before;
+        Ok(self.moved - before)
+    }
+
+    fn is_over(&self, budget: Duration) -> bool {
+        self.asked >= self.wanted || self.began.elapsed() >= budget
+    }
+}
+
+/// How much to ask for of what a walk has just left `old`, so that the kernel finds it among that even where part of it was written
+/// meanwhile: a small part, and of the rest a batch less. `None` where that is nothing.
+fn careful_request(old: u64, wanted: u64) -> Option<u64> {
+    let part = (old / CAREFUL_PART).min(STEP_PAGES.max(old / 64)).min(4 * STEP_PAGES);
+    let request = part.max(OVERSHOOT_PAGES).min(old.saturating_sub(OVERSHOOT_PAGES)).min(wanted);
+    (request > 0).then_some(request)
+}
+
+fn walk(
+    ground: &Ground,
+    syntax: AnonSyntax,
+    memcg: u64,
+    node: u32,
+    newest: u64,
+) -> host::Result<LruGenWritten> {
+    let swappiness = Swappiness::Anon;
+    let age = LruGenCommand::Age { id: memcg, node, max_seq: newest, swappiness, force_scan: true };
+    // Races with the kernel's own aging and with removal cost one walk.
+    write_lru_gen(&ground.roots.debugfs, syntax, &[age])
+}
+
+fn evict(
+    ground: &Ground,
+    syntax: AnonSyntax,
+    memcg: u64,
+    node: u32,
+    seq: u64,
+    pages: u64,
+) -> host::Result<LruGenWritten> {
+    let evict = LruGenCommand::Evict { id: memcg, node, seq, swappiness: Swappiness::Anon, pages };
+    write_lru_gen(&ground.roots.debugfs, syntax, &[evict])
 }
 
 /// Whether a leaf still is who it was when the generations were read. The number that commands name it by is given to
@@ -328,18 +480,6 @@ fn bytes(pages: u64) -> Bytes {
     Bytes(pages.saturating_mul(host::pages::page_size()))
 }
 
-fn generations(generations: &[Generation]) -> Vec<tiering::Generation> {
-    generations
-        .iter()
-        .map(|generation| tiering::Generation {
-            seq: generation.seq,
-            birth_age: std::time::Duration::from_millis(generation.birth_age_ms),
-            anon: bytes(generation.anon_pages),
-            file: bytes(generation.file_pages),
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -352,19 +492,31 @@ mod tests {
         let files = ["a", "b"].map(|leaf| format!("cgroup/pod/{leaf}/cgroup.procs"));
         write(dir.path(), &[("debug/lru_gen", generations), (&files[0], ""), (&files[1], "")]);
         let ground = ground(dir.path());
-        let mut engine = LruGenEngine {
-            syntax: AnonSyntax::Max,
-            before: LruGen::default(),
-            after: LruGen::default(),
-            places: HashMap::new(),
-        };
+        let mut engine = LruGenEngine::with_syntax(AnonSyntax::Max);
         let (a, b) = (cgroup(dir.path(), "/pod/a"), cgroup(dir.path(), "/pod/b"));
         let mut listed = |leaves: &[Cgroup]| {
-            let found = engine.look(&ground, &[Look { leaves, walk: false }], Duration::ZERO).unwrap();
+            let found = engine
+                .look(&ground, &[Look { leaves, walk: false }], Duration::ZERO, Instant::default())
+                .unwrap();
             found.into_iter().next().unwrap().listed
         };
         let leaves = [a, b];
         assert_eq!(listed(&leaves[..1]), Some(BTreeMap::from([(NodeId(0), bytes(8))])));
         assert_eq!(listed(&leaves), None, "what of b's memory changes is not seen");
+    }
+
+    #[test]
+    fn a_careful_request_is_a_small_part_and_leaves_a_batch() {
+        let check =
+            |old, wanted, request| assert_eq!(careful_request(old, wanted), request, "{old} {wanted}");
+        check(0, 100, None);
+        check(64, 100, None);
+        check(65, 100, Some(1));
+        check(100, 100, Some(36));
+        check(200, 100, Some(64));
+        check(8000, 10_000, Some(1000));
+        check(8000, 500, Some(500));
+        check(100_000, 100_000, Some(4096));
+        check(26_000_000, 1_000_000, Some(16_384));
     }
 }

@@ -11,7 +11,7 @@ mod reclaim;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use host::cgroup::{Cgroup, CgroupRoot};
+use host::cgroup::{Cgroup, CgroupId, CgroupRoot};
 use host::probe::ProbeReport;
 use host::roots::Roots;
 use host::swap::{read_has_swap, read_may_swap};
@@ -202,7 +202,7 @@ impl Engine {
             return Ok(Vec::new());
         }
         Ok(match self {
-            Self::LruGen(engine) => engine.look(ground, looks, budget)?.into_iter().map(Ok).collect(),
+            Self::LruGen(engine) => engine.look(ground, looks, budget, now)?.into_iter().map(Ok).collect(),
             Self::Pages(engine) => engine.look(ground, looks, budget, now),
             Self::Reclaim(engine) => looks.iter().map(|look| engine.look(ground, look)).collect(),
         })
@@ -222,6 +222,15 @@ impl Engine {
         }
     }
 
+    /// Forgets what is known of cgroups that are not of interest any more.
+    pub fn retain(&mut self, is_managed: impl Fn(CgroupId) -> bool) {
+        match self {
+            Self::LruGen(engine) => engine.retain(is_managed),
+            Self::Pages(engine) => engine.retain(is_managed),
+            Self::Reclaim(_) => {}
+        }
+    }
+
     /// Moves cold memory down.
     pub fn demote(
         &mut self,
@@ -231,7 +240,7 @@ impl Engine {
         now: Instant,
     ) -> Result<Moved, EngineError> {
         match self {
-            Self::LruGen(engine) => engine.demote(ground, state, order),
+            Self::LruGen(engine) => engine.demote(ground, state, order, now),
             Self::Pages(engine) => engine.demote(ground, order, now),
             Self::Reclaim(engine) => engine.demote(ground, state, order),
         }

@@ -13,12 +13,14 @@ mod engine_lost;
 mod hot_shift;
 mod kernel_demotion;
 mod kubelet_layouts;
+mod lazyfree_phases;
 mod memory_high;
 mod never_moves;
 mod no_target;
 #[cfg(feature = "cluster")]
 mod node;
 mod observe;
+mod page_cache;
 mod placement;
 mod promotion_bounds;
 mod revisits;
@@ -42,6 +44,8 @@ pub const SCENARIOS: &[Scenario] = &[
     memory_high::SCENARIO,
     kernel_demotion::SCENARIO,
     never_moves::SCENARIO,
+    lazyfree_phases::SCENARIO,
+    page_cache::SCENARIO,
     observe::SCENARIO,
     no_target::SCENARIO,
     engine_lost::SCENARIO,
@@ -79,6 +83,8 @@ const SHORT: &[(&str, &[&str])] = &[
     ("memory-high", &["6.12 hmat", "7.2 kmem"]),
     ("kernel-demotion", &["7.2 hmat"]),
     ("never-moves", &["6.1 hmat", "6.12 hmat", "7.2 kmem"]),
+    ("lazyfree-phases", &["6.12 hmat"]),
+    ("page-cache", &["7.2 hmat"]),
     ("observe", &["6.1 hmat", "6.12 kmem"]),
     ("no-target", &["6.12 hmat", "7.2 kmem"]),
     ("engine-lost", &["6.12 hmat"]),
