@@ -25,6 +25,8 @@ pub struct Managed {
     pub pod: Option<ManagedPod>,
     /// The cgroups that its memory is charged to: itself or those below it, but for what is apart.
     pub leaves: Vec<Cgroup>,
+    /// When these were listed.
+    pub leaves_listed: Instant,
     /// The cgroups below it that are managed apart or left alone. Their memory is not counted as its.
     apart: Vec<Cgroup>,
     /// What the kernel promoted of what is or was apart: the count of a cgroup that is gone stays in those above it.
@@ -44,6 +46,8 @@ pub struct Managed {
     /// What other writers did to our files.
     pub drift: BTreeMap<ControlFile, Drift>,
     decision: Option<Decision>,
+    /// Times it was decided about.
+    looks: u64,
     /// Since when the last decisions were kept from more by the same.
     limited_since: Instant,
     /// A move for a change of tiers that moved nothing: what is left moves with the narrowing.
@@ -102,6 +106,7 @@ impl Managed {
         Self {
             pod: None,
             leaves: Vec::new(),
+            leaves_listed: now,
             apart: Vec::new(),
             promoted_apart: BTreeMap::new(),
             cgroup,
@@ -113,6 +118,7 @@ impl Managed {
             slack: Duration::ZERO,
             drift: BTreeMap::new(),
             decision: None,
+            looks: 0,
             limited_since: now,
             relocation_stuck: false,
             after_step: None,
@@ -129,6 +135,19 @@ impl Managed {
     #[must_use]
     pub fn enforced(&self) -> bool {
         self.track.policy().mode == Mode::Enforce && !self.is_pinned()
+    }
+
+    /// Whether its policy sets limits, which need no slow memory.
+    #[must_use]
+    pub fn has_limits(&self) -> bool {
+        let policy = self.track.policy();
+        policy.memory_high != tiering::MemoryHighPolicy::None || !policy.tiers.is_empty()
+    }
+
+    /// What is done about its decisions, whatever its policy says.
+    #[must_use]
+    pub fn acting_mode(&self) -> Mode {
+        if self.enforced() { Mode::Enforce } else { Mode::Observe }
     }
 
     /// Whether another writer chose its memory nodes, so that it is left alone.
@@ -327,6 +346,7 @@ impl Managed {
     /// Takes a decision; whether it does or says something else than the one before.
     pub fn decided(&mut self, decision: &Decision, now: Instant) -> bool {
         let limit = |decision: &Decision| decision.limit.map(tiering::Limit::as_str);
+        self.looks += 1;
         let last = self.decision.replace(decision.clone());
         if last.as_ref().is_none_or(|last| limit(last) != limit(decision)) {
             self.limited_since = now;
@@ -381,11 +401,9 @@ impl Managed {
             pod: self.pod.as_ref().map(|pod| pod.identity.clone()),
             pinned: self.is_pinned(),
             policy: self.policy_name.clone(),
-            mode: match self.track.policy().mode {
-                Mode::Enforce => "Enforce",
-                Mode::Observe => "Observe",
-            },
+            mode: mode_name(self.track.policy().mode),
             leaves: self.leaves.len(),
+            looks: self.looks,
             anon_bytes_by_tier: by_tier,
             current_bytes: model.map_or(0, |model| model.current.0),
             memory_high_bytes: high,
@@ -404,7 +422,7 @@ impl Managed {
                 .filter(|decision| decision.ceiling < Bytes::MAX)
                 .map(|decision| decision.ceiling.0),
             decision: self.decision.as_ref().map_or_else(DecisionView::default, |decision| DecisionView {
-                text: decision.to_string(),
+                text: decision.words(self.acting_mode()).to_string(),
                 action: action(decision),
                 reason: decision.reason.as_str(),
                 limit: decision.limit.map(tiering::Limit::as_str),
@@ -438,6 +456,15 @@ fn node_uses(cgroup: &Cgroup) -> host::Result<Option<(NodeUses, Option<Bytes>)>>
 /// `pgpromote_success` of all nodes, in pages; `None` where the kernel does not count it per cgroup.
 fn promoted_pages(stat: &host::cgroup::NumaStat) -> Option<u64> {
     (!stat.pgpromote_success.is_empty()).then(|| stat.pgpromote_success.values().sum())
+}
+
+/// A mode as configurations, labels and tables spell it.
+#[must_use]
+pub const fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enforce => "Enforce",
+        Mode::Observe => "Observe",
+    }
 }
 
 /// `demote`, `promote`, `both` or `hold`.

@@ -4,6 +4,7 @@ mod damon;
 mod grant;
 pub mod pairs;
 
+use host::numa_balancing::NumaBalancing;
 use host::probe::{Feature, ProbeReport};
 use serde::Serialize;
 use tiering::{DemotionSupport, TierMap};
@@ -114,6 +115,18 @@ impl Promoter {
             Self::Pages => "PageMoves",
             Self::None => "Nobody",
             Self::Damon => "Damon",
+        }
+    }
+
+    /// What NUMA balancing is set to while anyone is promoted: off where another promotes, or the kernel would promote behind
+    /// our back. `None` leaves it alone.
+    #[must_use]
+    pub fn numa_balancing(self) -> Option<NumaBalancing> {
+        match self {
+            Self::Kernel => Some(NumaBalancing::TIERING),
+            // Also what kernels boot with moves pages from slow nodes, which have no processors, as soon as they are used.
+            Self::Pages | Self::Damon => Some(NumaBalancing::OFF),
+            Self::None => None,
         }
     }
 

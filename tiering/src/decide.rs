@@ -24,7 +24,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::model::Model;
-use crate::policy::Policy;
+use crate::policy::{Mode, Policy};
 use crate::units::{Bytes, Ratio};
 
 /// Why memory should sink.
@@ -80,6 +80,20 @@ pub enum Limit {
     FastFull,
     /// Promotion is off.
     PromotionOff,
+    /// What is cold can't be moved, as was learned from what was asked and stayed.
+    Bound(Bytes),
+    /// It was not watched for long enough yet.
+    StartUp,
+    /// Nobody would bring it back.
+    NoPromoter,
+    /// No engine can demote here.
+    NoEngine,
+    /// What sank last is not judged yet: more sinks when its touches are known.
+    Portion(Bytes),
+    /// The caps of the node or of the link to the slow node.
+    NodeRate,
+    /// As much went down as came up, without gain: its working set is greater than its DRAM.
+    Churn,
 }
 
 impl Limit {
@@ -98,6 +112,13 @@ impl Limit {
             Self::SlowTouch { .. } => "slow_touch",
             Self::FastFull => "fast_full",
             Self::PromotionOff => "promotion_off",
+            Self::Bound(_) => "bound",
+            Self::StartUp => "start_up",
+            Self::NoPromoter => "no_promoter",
+            Self::NoEngine => "no_engine",
+            Self::Portion(_) => "portion",
+            Self::NodeRate => "node_rate",
+            Self::Churn => "churn",
         }
     }
 }
@@ -122,6 +143,18 @@ impl fmt::Display for Limit {
             }
             Self::FastFull => write!(f, "the fast nodes have no room for it"),
             Self::PromotionOff => write!(f, "its policy has promotion off"),
+            Self::Bound(bytes) => write!(f, "{bytes} that are cold do not move"),
+            Self::StartUp => write!(f, "it has not been watched for long enough"),
+            Self::NoPromoter => {
+                write!(f, "nothing would bring it back: neither the kernel nor the agent promotes here")
+            }
+            Self::NoEngine => write!(f, "no engine can demote here"),
+            Self::Portion(bytes) => write!(f, "the last {bytes} that sank are not judged yet"),
+            Self::NodeRate => write!(f, "the node's rate cap is reached"),
+            Self::Churn => write!(
+                f,
+                "as much comes up as goes down, without gain: its working set is greater than its DRAM"
+            ),
         }
     }
 }
@@ -187,33 +220,63 @@ impl Decision {
     }
 }
 
-impl fmt::Display for Decision {
+impl Decision {
+    /// In plain words. What is only observed says so first: nobody shall take it for done.
+    #[must_use]
+    pub fn words(&self, mode: Mode) -> Words<'_> {
+        Words { decision: self, observed: mode == Mode::Observe }
+    }
+}
+
+/// A decision in plain words.
+#[derive(Clone, Copy, Debug)]
+pub struct Words<'a> {
+    decision: &'a Decision,
+    observed: bool,
+}
+
+impl Words<'_> {
+    fn verb(self, f: &mut fmt::Formatter<'_>, verb: &str, bytes: Bytes) -> fmt::Result {
+        if self.observed { write!(f, "would {verb} {bytes} (observed)") } else { write!(f, "{verb} {bytes}") }
+    }
+}
+
+impl fmt::Display for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.demote.is_zero(), self.reason) {
-            (true, _) => match self.limit {
+        let decision = self.decision;
+        if decision.demote.is_zero() {
+            match decision.limit {
                 Some(limit) => write!(f, "hold: {limit}")?,
                 None => write!(f, "hold")?,
-            },
-            (false, DemoteReason::Cold) => {
-                write!(f, "demote {}: {} not accessed for {:?}", self.demote, self.cold, self.effective_age)?;
             }
-            (false, DemoteReason::Ceiling) => {
-                write!(f, "demote {}: over the ceiling of {}", self.demote, self.ceiling)?;
+        } else {
+            self.verb(f, "demote", decision.demote)?;
+            match decision.reason {
+                DemoteReason::Cold => {
+                    write!(f, ": {} not accessed for {:?}", decision.cold, decision.effective_age)?;
+                }
+                DemoteReason::Ceiling => write!(f, ": over the ceiling of {}", decision.ceiling)?,
+                DemoteReason::Headroom => write!(f, ": the host is short of DRAM")?,
             }
-            (false, DemoteReason::Headroom) => {
-                write!(f, "demote {}: the host is short of DRAM", self.demote)?;
+            if let Some(limit) = decision.limit {
+                write!(f, " ({limit})")?;
             }
         }
-        if let (false, Some(limit)) = (self.demote.is_zero(), self.limit) {
-            write!(f, " ({limit})")?;
+        if !decision.promote.is_zero() {
+            write!(f, "; ")?;
+            self.verb(f, "promote", decision.promote)?;
+            write!(f, ": touched on a slow node")?;
         }
-        if !self.promote.is_zero() {
-            write!(f, "; promote {}: touched on a slow node", self.promote)?;
-        }
-        match self.promote_limit {
+        match decision.promote_limit {
             Some(Limit::PromotionOff) | None => Ok(()),
             Some(limit) => write!(f, " (promotion: {limit})"),
         }
+    }
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.words(Mode::Enforce).fmt(f)
     }
 }
 
@@ -318,7 +381,7 @@ fn guard(model: &Model, policy: &Policy, touched_per_minute: Bytes) -> Option<Li
     if let Some(stall) = model.memory_stall.filter(|stall| *stall > policy.pressure.memory) {
         return Some(Limit::MemoryPressure(stall));
     }
-    if let Some(stall) = model.io_stall.filter(|stall| *stall > policy.pressure.io) {
+    if let Some(stall) = model.io_stall.filter(|stall| policy.pressure.io.is_some_and(|most| *stall > most)) {
         return Some(Limit::IoPressure(stall));
     }
     let allowed = allowed_slow_touch(model, policy);

@@ -21,6 +21,10 @@ impl Agent {
                 .any(|managed| managed.enforced() && managed.track.policy().promote.enabled);
         if failed.is_none() && wanted {
             let claims = self.promotion_claims();
+            // Nodes came or went.
+            if self.damon.as_ref().is_some_and(|damon| !damon.watches(&self.ground.slow)) {
+                self.stop_damon()?;
+            }
             if self.damon.is_none() && !claims.is_empty() {
                 failed = self.start_damon()?;
             }

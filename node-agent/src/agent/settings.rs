@@ -1,12 +1,9 @@
 //! Settings of the whole host that the agent holds while it works: who promotes, and when the kernel demotes.
 
-use host::numa_balancing::NumaBalancing;
-
 use super::Agent;
 use crate::config::KernelDemotion;
 use crate::engine::Engine;
 use crate::managed::Managed;
-use crate::promoter::Promoter;
 use crate::snapshot::Condition;
 use crate::state::{StateError, Tunable};
 use crate::tunables;
@@ -15,15 +12,9 @@ use crate::tunables;
 const KERNEL_PROMOTE_RATE: u64 = 65_536;
 
 impl Agent {
-    /// Sets who promotes, and keeps it so: 2 where the kernel promotes for us, 0 where we do, or the kernel would promote
-    /// behind our back.
+    /// Sets who promotes, and keeps it so.
     pub(super) fn hold_numa_balancing(&mut self) -> Result<(), StateError> {
-        let wanted = match self.promoter {
-            Promoter::Kernel => NumaBalancing::TIERING,
-            // Also what kernels boot with moves pages from slow nodes, which have no processors, as soon as they are used.
-            Promoter::Pages | Promoter::Damon => NumaBalancing::OFF,
-            Promoter::None => return Ok(()),
-        };
+        let Some(wanted) = self.promoter.numa_balancing() else { return Ok(()) };
         let anyone =
             self.managed.values().any(|managed| managed.enforced() && managed.track.policy().promote.enabled);
         let wanted = wanted.bits().to_string();
@@ -69,7 +60,7 @@ impl Agent {
 
     /// Keeps a setting of the whole host at a value, or as it was. The present value is compared each time; where another
     /// writer set one in the place of ours, it is left to them for as long as this agent runs.
-    fn hold(&mut self, tunable: Tunable, wanted: Option<&str>) -> Result<(), StateError> {
+    pub(super) fn hold(&mut self, tunable: Tunable, wanted: Option<&str>) -> Result<(), StateError> {
         let Some(state) = self.state.as_mut().filter(|_| !self.lost.contains(&tunable)) else {
             return Ok(());
         };

@@ -95,6 +95,7 @@ pub enum Report {
 /// The promoter. Dropping it ends the thread within a tick of the kernel's, and leaves the kdamond to be taken away.
 #[derive(Debug)]
 pub struct DamonPromoter {
+    watched: NodeSet,
     claims: Option<Sender<Vec<Claim>>>,
     reports: Receiver<Report>,
     thread: Option<JoinHandle<()>>,
@@ -132,7 +133,13 @@ impl DamonPromoter {
             .name("damon".to_owned())
             .spawn(move || worker.run(&orders))
             .map_err(|error| host::Error::Unsupported { what: "a thread", reason: error.to_string() })?;
-        Ok(Self { claims: Some(claims), reports, thread: Some(thread) })
+        Ok(Self { watched: slow.clone(), claims: Some(claims), reports, thread: Some(thread) })
+    }
+
+    /// Whether it watches these nodes and no others.
+    #[must_use]
+    pub fn watches(&self, nodes: &NodeSet) -> bool {
+        self.watched == *nodes
     }
 
     /// Has it promote for these claims and no others.
