@@ -27,7 +27,7 @@ use crate::kubernetes::last_known::LastKnown;
 use crate::kubernetes::mailbox;
 use crate::picture::live_picture;
 use crate::probe_output::probe_table;
-use crate::promoter::{Chosen, Promoter};
+use crate::promoter::{Chosen, Damon, Promoter};
 use crate::restore::{Outcome, Restored, restore_all};
 use crate::seccomp;
 use crate::snapshot::{Published, Snapshot};
@@ -299,7 +299,8 @@ fn probe(host_args: &HostArgs, probe_args: &ProbeArgs, open: OpenRoot) -> Result
             let ground = Ground::new(roots, tiers);
             match Engine::choose(EngineChoice::Auto, &report, &ground) {
                 Ok(engine) => {
-                    let promoter = Promoter::choose(Some(&engine), &report, &ground.tiers, true, None);
+                    let promoter =
+                        Promoter::choose(Some(&engine), &report, &ground.tiers, true, Damon::NotAsked);
                     (Ok(engine.name()), promoter)
                 }
                 Err(missing) => (Err(missing), Chosen::default()),

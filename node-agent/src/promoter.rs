@@ -12,6 +12,7 @@ use tiering::{DemotionSupport, TierMap};
 pub use damon::{DamonPromoter, Report, kdamond};
 pub use grant::Claim;
 
+use crate::config::PromoterChoice;
 use crate::engine::Engine;
 
 /// Who moves memory up.
@@ -29,6 +30,29 @@ pub enum Promoter {
     Damon,
 }
 
+/// Whether DAMON is to be tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damon<'a> {
+    /// No.
+    NotAsked,
+    /// Yes.
+    Asked,
+    /// It was, and did not work, for this reason.
+    Failed(&'a str),
+}
+
+impl<'a> Damon<'a> {
+    /// As the configuration has it, and as it went when it was tried.
+    #[must_use]
+    pub fn of(choice: PromoterChoice, failed: Option<&'a str>) -> Self {
+        match (choice, failed) {
+            (PromoterChoice::Auto, _) => Self::NotAsked,
+            (PromoterChoice::Damon, None) => Self::Asked,
+            (PromoterChoice::Damon, Some(failed)) => Self::Failed(failed),
+        }
+    }
+}
+
 /// Who promotes, and why not another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Chosen {
@@ -39,15 +63,15 @@ pub struct Chosen {
 }
 
 impl Promoter {
-    /// Who brings hot memory back beside this engine; nobody where nothing may be written. `damon_failed` says why DAMON did not
-    /// work when it was tried.
+    /// Who brings hot memory back beside this engine; nobody where nothing may be written. `damon` says whether that is to be
+    /// tried.
     #[must_use]
     pub fn choose(
         engine: Option<&Engine>,
         probe: &ProbeReport,
         tiers: &TierMap,
         writes: bool,
-        damon_failed: Option<&str>,
+        damon: Damon<'_>,
     ) -> Chosen {
         let nobody = |words: &str| Chosen { promoter: Self::None, words: words.to_owned() };
         if !tiers.has_lower_tier() {
@@ -59,7 +83,7 @@ impl Promoter {
         let Some(engine) = engine else { return nobody("there is no engine") };
         let mut missing: Vec<String> = Vec::new();
         for promoter in pairs::beside(engine.name()) {
-            match promoter.works(probe, tiers, damon_failed) {
+            match promoter.works(probe, tiers, damon) {
                 Ok(()) => {
                     missing.insert(0, promoter.means().to_owned());
                     return Chosen { promoter, words: missing.join("; ") };
@@ -71,16 +95,19 @@ impl Promoter {
     }
 
     /// Whether it can work on this host, or what keeps it from that.
-    fn works(self, probe: &ProbeReport, tiers: &TierMap, damon_failed: Option<&str>) -> Result<(), String> {
+    fn works(self, probe: &ProbeReport, tiers: &TierMap, damon: Damon<'_>) -> Result<(), String> {
         let lacks = |feature| {
             let row = probe.row(feature);
             row.map_or_else(|| "not probed".to_owned(), |row| row.detail.clone())
         };
         match self {
-            Self::Damon => match damon_failed {
-                Some(failure) => Err(failure.to_owned()),
-                None if probe.damon() => Ok(()),
-                None => Err(lacks(Feature::Damon)),
+            Self::Damon => match damon {
+                Damon::NotAsked => {
+                    Err("it is taken where the configuration says `promoter: Damon`".to_owned())
+                }
+                Damon::Failed(failure) => Err(failure.to_owned()),
+                Damon::Asked if probe.damon() => Ok(()),
+                Damon::Asked => Err(lacks(Feature::Damon)),
             },
             Self::Kernel => match tiers.demotion_support() {
                 DemotionSupport::AgentOnly { reason } => Err(reason.clone()),

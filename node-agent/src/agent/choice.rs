@@ -8,7 +8,7 @@ use tiering::{DemotionSupport, Instant, Mode};
 
 use super::Agent;
 use crate::engine::{Engine, PagesEngine};
-use crate::promoter::{Chosen, Promoter};
+use crate::promoter::{Chosen, Damon, Promoter};
 use crate::snapshot::{Condition, FeatureView};
 
 /// Where an engine fails, what the host allows is tried again this soon.
@@ -61,8 +61,9 @@ impl Agent {
         } else {
             Err(NO_SLOW_TIER.to_owned())
         };
-        let damon_failed = self.damon_failed.as_ref().map(|(why, _)| why.as_str());
-        let chosen = Promoter::choose(engine.as_ref().ok(), &probe, &self.ground.tiers, writes, damon_failed);
+        let failed = self.damon_failed.as_ref().map(|(why, _)| why.as_str());
+        let damon = Damon::of(self.config.promoter, failed);
+        let chosen = Promoter::choose(engine.as_ref().ok(), &probe, &self.ground.tiers, writes, damon);
         self.promoter = chosen.promoter;
         let same = self
             .engine
