@@ -4,6 +4,7 @@ use super::Agent;
 use crate::config::KernelDemotion;
 use crate::engine::Engine;
 use crate::managed::Managed;
+use crate::promoter::Promoter;
 use crate::snapshot::Condition;
 use crate::state::{StateError, Tunable};
 use crate::tunables;
