@@ -147,6 +147,16 @@ pub enum Command {
     /// Say what this kernel and these mounts allow, and what is missing.
     #[command(after_help = "Examples:\n  thermocline-agent probe\n  thermocline-agent probe --output json")]
     Probe(ProbeArgs),
+    /// Print what completes this command line in a shell.
+    #[command(after_help = "Example:\n  thermocline-agent completions bash > \
+                            /usr/share/bash-completion/completions/thermocline-agent")]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    #[command(after_help = "Example:\n  thermocline-agent man > /usr/share/man/man8/thermocline-agent.8")]
+    Man,
     /// Print the seccomp profile that the agent needs in a container, or install it on a node.
     #[command(
         long_about = "Print the seccomp profile that the agent needs in a container, or install it on a node.\n\nThe \

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use clap::CommandFactory as _;
 use host::cgroup::{CgroupRoot, controller_absence, enter_hosts_namespace};
 use host::probe::Tries;
 use host::roots::Roots;
@@ -43,10 +44,8 @@ pub type OpenRoot = fn(&Path) -> host::Result<CgroupRoot>;
 
 /// Does what the command line says. `open` is [`CgroupRoot::open`]; for trees of plain files another.
 pub fn dispatch(args: &Args, open: OpenRoot) -> Result<(), Failure> {
-    if !matches!(
-        args.command,
-        Command::Check(_) | Command::Seccomp(_) | Command::Status(_) | Command::Explain(_)
-    ) {
+    if matches!(args.command, Command::Run(_) | Command::Observe(_) | Command::Restore(_) | Command::Probe(_))
+    {
         // Before there are other threads, which would stay. Where it may not, the probe says what that costs.
         let _ = enter_hosts_namespace(&args.host.proc_root);
     }
@@ -61,6 +60,16 @@ pub fn dispatch(args: &Args, open: OpenRoot) -> Result<(), Failure> {
         }
         Command::Probe(probe_args) => probe(&args.host, probe_args, open),
         Command::Seccomp(seccomp_args) => seccomp(seccomp_args),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Args::command(), "thermocline-agent", &mut text);
+            printed(io::stdout().lock().write_all(&text))
+        }
+        Command::Man => {
+            let mut text = Vec::new();
+            let page = clap_mangen::Man::new(Args::command()).section("8").render(&mut text);
+            printed(page.and_then(|()| io::stdout().lock().write_all(&text)))
+        }
     }
 }
 

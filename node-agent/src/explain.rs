@@ -6,6 +6,9 @@ use crate::shown::{Cgroup, Shown, bytes_by_age};
 use crate::table::age_words;
 use crate::text::short_time;
 
+/// Names that are offered in the place of one that is not there.
+const MOST_NAMES: usize = 10;
+
 /// The cgroup of this name: a path, a pod as NAMESPACE/NAME, or the only one whose name contains it.
 ///
 /// # Errors
@@ -22,7 +25,6 @@ pub fn find<'a>(shown: &'a Shown, name: &str) -> Result<&'a Cgroup, String> {
     if let [cgroup] = containing[..] {
         return Ok(cgroup);
     }
-    const MOST: usize = 10;
     let (words, mut names) = if containing.is_empty() {
         ("manages no cgroup of this name; it manages", all().map(Cgroup::name).collect::<Vec<_>>())
     } else {
@@ -31,8 +33,8 @@ pub fn find<'a>(shown: &'a Shown, name: &str) -> Result<&'a Cgroup, String> {
     if names.is_empty() {
         return Err(format!("{name}: the agent manages no cgroup at all"));
     }
-    let more = names.len().saturating_sub(MOST);
-    names.truncate(MOST);
+    let more = names.len().saturating_sub(MOST_NAMES);
+    names.truncate(MOST_NAMES);
     if more > 0 {
         names.push(format!("and {more} more"));
     }

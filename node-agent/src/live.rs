@@ -92,7 +92,7 @@ impl Screen {
             KeyCode::Char('s') => self.order = self.order.next(),
             KeyCode::Char('p' | ' ') => self.paused = !self.paused,
             KeyCode::Down | KeyCode::Char('j') => {
-                self.marked = (self.marked + 1).min(count.saturating_sub(1))
+                self.marked = (self.marked + 1).min(count.saturating_sub(1));
             }
             KeyCode::Up | KeyCode::Char('k') => self.marked = self.marked.saturating_sub(1),
             KeyCode::Enter | KeyCode::Right => {

@@ -207,7 +207,9 @@ impl Shown {
         let room = self.savings.total.would_free_bytes;
         self.savings = Sums::default();
         let all: Vec<Savings> = self.cgroups.values().map(|cgroup| self.savings_of(cgroup)).collect();
-        all.into_iter().for_each(|savings| self.savings.total.add(savings));
+        for savings in all {
+            self.savings.total.add(savings);
+        }
         let total = &mut self.savings.total.would_free_bytes;
         *total = room.min(*total);
     }

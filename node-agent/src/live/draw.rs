@@ -50,11 +50,11 @@ impl Inks {
         self.of(1).add_modifier(Modifier::BOLD)
     }
 
-    fn strong(self) -> Style {
+    fn strong() -> Style {
         Style::new().add_modifier(Modifier::BOLD)
     }
 
-    fn faint(self) -> Style {
+    fn faint() -> Style {
         Style::new().add_modifier(Modifier::DIM)
     }
 }
@@ -67,7 +67,7 @@ pub(super) fn sorted<'a>(shown: &'a Shown, screen: &Screen) -> Vec<&'a Cgroup> {
         shown.cgroups.values().filter(|cgroup| cgroup.name().to_lowercase().contains(&filter)).collect();
     match screen.order {
         Order::WouldFree => {
-            cgroups.sort_by_key(|cgroup| (Reverse(cgroup.would_free_bytes), Reverse(cgroup.anon())))
+            cgroups.sort_by_key(|cgroup| (Reverse(cgroup.would_free_bytes), Reverse(cgroup.anon())));
         }
         Order::Cold => cgroups.sort_by_key(|cgroup| Reverse(cgroup.cold_bytes)),
         Order::Held => cgroups.sort_by_key(|cgroup| Reverse(cgroup.anon())),
@@ -94,14 +94,14 @@ pub fn draw(frame: &mut Frame<'_>, shown: Option<&Shown>, screen: &Screen) {
     frame.render_widget(Paragraph::new(head), top);
     let page = screen.page.as_ref().and_then(|path| shown.cgroups.get(path));
     let lines = match page {
-        Some(cgroup) => page_lines(shown, cgroup, middle, inks),
+        Some(cgroup) => page_lines(shown, cgroup, middle),
         None => table(shown, screen, middle, inks),
     };
     frame.render_widget(Paragraph::new(lines), middle);
     frame.render_widget(Paragraph::new(warnings), below);
     let keys =
         if screen.typing { format!("filter: {}▏ enter, esc", screen.filter) } else { KEYS.to_owned() };
-    frame.render_widget(Paragraph::new(Line::styled(cut(&keys, width), inks.faint())), foot);
+    frame.render_widget(Paragraph::new(Line::styled(cut(&keys, width), Inks::faint())), foot);
 }
 
 /// A cgroup may be named so that a terminal would obey it.
@@ -124,7 +124,7 @@ fn head(shown: &Shown, screen: &Screen, width: usize, inks: Inks) -> Vec<Line<'s
     if screen.paused {
         title = format!("PAUSED {title}");
     }
-    let mut lines = vec![Line::styled(cut(&title, width), inks.strong())];
+    let mut lines = vec![Line::styled(cut(&title, width), Inks::strong())];
     let total = shown.savings.total;
     let freed =
         if total.freed_bytes > 0 { format!(", freed {}", Bytes(total.freed_bytes)) } else { String::new() };
@@ -135,9 +135,9 @@ fn head(shown: &Shown, screen: &Screen, width: usize, inks: Inks) -> Vec<Line<'s
         let cells = width.saturating_sub(8 + words.chars().count() + 2).min(60);
         let filled = crate::text::bar_cells(used, tier.capacity_bytes, cells).min(cells);
         lines.push(Line::from(vec![
-            Span::styled(format!("{:<8}", cut(&clean(&tier.name), 7)), inks.strong()),
+            Span::styled(format!("{:<8}", cut(&clean(&tier.name), 7)), Inks::strong()),
             Span::styled(SHADES[index.min(3)].repeat(filled), inks.heat(index * 2)),
-            Span::styled("·".repeat(cells - filled), inks.faint()),
+            Span::styled("·".repeat(cells - filled), Inks::faint()),
             Span::raw(format!("  {words}")),
         ]));
     }
@@ -162,12 +162,12 @@ fn warnings(shown: &Shown, width: usize, inks: Inks) -> Vec<Line<'static>> {
     shown
 }
 
-fn page_lines(shown: &Shown, cgroup: &Cgroup, area: Rect, inks: Inks) -> Vec<Line<'static>> {
+fn page_lines(shown: &Shown, cgroup: &Cgroup, area: Rect) -> Vec<Line<'static>> {
     let lines = explain(shown, cgroup);
     let wrapped = lines.iter().flat_map(|line| wrapped(&clean(line), usize::from(area.width)));
     let mut lines: Vec<Line<'static>> = wrapped.map(Line::from).collect();
     if let Some(first) = lines.first_mut() {
-        *first = first.clone().style(inks.strong());
+        *first = first.clone().style(Inks::strong());
     }
     lines
 }
@@ -211,7 +211,7 @@ fn table(shown: &Shown, screen: &Screen, area: Rect, inks: Inks) -> Vec<Line<'st
     let last = if decision > 0 { "  DECISION" } else { "" };
     let (title, heads) = (middle_cut(&title, name_width), heads.join(" "));
     let head = format!("{title:name_width$} {heads}  {:AGE_CELLS$}{last}", "AGE IN DRAM");
-    let mut lines = vec![Line::styled(cut(&head, width), inks.strong())];
+    let mut lines = vec![Line::styled(cut(&head, width), Inks::strong())];
     // The header, the legend, and where some are left out, a line that says how many.
     let height = usize::from(area.height).saturating_sub(2);
     let room = if cgroups.len() > height { height.saturating_sub(1) } else { height };
@@ -225,7 +225,7 @@ fn table(shown: &Shown, screen: &Screen, area: Rect, inks: Inks) -> Vec<Line<'st
             cgroups.iter().enumerate().filter(|(index, _)| *index < first || *index >= first + room);
         let bytes: u64 = outside.map(|(_, cgroup)| cgroup.would_free_bytes).sum();
         let words = format!("and {left_out} more, which would free {}", Bytes(bytes));
-        lines.push(Line::styled(cut(&words, width), inks.faint()));
+        lines.push(Line::styled(cut(&words, width), Inks::faint()));
     }
     lines.push(legend(&cgroups, screen, inks));
     lines
@@ -247,10 +247,10 @@ fn row(
     let dram = cgroup.on(shown.dram());
     let numbers = [cgroup.would_free_bytes, dram, cgroup.anon() - dram, cgroup.cold_bytes];
     let mut spans =
-        vec![Span::styled(format!("{:name_width$}", middle_cut(name, name_width)), inks.strong())];
+        vec![Span::styled(format!("{:name_width$}", middle_cut(name, name_width)), Inks::strong())];
     for (column, bytes) in numbers.into_iter().enumerate() {
         let ink = match (bytes, column) {
-            (0, _) => inks.faint(),
+            (0, _) => Inks::faint(),
             (_, 0) => inks.good(),
             _ => Style::new(),
         };
@@ -265,7 +265,7 @@ fn row(
     }
     if decision > 0 {
         spans.push(Span::raw(" ".repeat(AGE_CELLS.saturating_sub(filled) + 2)));
-        spans.push(Span::styled(cut(&clean(&cgroup.decision.text), decision), inks.faint()));
+        spans.push(Span::styled(cut(&clean(&cgroup.decision.text), decision), Inks::faint()));
     }
     let line = Line::from(spans);
     if marked { line.patch_style(Style::new().add_modifier(Modifier::REVERSED)) } else { line }
@@ -277,13 +277,13 @@ fn legend(cgroups: &[&Cgroup], screen: &Screen, inks: Inks) -> Line<'static> {
     let same = cgroups.iter().all(|cgroup| (cgroup.effective_age_seconds - age).abs() < 0.5);
     let words =
         if same { age_words(age) } else { ["new", "young", "cold", "5 times that"].map(str::to_owned) };
-    let mut spans = vec![Span::styled("not accessed for", inks.faint())];
+    let mut spans = vec![Span::styled("not accessed for", Inks::faint())];
     for (class, words) in words.into_iter().enumerate() {
         spans.push(Span::raw("  "));
         spans.push(Span::styled(SHADES[class], inks.heat(class)));
-        spans.push(Span::styled(format!(" {words}"), inks.faint()));
+        spans.push(Span::styled(format!(" {words}"), Inks::faint()));
     }
     let order = if screen.order == Order::Name { "name" } else { screen.order.words() };
-    spans.push(Span::styled(format!("   by {order}"), inks.faint()));
+    spans.push(Span::styled(format!("   by {order}"), Inks::faint()));
     Line::from(spans)
 }

@@ -146,7 +146,9 @@ fn without_colours_there_are_none() {
 #[test]
 fn a_name_that_a_terminal_would_obey_is_made_harmless_and_nothing_is_a_picture_too() {
     let mut shown = host(1);
-    shown.cgroups.values_mut().for_each(|cgroup| cgroup.path = "/a\u{1b}[2J".to_owned());
+    for cgroup in shown.cgroups.values_mut() {
+        cgroup.path = "/a\u{1b}[2J".to_owned();
+    }
     assert!(!frame(&shown, &Screen::default(), 80, 24).contains('\u{1b}'));
     assert!(frame(&host(0), &Screen::default(), 80, 24).contains("No cgroup with memory"));
     frame(&host(3), &Screen::default(), 20, 5);
