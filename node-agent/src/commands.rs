@@ -97,15 +97,9 @@ fn run(args: &Args, run_args: &RunArgs, open: OpenRoot) -> Result<(), Failure> {
         );
         Failure::new(ExitCode::Unexpected, message)
     };
-    let needs_network = run_args.kubernetes || config.listen.is_some();
-    let background = needs_network.then(Background::start).transpose().map_err(failed)?;
-    let server = match (config.listen, &background) {
-        (Some(listen), Some(background)) => {
-            let server = Server::start(background, listen, published.clone(), config.interval);
-            Some(server?)
-        }
-        _ => None,
-    };
+    let background = run_args.kubernetes.then(Background::start).transpose().map_err(failed)?;
+    let serve = |listen| Server::start(listen, published.clone(), config.interval);
+    let server = config.listen.map(serve).transpose()?;
     if let Some(server) = &server {
         tracing::info!(address = %server.address(), "serving /metrics, /healthz, /readyz and /debug/state; `thermocline-agent status` shows this agent");
     }
@@ -251,8 +245,7 @@ fn probe(host_args: &HostArgs, probe_args: &ProbeArgs, open: OpenRoot) -> Result
             (Err("no memory node is slower than the others".to_owned()), Promoter::None)
         }
         Ok(tiers) => {
-            let ground =
-                Ground { fast: tiers.fast_nodes().clone(), slow: tiers.slow_nodes().clone(), roots, tiers };
+            let ground = Ground::new(roots, tiers);
             match Engine::choose(EngineChoice::Auto, &report, &ground) {
                 Ok(engine) => {
                     let promoter = Promoter::choose(Some(&engine), &report, &ground.tiers, true);
@@ -407,13 +400,7 @@ mod tests {
         assert!(!format!("{missing:?}").contains("--config"), "`check` has no --config");
         check(missing, ExitCode::Usage, "");
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let background = Background::start().unwrap();
-        let server = Server::start(
-            &background,
-            taken.local_addr().unwrap(),
-            Published::default(),
-            Duration::from_secs(1),
-        );
+        let server = Server::start(taken.local_addr().unwrap(), Published::default(), Duration::from_secs(1));
         check(server.map(drop).map_err(Failure::from), ExitCode::Usage, "");
     }
 
