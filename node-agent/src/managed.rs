@@ -25,6 +25,8 @@ pub struct Managed {
     pub pod: Option<ManagedPod>,
     /// The cgroups that its memory is charged to: itself or those below it, but for what is apart.
     pub leaves: Vec<Cgroup>,
+    /// When these were listed.
+    pub leaves_listed: Instant,
     /// The cgroups below it that are managed apart or left alone. Their memory is not counted as its.
     apart: Vec<Cgroup>,
     /// What the kernel promoted of what is or was apart: the count of a cgroup that is gone stays in those above it.
@@ -104,6 +106,7 @@ impl Managed {
         Self {
             pod: None,
             leaves: Vec::new(),
+            leaves_listed: now,
             apart: Vec::new(),
             promoted_apart: BTreeMap::new(),
             cgroup,
@@ -132,6 +135,13 @@ impl Managed {
     #[must_use]
     pub fn enforced(&self) -> bool {
         self.track.policy().mode == Mode::Enforce && !self.is_pinned()
+    }
+
+    /// Whether its policy sets limits, which need no slow memory.
+    #[must_use]
+    pub fn has_limits(&self) -> bool {
+        let policy = self.track.policy();
+        policy.memory_high != tiering::MemoryHighPolicy::None || !policy.tiers.is_empty()
     }
 
     /// What is done about its decisions, whatever its policy says.
@@ -395,7 +405,10 @@ impl Managed {
             }),
             effective_age_seconds: self.track.age().get().as_secs_f64(),
             cold_bytes: self.decision.as_ref().map_or(0, |decision| decision.cold.0),
-            working_set_bytes: model.map_or(0, |model| model.working_set(Duration::from_mins(1)).0),
+            would_free_bytes: self.decision.as_ref().map_or(0, |decision| decision.would_free.0),
+            // What is cold is in no working set, however short the age of the policy.
+            working_set_bytes: model
+                .map_or(0, |model| model.working_set(Duration::from_mins(1).min(self.track.age().get())).0),
             slow_touched_bytes_per_minute: self.track.touched_per_minute().0,
             floor_bytes: self.decision.as_ref().map_or(0, |decision| decision.floor.0),
             ceiling_bytes: self

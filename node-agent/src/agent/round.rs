@@ -7,6 +7,7 @@ use host::cgroup::{CgroupId, ControlFile};
 use tiering::arbiter::{Claim, arbitrate};
 use tiering::{Bytes, DemoteReason, Instant, Limit, Target};
 
+use super::topology::WITHOUT_SLOW_TIER;
 use super::{Agent, Grain, LONGEST_PAUSE, errno_name, log_restored};
 use crate::engine::{Engine, EngineError, Found, Look, Moved, Order};
 use crate::limits::{
@@ -14,6 +15,7 @@ use crate::limits::{
 };
 use crate::managed::{Left, Managed, action, mode_name, reason};
 use crate::promoter::Promoter;
+use crate::savings;
 use crate::state::StateError;
 
 /// A round begins no new step after this much time; what is left is due in the next.
@@ -51,6 +53,8 @@ impl Agent {
             self.discover();
             self.put_back_leftovers()?;
         }
+        self.list_anew();
+        self.look_at_topology(now)?;
         self.choose_engine_again(now);
         if let Err(error) = self.node.read(&self.ground.roots, &self.ground.tiers, now) {
             tracing::warn!(%error, "memory of the nodes can't be read; decisions use what was known");
@@ -83,7 +87,7 @@ impl Agent {
             managed.enforced() && managed.track.model().is_none_or(|model| now.since(model.at) >= fresh)
         };
         let is_due = |id: &CgroupId, managed: &Managed| {
-            managed.next_look <= now
+            (self.counts(managed) && managed.next_look <= now)
                 || asked.get(id).is_some_and(|give_up| !give_up.is_zero())
                 || (short && is_stale(managed))
         };
@@ -93,7 +97,7 @@ impl Agent {
         let mut due: Vec<_> = self
             .managed
             .iter()
-            .filter(|(id, managed)| is_due(id, managed) || managed.joins(now))
+            .filter(|(id, managed)| is_due(id, managed) || (self.counts(managed) && managed.joins(now)))
             .map(|(id, managed)| (managed.next_look, *id))
             .collect();
         // Whoever waits longest comes first, so that a busy round starves nobody.
@@ -104,10 +108,11 @@ impl Agent {
     /// Samples the cgroups that are due.
     fn observe(&mut self, due: &[CgroupId], now: Instant) {
         let known: Vec<CgroupId> = due.iter().copied().filter(|id| self.managed.contains_key(id)).collect();
+        let walks = self.walks();
         let looks: Vec<Look<'_>> = known
             .iter()
             .filter_map(|id| self.managed.get(id))
-            .map(|managed| Look { leaves: &managed.leaves, walk: managed.walk_due(now) })
+            .map(|managed| Look { leaves: &managed.leaves, walk: walks && managed.walk_due(now) })
             .collect();
         let found = match &mut self.engine {
             Some(engine) => engine.look(&self.ground, &looks, ROUND_BUDGET, now),
@@ -248,9 +253,13 @@ impl Agent {
                 left = self.demote(id, &decision, now).max(self.promote(id, &decision));
             }
         }
+        let only_looks = !self.walks();
         if let Some(managed) = self.managed.get_mut(&id) {
             let stepping = if limits == Progress::Stepping { Left::Capped } else { Left::Nothing };
             managed.schedule(now, interval, left.max(stepping));
+            if only_looks && limits == Progress::Settled {
+                managed.next_look = now + WITHOUT_SLOW_TIER;
+            }
             // Who watches is shown a new picture each interval.
             if self.grain == Grain::Processes {
                 managed.next_look = managed.next_look.min(now + interval);
@@ -383,9 +392,10 @@ impl Agent {
         match step {
             Ok((progress, restored)) => {
                 log_restored(&restored);
+                let left = self.managed.get(&id).and_then(|managed| managed.drift.get(&file));
                 if watched {
                     self.watch_file(id, file);
-                } else {
+                } else if !left.is_some_and(crate::drift::Drift::standing_down) {
                     self.sources.unwatch(id, file);
                 }
                 Ok(progress)
@@ -419,8 +429,13 @@ impl Agent {
     fn schedule(&mut self, now: Instant) {
         let interval = self.config.interval;
         let shortest = interval.min(SHORTEST_PAUSE);
-        let due = self.managed.values().map(|managed| managed.next_look).min();
-        let enforcing = self.managed.values().any(super::super::managed::Managed::enforced);
+        let due = self
+            .managed
+            .values()
+            .filter(|managed| self.counts(managed))
+            .map(|managed| managed.next_look)
+            .min();
+        let enforcing = self.ground.tiers.has_lower_tier() && self.managed.values().any(Managed::enforced);
         let latest = now + if enforcing { interval } else { interval * LONGEST_PAUSE };
         self.next_round = due.map_or(latest, |due| due.min(latest)).max(now + shortest);
     }
@@ -438,6 +453,7 @@ impl Agent {
             }
         }
         let tiers = self.tier_views();
+        let room = self.node.room_of(&self.ground.slow);
         let at = self.now();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.published.update(|snapshot| {
@@ -455,6 +471,7 @@ impl Agent {
                 let view = managed.view(&self.ground.tiers, high, file(ControlFile::CpusetMems), at);
                 snapshot.cgroups.insert(view.path.clone(), view);
             }
+            snapshot.savings = savings::sums(snapshot, room);
         });
     }
 }

@@ -10,7 +10,9 @@ mod crash;
 mod demo;
 mod drift;
 mod engine_lost;
+mod hostile_tree;
 mod hot_shift;
+mod hotplug;
 mod kernel_demotion;
 mod kubelet_layouts;
 mod lazyfree_phases;
@@ -49,6 +51,8 @@ pub const SCENARIOS: &[Scenario] = &[
     engine_lost::SCENARIO,
     bounds::SCENARIO,
     kubelet_layouts::SCENARIO,
+    hotplug::SCENARIO,
+    hostile_tree::SCENARIO,
 ];
 
 /// The one that needs a cluster beside its guest: `cargo xtask node`.
@@ -87,6 +91,8 @@ const SHORT: &[(&str, &[&str])] = &[
     ("engine-lost", &["6.12 hmat"]),
     ("bounds", &["6.1 kmem", "6.12 hmat"]),
     ("kubelet-layouts", &["6.12 kmem", "7.2 hmat"]),
+    ("hotplug", &["7.2 kmem"]),
+    ("hostile-tree", &["7.2 hmat"]),
 ];
 
 /// Whether a scenario runs on a machine in `cargo xtask test`.
