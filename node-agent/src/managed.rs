@@ -413,7 +413,10 @@ impl Managed {
             }),
             effective_age_seconds: self.track.age().get().as_secs_f64(),
             cold_bytes: self.decision.as_ref().map_or(0, |decision| decision.cold.0),
-            working_set_bytes: model.map_or(0, |model| model.working_set(Duration::from_mins(1)).0),
+            would_free_bytes: self.decision.as_ref().map_or(0, |decision| decision.would_free.0),
+            // What is cold is in no working set, however short the age of the policy.
+            working_set_bytes: model
+                .map_or(0, |model| model.working_set(Duration::from_mins(1).min(self.track.age().get())).0),
             slow_touched_bytes_per_minute: self.track.touched_per_minute().0,
             floor_bytes: self.decision.as_ref().map_or(0, |decision| decision.floor.0),
             ceiling_bytes: self

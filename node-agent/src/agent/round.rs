@@ -15,6 +15,7 @@ use crate::limits::{
 };
 use crate::managed::{Left, Managed, action, mode_name, reason};
 use crate::promoter::Promoter;
+use crate::savings;
 use crate::state::StateError;
 
 /// A round begins no new step after this much time; what is left is due in the next.
@@ -454,6 +455,7 @@ impl Agent {
             }
         }
         let tiers = self.tier_views();
+        let room = self.node.room_of(&self.ground.slow);
         let at = self.now();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.published.update(|snapshot| {
@@ -471,6 +473,7 @@ impl Agent {
                 let view = managed.view(&self.ground.tiers, high, file(ControlFile::CpusetMems), at);
                 snapshot.cgroups.insert(view.path.clone(), view);
             }
+            snapshot.savings = savings::sums(snapshot, room);
         });
     }
 }
