@@ -25,6 +25,7 @@ use crate::agent::LONGEST_PAUSE;
 use crate::background::Background;
 use crate::metrics::Metrics;
 use crate::picture::live_picture;
+use crate::shown::Shown;
 use crate::snapshot::{Published, Snapshot};
 
 /// A round may be this late, whatever the interval, before the agent calls itself ill.
@@ -205,7 +206,8 @@ async fn debug_picture(State(app): State<Arc<App>>, uri: Uri) -> String {
     let size =
         |key, default: usize| value(key).and_then(|text| text.parse().ok()).unwrap_or(default).min(1000);
     let colour = value("colour") == Some("yes");
-    live_picture(&app.published.latest(), size("width", 100), size("height", 30), colour)
+    let shown = Shown::of(&app.published.latest()).unwrap_or_default();
+    live_picture(&shown, size("width", 100), size("height", 30), colour)
 }
 
 /// Whether the loop makes its rounds, at Unix time `now`. Before the first one, counted from `started`.

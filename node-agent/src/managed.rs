@@ -309,6 +309,14 @@ impl Managed {
         self.track.promoted(moved.bytes, now);
     }
 
+    /// Notes what DAMON moved up for us. It is looked at soon: its memory is elsewhere now.
+    pub fn note_damon_promoted(&mut self, moved: &Moved, now: Instant) {
+        *self.promoted.entry(Promoter::Damon).or_default() += moved.bytes.0;
+        self.note_failed(moved);
+        self.track.brought_back(moved.bytes, now);
+        self.next_look = self.next_look.min(now);
+    }
+
     /// Notes what the kernel moved up.
     pub fn note_kernel_promoted(&mut self, bytes: Bytes) {
         *self.promoted.entry(Promoter::Kernel).or_default() += bytes.0;
@@ -405,7 +413,10 @@ impl Managed {
             }),
             effective_age_seconds: self.track.age().get().as_secs_f64(),
             cold_bytes: self.decision.as_ref().map_or(0, |decision| decision.cold.0),
-            working_set_bytes: model.map_or(0, |model| model.working_set(Duration::from_mins(1)).0),
+            would_free_bytes: self.decision.as_ref().map_or(0, |decision| decision.would_free.0),
+            // What is cold is in no working set, however short the age of the policy.
+            working_set_bytes: model
+                .map_or(0, |model| model.working_set(Duration::from_mins(1).min(self.track.age().get())).0),
             slow_touched_bytes_per_minute: self.track.touched_per_minute().0,
             floor_bytes: self.decision.as_ref().map_or(0, |decision| decision.floor.0),
             ceiling_bytes: self

@@ -15,6 +15,7 @@ use crate::limits::{
 };
 use crate::managed::{Left, Managed, action, mode_name, reason};
 use crate::promoter::Promoter;
+use crate::savings;
 use crate::state::StateError;
 
 /// A round begins no new step after this much time; what is left is due in the next.
@@ -59,10 +60,12 @@ impl Agent {
             tracing::warn!(%error, "memory of the nodes can't be read; decisions use what was known");
         }
         self.hold_numa_balancing()?;
+        self.hold_promote_rate()?;
         self.hold_demotion()?;
 
         let due = self.due(now);
         self.observe(&due, now);
+        self.promote_by_damon(now)?;
         let give_up = self.arbitrate();
         for id in &due {
             if began.elapsed() >= ROUND_BUDGET || self.sources.has_assignment() {
@@ -452,6 +455,7 @@ impl Agent {
             }
         }
         let tiers = self.tier_views();
+        let room = self.node.room_of(&self.ground.slow);
         let at = self.now();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.published.update(|snapshot| {
@@ -469,6 +473,7 @@ impl Agent {
                 let view = managed.view(&self.ground.tiers, high, file(ControlFile::CpusetMems), at);
                 snapshot.cgroups.insert(view.path.clone(), view);
             }
+            snapshot.savings = savings::sums(snapshot, room);
         });
     }
 }
