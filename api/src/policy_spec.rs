@@ -198,7 +198,7 @@ pub enum LabelOperator {
      quantity(string(self.floor)).compareTo(quantity(string(self.ceiling))) <= 0")
     .message("floor is above ceiling"))]
 pub struct DramSpec {
-    /// Least DRAM: demotion stops here. Default: the working set where others are short.
+    /// Least DRAM: demotion stops here. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floor: Option<WireShare>,
     /// Most DRAM: memory above sinks whatever its age. Default: none.

@@ -225,9 +225,8 @@ fn dram(dram: &DramPolicy) -> String {
         Share::OfFootprint(ratio) => format!("{ratio} of its anonymous memory"),
     };
     let floor = match dram.floor {
-        None => "its working set".to_owned(),
-        Some(Share::Bytes(bytes)) if bytes.is_zero() => "no floor".to_owned(),
-        Some(floor) => format!("at least {}", share(floor)),
+        Some(floor) if floor != Share::Bytes(tiering::Bytes::ZERO) => format!("at least {}", share(floor)),
+        _ => "no floor".to_owned(),
     };
     let ceiling =
         dram.ceiling.map_or("no ceiling".to_owned(), |ceiling| format!("at most {}", share(ceiling)));

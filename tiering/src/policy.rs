@@ -40,7 +40,8 @@ impl Share {
 /// How much of a cgroup's anonymous memory may or must be on fast nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DramPolicy {
-    /// Least DRAM: demotion stops here. `None` keeps the working set from being taken for others' sake.
+    /// Least DRAM: demotion stops here. Where none is stated, [`crate::law`] takes nothing for others' sake that was accessed within half of
+    /// `after`.
     pub floor: Option<Share>,
     /// Most DRAM: demotion is forced above, whatever the age.
     pub ceiling: Option<Share>,

@@ -74,7 +74,7 @@ policies:
             Policy all only looks (Observe): what follows is decided and reported, not done.
               for          /** (2 cgroups now)
               tiers        all; cpuset.mems is left alone
-              DRAM         its working set, no ceiling; weight 100 where it is short
+              DRAM         no floor, no ceiling; weight 100 where it is short
               demotes      anonymous memory not accessed for 2m, at most 200 MiB/s, with the best engine of this kernel
                            (up to 32m for memory that keeps coming back)
               holds        while more than 0.2 % of its working set a minute is touched on slow memory
@@ -85,7 +85,7 @@ policies:
             Policy hidden acts (Enforce).
               for          /a/* (0 cgroups now)
               tiers        all; cpuset.mems is left alone
-              DRAM         its working set, no ceiling; weight 100 where it is short
+              DRAM         no floor, no ceiling; weight 100 where it is short
               demotes      anonymous memory not accessed for 2m, at most 200 MiB/s, with the best engine of this kernel
                            (up to 32m for memory that keeps coming back)
               holds        while more than 0.2 % of its working set a minute is touched on slow memory
@@ -96,7 +96,7 @@ policies:
             Policy nothing acts (Enforce).
               for          /b/* (0 cgroups now)
               tiers        all; cpuset.mems is left alone
-              DRAM         its working set, no ceiling; weight 100 where it is short
+              DRAM         no floor, no ceiling; weight 100 where it is short
               demotes      anonymous memory not accessed for 2m, at most 200 MiB/s, with the best engine of this kernel
                            (up to 32m for memory that keeps coming back)
               holds        while more than 0.2 % of its working set a minute is touched on slow memory
