@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 pub mod cgroup;
+pub mod damon;
 pub mod dax;
 pub mod demotion;
 pub mod error;

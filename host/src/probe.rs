@@ -110,7 +110,7 @@ impl ProbeReport {
             .all(|f| self.has(*f))
     }
 
-    /// Whether the engine `damon` can work.
+    /// Whether DAMON can be used.
     #[must_use]
     pub fn damon(&self) -> bool {
         self.has(Feature::Damon)
@@ -284,8 +284,23 @@ mod tests {
                 ("sys/module/damon_stat/parameters/enabled", "Y\n"),
             ],
             Feature::Damon,
+            State::Available,
+            "switched off while DAMON promotes",
+        );
+        check(
+            &[
+                ("sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds", "0\n"),
+                ("sys/module/damon_reclaim/parameters/enabled", "Y\n"),
+            ],
+            Feature::Damon,
             State::Denied,
-            "echo N > /sys/module/damon_stat/parameters/enabled",
+            "echo N > /sys/module/damon_reclaim/parameters/enabled",
+        );
+        check(
+            &[("sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds", "3\n")],
+            Feature::Damon,
+            State::Denied,
+            "3 kdamond(s) of another writer",
         );
         check(
             &[("proc/self/status", "CapEff:\t0000000000280000\n")],

@@ -1,6 +1,7 @@
 //! What is asked of `/proc/PID`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::cgroup::CgroupPath;
 use crate::error::{Error, Result};
@@ -27,6 +28,22 @@ pub fn start_time(text: &str, path: &Path) -> Result<u64> {
         .and_then(|(_, fields)| fields.split(' ').nth(22 - 3))
         .and_then(|field| field.parse().ok())
         .ok_or_else(|| Error::malformed(path, 1, text))
+}
+
+/// The CPU time that a process or kernel thread took, in steps of the kernel's clock tick.
+pub fn read_cpu_time(proc: &Path, pid: i32) -> Result<Duration> {
+    let (path, text) = read(proc, pid, "stat")?;
+    let ticks = cpu_ticks(&text).ok_or_else(|| Error::malformed(&path, 1, &text))?;
+    let per_second = rustix::param::clock_ticks_per_second().max(1);
+    Ok(Duration::from_millis(ticks.saturating_mul(1000) / per_second))
+}
+
+/// Fields 14 and 15 of `stat`: ticks in user mode and in the kernel.
+fn cpu_ticks(text: &str) -> Option<u64> {
+    let (_, fields) = text.rsplit_once(") ")?;
+    let mut fields = fields.split(' ').skip(14 - 3);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    next()?.checked_add(next()?)
 }
 
 /// The cgroup2 cgroup of a process; `None` where its path cannot be told from here, being outside this cgroup namespace
@@ -93,6 +110,14 @@ mod tests {
             let error = read_start_time(process(&[("stat", garbage.as_bytes())]).path(), 7).unwrap_err();
             assert!(matches!(error, Error::Malformed { line: 1, .. }), "{garbage:?}");
         }
+    }
+
+    #[test]
+    fn cpu_time_is_that_of_both_modes() {
+        let stat = "7 (kdamond.0) S 2 0 0 0 -1 2129984 0 0 0 0 150 50 0 0 20 0 1 0 4242 0 0\n";
+        let spent = read_cpu_time(process(&[("stat", stat.as_bytes())]).path(), 7).unwrap();
+        assert_eq!(spent, Duration::from_millis(200_000 / rustix::param::clock_ticks_per_second()));
+        assert_eq!(cpu_ticks("7 (sh) S 1\n"), None);
     }
 
     #[test]

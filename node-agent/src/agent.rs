@@ -4,6 +4,7 @@
 //! block: each is a bounded step, and a round stops beginning steps after a while and goes on in the next.
 
 mod choice;
+mod damon;
 mod events;
 mod membership;
 mod pods;
@@ -28,7 +29,7 @@ use crate::kubernetes::assignment::Assignment;
 use crate::kubernetes::mailbox;
 use crate::managed::Managed;
 use crate::node::NodeMemory;
-use crate::promoter::Promoter;
+use crate::promoter::{DamonPromoter, Promoter};
 use crate::restore::{Outcome, Restored, restore_all};
 use crate::snapshot::{Condition, ConfigView, Published, TierView, Totals};
 use crate::state::{State, Tunable};
@@ -98,6 +99,10 @@ pub struct Agent {
     /// A step of the engine's failed since.
     engine_failed: bool,
     promoter: Promoter,
+    /// DAMON while it promotes for us.
+    damon: Option<DamonPromoter>,
+    /// Why it did not work when it was tried, and when.
+    damon_failed: Option<(String, Instant)>,
     node: NodeMemory,
     /// In a cluster, which pods get which policies; `None` where the configuration says it.
     assignment: Option<Arc<Assignment>>,
@@ -177,6 +182,8 @@ impl Agent {
             mover: None,
             probed: Instant::default(),
             engine_failed: false,
+            damon: None,
+            damon_failed: None,
             node: NodeMemory::default(),
             assignment,
             pod_cgroups: BTreeMap::new(),
@@ -298,7 +305,8 @@ impl Agent {
                 self.config_view.error = None;
                 self.conditions.remove("ConfigAccepted");
                 self.warn_of_fixed_settings(&config);
-                let other_engine = config.engine_choice() != self.config.engine_choice();
+                let other_engine = config.engine_choice() != self.config.engine_choice()
+                    || config.promoter != self.config.promoter;
                 self.config = Config {
                     // What is set up once at the start stays as it is until the next.
                     listen: self.config.listen,
@@ -331,6 +339,7 @@ impl Agent {
 
     /// Puts everything back.
     fn stop(&mut self) -> Result<(), Failure> {
+        drop(self.damon.take());
         let Some(state) = &mut self.state else { return Ok(()) };
         let report = restore_all(&self.ground.roots, &self.root, state)?;
         log_restored(&report);

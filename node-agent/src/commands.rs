@@ -27,7 +27,7 @@ use crate::kubernetes::client::{self, Client, ClientError};
 use crate::kubernetes::last_known::LastKnown;
 use crate::kubernetes::mailbox;
 use crate::probe_output::probe_table;
-use crate::promoter::Promoter;
+use crate::promoter::{Chosen, Damon, Promoter};
 use crate::restore::{Outcome, Restored, restore_all};
 use crate::seccomp;
 use crate::snapshot::Published;
@@ -240,18 +240,19 @@ fn probe(host_args: &HostArgs, probe_args: &ProbeArgs, open: OpenRoot) -> Result
         .and_then(|facts| tier_map(&facts, &[]).map_err(|error| error.to_string()));
     let words = tiers.as_ref().map_or_else(Clone::clone, in_words);
     let (engine, promoter) = match tiers {
-        Err(error) => (Err(error), Promoter::None),
+        Err(error) => (Err(error), Chosen::default()),
         Ok(tiers) if !tiers.has_lower_tier() => {
-            (Err("no memory node is slower than the others".to_owned()), Promoter::None)
+            (Err("no memory node is slower than the others".to_owned()), Chosen::default())
         }
         Ok(tiers) => {
             let ground = Ground::new(roots, tiers);
             match Engine::choose(EngineChoice::Auto, &report, &ground) {
                 Ok(engine) => {
-                    let promoter = Promoter::choose(Some(&engine), &report, &ground.tiers, true);
+                    let promoter =
+                        Promoter::choose(Some(&engine), &report, &ground.tiers, true, Damon::NotAsked);
                     (Ok(engine.name()), promoter)
                 }
-                Err(missing) => (Err(missing), Promoter::None),
+                Err(missing) => (Err(missing), Chosen::default()),
             }
         }
     };
@@ -262,11 +263,11 @@ fn probe(host_args: &HostArgs, probe_args: &ProbeArgs, open: OpenRoot) -> Result
             let width = if terminal { terminal_size().0 } else { DEFAULT_WIDTH };
             let engine = engine.as_ref().map_err(String::as_str).copied();
             let colour = terminal && wants_colour();
-            write!(out, "{}", probe_table(&report, &words, engine, promoter, width, colour))
+            write!(out, "{}", probe_table(&report, &words, engine, &promoter, width, colour))
         }
         OutputFormat::Json => {
             let engine = engine.map_or_else(|missing| format!("none: {missing}"), str::to_owned);
-            let value = serde_json::json!({ "rows": report.rows, "tiers": words, "engine": engine, "promoter": promoter });
+            let value = serde_json::json!({ "rows": report.rows, "tiers": words, "engine": engine, "promoter": promoter.promoter, "promotion": promoter.words });
             serde_json::to_writer_pretty(&mut out, &value)
                 .map_err(io::Error::from)
                 .and_then(|()| writeln!(out))

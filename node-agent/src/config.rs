@@ -14,7 +14,7 @@ mod validate;
 mod words;
 
 pub use error::{ConfigError, Fault, Place, Warning};
-pub use file::KernelDemotion;
+pub use file::{KernelDemotion, PromoterChoice};
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -46,6 +46,8 @@ pub struct Config {
     pub state_file: PathBuf,
     /// Which engine, for the whole host.
     pub engine: EngineChoice,
+    /// Who promotes, for the whole host.
+    pub promoter: PromoterChoice,
     /// Whether cgroups are looked at on a host without slow memory: only by reading, once a minute.
     pub observe_without_slow_tier: bool,
     /// When the kernel itself may demote.
@@ -163,6 +165,7 @@ impl Config {
             listen: None,
             state_file: DEFAULT_STATE_FILE.into(),
             engine: EngineChoice::Auto,
+            promoter: PromoterChoice::default(),
             observe_without_slow_tier: false,
             kernel_demotion: KernelDemotion::default(),
             interval,

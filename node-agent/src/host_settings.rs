@@ -8,7 +8,7 @@ use tiering::Mode;
 
 use crate::config::{Config, KernelDemotion};
 use crate::engine::{Engine, Ground};
-use crate::promoter::Promoter;
+use crate::promoter::{Damon, Promoter};
 use crate::state::Tunable;
 use crate::tier_map::tier_map;
 use crate::tunables;
@@ -35,7 +35,9 @@ pub fn told(roots: Roots, cgroup_root: &Path, config: &Config, in_cluster: bool)
         Ok(engine) => engine,
         Err(missing) => return vec![format!("nothing as things are: {missing}")],
     };
-    let promoter = Promoter::choose(Some(&engine), &probe, &ground.tiers, true);
+    let promoter =
+        Promoter::choose(Some(&engine), &probe, &ground.tiers, true, Damon::of(config.promoter, None))
+            .promoter;
     let wants_promotion =
         in_cluster || config.policies.iter().any(|entry| acts(entry) && entry.policy.promote.enabled);
     let demotion = match (&engine, config.kernel_demotion) {
@@ -44,7 +46,11 @@ pub fn told(roots: Roots, cgroup_root: &Path, config: &Config, in_cluster: bool)
         (_, KernelDemotion::Always) => Some("put back at the end"),
     };
     let numa_balancing = promoter.numa_balancing().filter(|_| wants_promotion);
+    let damon_stat = (promoter == Promoter::Damon && wants_promotion)
+        .then(|| tunables::read(&ground.roots, Tunable::DamonStat).ok().flatten())
+        .flatten();
     [
+        damon_stat.map(|_| (Tunable::DamonStat, false.to_string(), "put back at the end")),
         numa_balancing.map(|mode| (Tunable::NumaBalancing, mode.bits().to_string(), "put back at the end")),
         demotion.map(|until| (Tunable::DemotionEnabled, true.to_string(), until)),
     ]

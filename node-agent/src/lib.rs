@@ -20,6 +20,7 @@ mod fixture;
 pub mod history;
 pub mod host_settings;
 pub mod http;
+pub mod kdamond;
 pub mod kubernetes;
 pub mod limits;
 pub mod live;

@@ -309,6 +309,14 @@ impl Managed {
         self.track.promoted(moved.bytes, now);
     }
 
+    /// Notes what DAMON moved up for us. It is looked at soon: its memory is elsewhere now.
+    pub fn note_damon_promoted(&mut self, moved: &Moved, now: Instant) {
+        *self.promoted.entry(Promoter::Damon).or_default() += moved.bytes.0;
+        self.note_failed(moved);
+        self.track.brought_back(moved.bytes, now);
+        self.next_look = self.next_look.min(now);
+    }
+
     /// Notes what the kernel moved up.
     pub fn note_kernel_promoted(&mut self, bytes: Bytes) {
         *self.promoted.entry(Promoter::Kernel).or_default() += bytes.0;

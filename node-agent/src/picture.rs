@@ -62,6 +62,7 @@ fn title(shown: &Shown) -> Line {
         .push(Ink::Strong, "thermocline");
     let promoter = match shown.promoter.as_str() {
         "kernel" => "kernel promotes",
+        "damon" => "DAMON promotes",
         "none" => "nobody promotes",
         _ => "agent promotes",
     };

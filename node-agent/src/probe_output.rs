@@ -2,7 +2,7 @@
 
 use host::probe::{Feature, ProbeReport, State};
 
-use crate::promoter::Promoter;
+use crate::promoter::Chosen;
 use crate::text::{Ink, Line, wrapped};
 
 const NAME_WIDTH: usize = 20;
@@ -22,7 +22,7 @@ pub fn probe_table(
     report: &ProbeReport,
     tiers: &str,
     engine: Result<&str, &str>,
-    promoter: Promoter,
+    promoter: &Chosen,
     width: usize,
     colour: bool,
 ) -> String {
@@ -50,7 +50,7 @@ pub fn probe_table(
         Ok(engine) => push_choice(&mut lines, "engine", engine, &others(report, engine), width),
         Err(missing) => push_choice(&mut lines, "engine", "none", missing, width),
     }
-    push_choice(&mut lines, "promoter", promoter.as_str(), "", width);
+    push_choice(&mut lines, "promoter", promoter.promoter.as_str(), &promoter.words, width);
     let mut out = String::new();
     for line in lines {
         line.render(width, colour, &mut out);
@@ -127,14 +127,14 @@ mod tests {
     const TIERS: &str = "dram 0, then cxl 2; node 0 demotes to 2";
 
     fn check(width: usize, table: &Expect) {
-        table.assert_eq(&probe_table(&report(), TIERS, Ok("reclaim"), Promoter::None, width, false));
+        table.assert_eq(&probe_table(&report(), TIERS, Ok("reclaim"), &Chosen::default(), width, false));
     }
 
     #[test]
     fn where_there_is_no_engine_it_says_why_and_offers_none() {
         let missing = "no engine works here: lru-gen: its debugfs file can't be used, see `thermocline-agent probe`; \
                        pages: not permitted";
-        let table = probe_table(&report(), TIERS, Err(missing), Promoter::None, 80, false);
+        let table = probe_table(&report(), TIERS, Err(missing), &Chosen::default(), 80, false);
         let choices = table.split_once("\n\n").unwrap().1;
         expect![[r#"
             tiers                          dram 0, then cxl 2; node 0 demotes to 2

@@ -4,6 +4,7 @@ use host::cgroup::{Cgroup, CgroupId, CgroupPath, CgroupRoot, ControlFile};
 use host::parse::{Limit, id_list, limit};
 use host::roots::Roots;
 
+use crate::kdamond;
 use crate::state::{Record, State, StateError, Verdict};
 use crate::tunables;
 
@@ -38,10 +39,24 @@ pub fn restore_all(roots: &Roots, root: &CgroupRoot, state: &mut State) -> Resul
     let all: Vec<_> = state.files().map(|(id, file, _, _)| (id, file)).collect();
     // Where the state file can't be written, as much as possible is put back nevertheless.
     let files = restore_files(root, state, &all);
+    // First the kdamond: while it runs damon_stat can't.
+    let kdamond = restore_kdamond(roots, state);
     let tunables = restore_tunables(roots, state);
     let mut report = files?;
+    report.extend(kdamond?);
     report.extend(tunables?);
     Ok(report)
+}
+
+/// Stops the kdamond that is ours, and takes its directory away.
+pub fn restore_kdamond(roots: &Roots, state: &mut State) -> Result<Option<Restored>, StateError> {
+    let Some(original) = state.nr_kdamonds() else { return Ok(None) };
+    let outcome =
+        kdamond::put_back(&roots.sys, original).unwrap_or_else(|error| Outcome::Failed(error.to_string()));
+    if !matches!(outcome, Outcome::Failed(_)) {
+        state.forget_kdamond()?;
+    }
+    Ok(Some(Restored { what: "DAMON's nr_kdamonds".to_owned(), original: original.to_string(), outcome }))
 }
 
 /// Puts back the kernel-wide settings.

@@ -28,7 +28,7 @@ pub struct Snapshot {
     pub command: &'static str,
     /// The chosen engine: `lru-gen`, `pages`, `reclaim`, `none`.
     pub engine: &'static str,
-    /// Who brings hot memory back: `kernel`, `pages`, `none`.
+    /// Who brings hot memory back: `damon`, `kernel`, `pages`, `none`.
     pub promoter: Promoter,
     /// Tiers, fast to slow.
     pub tiers: Vec<TierView>,
@@ -146,7 +146,7 @@ pub struct CgroupView {
     pub decision: DecisionView,
     /// Demoted since found, by reason: `cold`, `ceiling`, `headroom`, `tiers`.
     pub demoted_bytes: BTreeMap<&'static str, u64>,
-    /// Promoted since found, by who did it: `kernel`, `pages`.
+    /// Promoted since found, by who did it: `damon`, `kernel`, `pages`.
     pub promoted_bytes: BTreeMap<Promoter, u64>,
     /// Moves that failed since found, by reason, in pages.
     pub failed_pages: BTreeMap<&'static str, u64>,
@@ -246,6 +246,8 @@ pub struct Totals {
     pub demoted_bytes: BTreeMap<(&'static str, &'static str), u64>,
     /// Promoted bytes by promoter.
     pub promoted_bytes: BTreeMap<Promoter, u64>,
+    /// CPU that DAMON's thread took while it promoted for us.
+    pub damon_cpu_seconds: f64,
     /// Pages whose move failed, by engine and reason.
     #[serde(serialize_with = "joined_keys")]
     pub failed_pages: BTreeMap<(&'static str, &'static str), u64>,

@@ -20,6 +20,10 @@ pub enum Tunable {
     DemotionEnabled,
     /// `/proc/sys/kernel/numa_balancing`.
     NumaBalancing,
+    /// `/proc/sys/kernel/numa_balancing_promote_rate_limit_MBps`.
+    PromoteRateLimit,
+    /// `/sys/module/damon_stat/parameters/enabled`.
+    DamonStat,
 }
 
 impl Tunable {
@@ -29,6 +33,8 @@ impl Tunable {
         match self {
             Self::DemotionEnabled => "numa/demotion_enabled",
             Self::NumaBalancing => "kernel.numa_balancing",
+            Self::PromoteRateLimit => "kernel.numa_balancing_promote_rate_limit_MBps",
+            Self::DamonStat => "damon_stat.enabled",
         }
     }
 }
@@ -84,6 +90,9 @@ struct Contents {
     boot_id: String,
     tunables: BTreeMap<Tunable, Record>,
     files: Vec<FileRecord>,
+    /// How many kdamonds were set up before ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nr_kdamonds: Option<u64>,
 }
 
 const VERSION: u32 = 1;
@@ -134,6 +143,7 @@ pub struct State {
     /// Settings that hold a value of ours now. Others may have a record still: see [`State::put_tunable_back`].
     standing: BTreeSet<Tunable>,
     files: BTreeMap<(CgroupId, ControlFile), (CgroupPath, Record)>,
+    nr_kdamonds: Option<u64>,
 }
 
 impl State {
@@ -169,10 +179,12 @@ impl State {
             tunables: BTreeMap::new(),
             standing: BTreeSet::new(),
             files: BTreeMap::new(),
+            nr_kdamonds: None,
         };
         if contents.boot_id == boot_id {
             state.standing = contents.tunables.keys().copied().collect();
             state.tunables = contents.tunables;
+            state.nr_kdamonds = contents.nr_kdamonds;
             state.files = contents
                 .files
                 .into_iter()
@@ -212,6 +224,26 @@ impl State {
     /// All kernel-wide settings that were changed.
     pub fn tunables(&self) -> impl Iterator<Item = (Tunable, &Record)> {
         self.tunables.iter().map(|(tunable, record)| (*tunable, record))
+    }
+
+    /// How many kdamonds were set up before ours; `None` while none is ours.
+    #[must_use]
+    pub fn nr_kdamonds(&self) -> Option<u64> {
+        self.nr_kdamonds
+    }
+
+    /// Call before the first write to a kdamond's files, with how many are set up. On disk when it returns.
+    pub fn will_set_up_kdamond(&mut self, nr_kdamonds: u64) -> Result<(), StateError> {
+        if self.nr_kdamonds.is_some() {
+            return Ok(());
+        }
+        self.nr_kdamonds = Some(nr_kdamonds);
+        self.save().inspect_err(|_| self.nr_kdamonds = None)
+    }
+
+    /// No kdamond is ours any more.
+    pub fn forget_kdamond(&mut self) -> Result<(), StateError> {
+        if self.nr_kdamonds.take().is_some() { self.save() } else { Ok(()) }
     }
 
     /// Call before writing `value` to a cgroup's file that holds `present`. On disk when it returns.
@@ -309,7 +341,7 @@ impl State {
     /// Whether nothing of ours stands.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.tunables.is_empty() && self.files.is_empty()
+        self.tunables.is_empty() && self.files.is_empty() && self.nr_kdamonds.is_none()
     }
 
     /// Writes beside and renames, so that a crash leaves the old or the new contents, never a part.
@@ -329,6 +361,7 @@ impl State {
                     record: record.clone(),
                 })
                 .collect(),
+            nr_kdamonds: self.nr_kdamonds,
         };
         let text = serde_json::to_vec_pretty(&contents).map_err(|error| failed("write", error.into()))?;
         let beside = self.path.with_extension("new");
@@ -414,6 +447,23 @@ mod tests {
         state.will_write_tunable(Tunable::NumaBalancing, "1", "2").unwrap();
         state.forget_files([(id, ControlFile::CpusetMems)]).unwrap();
         state.forget_tunable(Tunable::NumaBalancing).unwrap();
+        drop(state);
+        assert!(open(&dir).is_empty());
+    }
+
+    #[test]
+    fn a_kdamond_is_ours_from_before_it_is_made_until_it_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = open(&dir);
+        assert_eq!(state.nr_kdamonds(), None);
+        state.will_set_up_kdamond(0).unwrap();
+        // What was there before is known from the first time.
+        state.will_set_up_kdamond(1).unwrap();
+        drop(state);
+        let mut state = open(&dir);
+        assert_eq!(state.nr_kdamonds(), Some(0));
+        assert!(!state.is_empty());
+        state.forget_kdamond().unwrap();
         drop(state);
         assert!(open(&dir).is_empty());
     }

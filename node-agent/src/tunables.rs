@@ -1,7 +1,11 @@
-//! Kernel-wide settings that are ours for a while: `numa/demotion_enabled` and `kernel.numa_balancing`.
+//! Kernel-wide settings that are ours for a while: who demotes, who promotes and how fast, and whether DAMON is taken.
 
+use host::damon::{Module, read_module_enabled, write_module_enabled};
 use host::demotion::{read_demotion_enabled, write_demotion_enabled};
-use host::numa_balancing::{NumaBalancing, read_numa_balancing, write_numa_balancing};
+use host::numa_balancing::{
+    NumaBalancing, read_numa_balancing, read_numa_balancing_promote_rate_limit, write_numa_balancing,
+    write_numa_balancing_promote_rate_limit,
+};
 use host::roots::Roots;
 
 use crate::state::{State, StateError, Tunable, Verdict};
@@ -25,6 +29,10 @@ pub fn read(roots: &Roots, tunable: Tunable) -> host::Result<Option<String>> {
     Ok(match tunable {
         Tunable::DemotionEnabled => read_demotion_enabled(&roots.sys)?.map(|on| on.to_string()),
         Tunable::NumaBalancing => read_numa_balancing(&roots.proc)?.map(|mode| mode.bits().to_string()),
+        Tunable::PromoteRateLimit => {
+            read_numa_balancing_promote_rate_limit(&roots.proc)?.map(|limit| limit.to_string())
+        }
+        Tunable::DamonStat => read_module_enabled(&roots.sys, Module::Stat)?.map(|on| on.to_string()),
     })
 }
 
@@ -40,6 +48,11 @@ fn write(roots: &Roots, tunable: Tunable, value: &str) -> host::Result<()> {
             };
             write_numa_balancing(&roots.proc, mode)
         }
+        Tunable::PromoteRateLimit => {
+            // What is not a number was never read.
+            write_numa_balancing_promote_rate_limit(&roots.proc, value.parse().unwrap_or(u64::from(u16::MAX)))
+        }
+        Tunable::DamonStat => write_module_enabled(&roots.sys, Module::Stat, value == "true"),
     }
 }
 

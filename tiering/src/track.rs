@@ -197,6 +197,14 @@ impl Track {
         self.demoted = Some(DemotionSpell { began, latest: now });
     }
 
+    /// Memory was promoted between two walks by one that finds itself what is hot: no walk will see that it was touched.
+    pub fn brought_back(&mut self, bytes: Bytes, now: Instant) {
+        self.promoted(bytes, now);
+        if let Some(window) = &mut self.window {
+            window.promoted += bytes;
+        }
+    }
+
     /// Memory was promoted by us.
     pub fn promoted(&mut self, bytes: Bytes, now: Instant) {
         self.promote_bucket.spend(bytes, now);

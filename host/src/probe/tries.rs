@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::State;
 use crate::cgroup::controller_absence;
+use crate::damon::{self, Module, Obstacle};
 use crate::error::Error;
 use crate::lru_gen::{AnonSyntax, lru_gen_path, probe_anon_syntax, read_lru_gen_enabled};
 use crate::node::read_nodes_with_kernel_memory;
@@ -342,21 +343,25 @@ pub(super) fn fanotify() -> Found {
 }
 
 pub(super) fn damon(roots: &Roots) -> Found {
-    let kdamonds = roots.sys.join("kernel/mm/damon/admin/kdamonds/nr_kdamonds");
-    let running = match file::read_number_if_there(&kdamonds) {
-        Ok(Some(running)) => running,
-        Ok(None) => return missing("no kernel/mm/damon", "a kernel with CONFIG_DAMON_SYSFS"),
-        Err(error) => return failed(&error, AS_ROOT),
-    };
-    for module in ["damon_stat", "damon_reclaim", "damon_lru_sort"] {
-        let enabled = file::read(&roots.sys.join(format!("module/{module}/parameters/enabled")));
-        if enabled.is_ok_and(|text| text.trim_end() == "Y") {
-            return Found {
-                state: State::Denied,
-                detail: format!("{module} holds it"),
-                remedy: Some(format!("echo N > /sys/module/{module}/parameters/enabled")),
-            };
+    let denied = |detail, remedy| Found { state: State::Denied, detail, remedy: Some(remedy) };
+    match damon::obstacle(&roots.sys) {
+        Err(error) => failed(&error, AS_ROOT),
+        Ok(Some(Obstacle::Absent)) => {
+            missing("no kernel/mm/damon", "a kernel with CONFIG_DAMON_SYSFS and CONFIG_DAMON_PADDR")
         }
+        Ok(Some(Obstacle::Foreign(count))) => denied(
+            format!("{count} kdamond(s) of another writer are set up"),
+            "stop them where they are managed; then echo 0 > /sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds"
+                .to_owned(),
+        ),
+        Ok(Some(Obstacle::Held(module))) => {
+            let name = module.name();
+            denied(format!("{name} holds it"), format!("echo N > /sys/module/{name}/parameters/enabled"))
+        }
+        Ok(None) => match damon::read_module_enabled(&roots.sys, Module::Stat) {
+            Ok(Some(true)) => available("damon_stat holds it, and is switched off while DAMON promotes"),
+            Err(error) => failed(&error, AS_ROOT),
+            Ok(_) => available("nobody else holds it"),
+        },
     }
-    available(format!("{running} kdamonds are set up"))
 }

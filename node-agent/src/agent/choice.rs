@@ -8,7 +8,7 @@ use tiering::{DemotionSupport, Instant, Mode};
 
 use super::Agent;
 use crate::engine::{Engine, PagesEngine};
-use crate::promoter::Promoter;
+use crate::promoter::{Chosen, Damon, Promoter};
 use crate::snapshot::{Condition, FeatureView};
 
 /// Where an engine fails, what the host allows is tried again this soon.
@@ -23,11 +23,17 @@ impl Agent {
     /// Tries again what the host allows, if that is due.
     pub(super) fn choose_engine_again(&mut self, now: Instant) {
         let tried = now.since(self.probed);
+        let damon_due =
+            self.damon_failed.as_ref().is_some_and(|(_, failed)| now.since(*failed) >= WITHOUT_ENGINE);
         // Without slow memory there is nothing to try for; that it came is noticed by itself.
         let may_help = self.ground.tiers.has_lower_tier();
-        let is_due = may_help && self.engine.is_none() && tried >= WITHOUT_ENGINE
+        let is_due = damon_due
+            || may_help && self.engine.is_none() && tried >= WITHOUT_ENGINE
             || self.engine_failed && tried >= AFTER_FAILURE;
         if is_due {
+            if damon_due {
+                self.damon_failed = None;
+            }
             self.choose_engine();
         }
     }
@@ -55,7 +61,10 @@ impl Agent {
         } else {
             Err(NO_SLOW_TIER.to_owned())
         };
-        self.promoter = Promoter::choose(engine.as_ref().ok(), &probe, &self.ground.tiers, writes);
+        let failed = self.damon_failed.as_ref().map(|(why, _)| why.as_str());
+        let damon = Damon::of(self.config.promoter, failed);
+        let chosen = Promoter::choose(engine.as_ref().ok(), &probe, &self.ground.tiers, writes, damon);
+        self.promoter = chosen.promoter;
         let same = self
             .engine
             .as_ref()
@@ -70,7 +79,23 @@ impl Agent {
             };
             self.accept_engine(engine);
         }
+        self.tell_promoter(&chosen);
         self.announce(&probe);
+    }
+
+    /// Says who promotes, and why not another.
+    fn tell_promoter(&mut self, chosen: &Chosen) {
+        let Chosen { promoter, words } = chosen;
+        let condition = Condition {
+            kind: "Promotes",
+            status: *promoter != Promoter::None,
+            reason: promoter.reason(),
+            message: words.clone(),
+        };
+        if self.conditions.get(condition.kind).is_none_or(|known| known.message != condition.message) {
+            tracing::info!(promoter = promoter.as_str(), "promotion: {words}");
+        }
+        self.conditions.insert(condition.kind, condition);
     }
 
     /// Takes an engine, or what is missing for any.

@@ -7,7 +7,7 @@ use tiering::Policy;
 use super::{Agent, Grain, log_restored};
 use crate::kubernetes::layout;
 use crate::managed::{Managed, ManagedPod};
-use crate::restore::{restore_files, restore_tunables};
+use crate::restore::{restore_files, restore_kdamond, restore_tunables};
 use crate::snapshot::Condition;
 use crate::state::StateError;
 
@@ -361,6 +361,7 @@ impl Agent {
             "an agent before this one did not end in order"
         );
         log_restored(&restore_files(&self.root, state, &leftover)?);
+        log_restored(restore_kdamond(&self.ground.roots, state)?.as_slice());
         log_restored(&restore_tunables(&self.ground.roots, state)?);
         let adopted: Vec<_> = state.files().map(|(id, file, _, _)| (id, file)).collect();
         for (id, file) in adopted {

@@ -60,10 +60,12 @@ impl Agent {
             tracing::warn!(%error, "memory of the nodes can't be read; decisions use what was known");
         }
         self.hold_numa_balancing()?;
+        self.hold_promote_rate()?;
         self.hold_demotion()?;
 
         let due = self.due(now);
         self.observe(&due, now);
+        self.promote_by_damon(now)?;
         let give_up = self.arbitrate();
         for id in &due {
             if began.elapsed() >= ROUND_BUDGET || self.sources.has_assignment() {

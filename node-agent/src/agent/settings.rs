@@ -4,9 +4,13 @@ use super::Agent;
 use crate::config::KernelDemotion;
 use crate::engine::Engine;
 use crate::managed::Managed;
+use crate::promoter::Promoter;
 use crate::snapshot::Condition;
 use crate::state::{StateError, Tunable};
 use crate::tunables;
+
+/// `numa_balancing_promote_rate_limit_MBps` as kernels boot with it: no bound.
+const KERNEL_PROMOTE_RATE: u64 = 65_536;
 
 impl Agent {
     /// Sets who promotes, and keeps it so.
@@ -16,6 +20,32 @@ impl Agent {
             self.managed.values().any(|managed| managed.enforced() && managed.track.policy().promote.enabled);
         let wanted = wanted.bits().to_string();
         self.hold(Tunable::NumaBalancing, anyone.then_some(wanted.as_str()))
+    }
+
+    /// Bounds the kernel's promotion by what the policies allow together. It knows one bound for each node, and no cgroup.
+    pub(super) fn hold_promote_rate(&mut self) -> Result<(), StateError> {
+        let promoting = self
+            .managed
+            .values()
+            .filter(|managed| self.promoter == Promoter::Kernel && managed.enforced())
+            .map(|managed| &managed.track.policy().promote)
+            .filter(|promote| promote.enabled);
+        let rate = promoting.map(|promote| promote.max_rate.0).reduce(u64::saturating_add);
+        // The file is in MiB, whatever its name says.
+        let most = self.original_promote_rate().unwrap_or(KERNEL_PROMOTE_RATE);
+        let wanted = rate.map(|rate| (rate >> 20).max(1).min(most).to_string());
+        self.hold(Tunable::PromoteRateLimit, wanted.as_deref())
+    }
+
+    /// The bound that stood before ours: an admin's is not raised.
+    fn original_promote_rate(&self) -> Option<u64> {
+        let tunable = Tunable::PromoteRateLimit;
+        let record = self.state.as_ref().and_then(|state| state.tunable(tunable));
+        let original = match record {
+            Some(record) => Some(record.original.clone()),
+            None => tunables::read(&self.ground.roots, tunable).ok().flatten(),
+        };
+        original?.parse().ok()
     }
 
     /// Lets the kernel demote on its own where the configuration says so. Otherwise it demotes only what we evict

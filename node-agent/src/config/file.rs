@@ -44,12 +44,23 @@ impl From<EngineFile> for EngineChoice {
     }
 }
 
+/// Who brings hot memory back, for the whole host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum PromoterChoice {
+    /// NUMA balancing beside the engines that demote by the kernel, else the engine itself.
+    #[default]
+    Auto,
+    /// DAMON where it works, else as `Auto`.
+    Damon,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct ConfigFile {
     pub(super) listen: Option<Listen>,
     pub(super) state_file: Option<String>,
     pub(super) engine: EngineFile,
+    pub(super) promoter: PromoterChoice,
     pub(super) observe_without_slow_tier: bool,
     pub(super) kernel_demotion: KernelDemotion,
     pub(super) interval: Option<WireDuration>,

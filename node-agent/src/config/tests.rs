@@ -32,6 +32,7 @@ fn the_example_says_the_defaults() {
     assert_eq!(example.listen, Some(DEFAULT_LISTEN));
     assert_eq!(example.state_file, Path::new(DEFAULT_STATE_FILE));
     assert_eq!(example.kernel_demotion, KernelDemotion::default());
+    assert_eq!(example.promoter, PromoterChoice::default());
     assert_eq!(example.interval, DEFAULT_INTERVAL);
     assert_eq!(example.tiers, []);
     let default = example.policies.iter().find(|entry| entry.name == "default").unwrap();
@@ -143,7 +144,7 @@ fn a_misspelt_field_is_pointed_at() {
     refused(
         "colour: red\n",
         &expect![[r#"
-        agent.yaml:1:1: there is no field `colour` here; there are listen, stateFile, engine, observeWithoutSlowTier, kernelDemotion, interval, tiers, policies
+        agent.yaml:1:1: there is no field `colour` here; there are listen, stateFile, engine, promoter, observeWithoutSlowTier, kernelDemotion, interval, tiers, policies
           |
         1 | colour: red
           | ^"#]],
@@ -575,7 +576,7 @@ fn all_faults_of_a_file_are_told_at_once() {
               |
             2 | interval: 1h
               |           ^
-            agent.yaml:3:1: there is no field `colour` here; there are listen, stateFile, engine, observeWithoutSlowTier, kernelDemotion, interval, tiers, policies
+            agent.yaml:3:1: there is no field `colour` here; there are listen, stateFile, engine, promoter, observeWithoutSlowTier, kernelDemotion, interval, tiers, policies
               |
             3 | colour: red
               | ^

@@ -66,6 +66,7 @@ fn settings(file: &ConfigFile) -> Result<Config, Vec<Problem>> {
             listen: file.listen.as_ref().map_or(Some(DEFAULT_LISTEN), |listen| listen.0),
             state_file: state_file.into(),
             engine: file.engine.into(),
+            promoter: file.promoter,
             observe_without_slow_tier: file.observe_without_slow_tier,
             kernel_demotion: file.kernel_demotion,
             interval,

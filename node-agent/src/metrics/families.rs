@@ -49,7 +49,7 @@ pub(super) static LABELS: &[(&str, &str)] = &[
     ("pod", "under Kubernetes, its name"),
     ("policy", "name of a policy of the configuration, or of a `TieringPolicy`"),
     ("outcome", "`written`, `failed`"),
-    ("promoter", "`kernel`, `pages`, `none`"),
+    ("promoter", "`damon`, `kernel`, `pages`, `none`"),
     ("rank", "0 is the fastest tier"),
     (
         "reason",
@@ -244,6 +244,12 @@ static NODE: &[Family<Scrape>] = &[
                 series.push(&[promoter.as_str()], *bytes as f64);
             }
         },
+    ),
+    counter(
+        "thermocline_damon_cpu_seconds_total",
+        &[],
+        "CPU time of the kernel's thread that finds and promotes hot memory for the agent, which is not among the agent's own.",
+        |scrape, series| series.push(&[], scrape.snapshot.totals.damon_cpu_seconds),
     ),
     counter(
         "thermocline_failed_pages_total",

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
-use super::{BALANCING, DEMOTION, STATE};
+use super::{BALANCING, DAMON_STAT, DEMOTION, NR_KDAMONDS, STATE};
 use crate::guest::{
     AgentProcess, Cgroup, Guest, SLOW, Use, Workload, kernel_argument, numa_stat, offline_node, online_all,
     read, vmstat, write_file,
@@ -86,6 +86,8 @@ struct Values {
     pinned: String,
     demotion: Option<String>,
     balancing: String,
+    kdamonds: Option<String>,
+    damon_stat: Option<String>,
 }
 
 impl Pods {
@@ -110,6 +112,8 @@ impl Pods {
             pinned: self.pinned.read("cpuset.mems")?,
             demotion: trimmed(DEMOTION).ok(),
             balancing: trimmed(BALANCING)?,
+            kdamonds: trimmed(NR_KDAMONDS).ok(),
+            damon_stat: trimmed(DAMON_STAT).ok(),
         })
     }
 
@@ -122,6 +126,14 @@ impl Pods {
             write_file(DEMOTION, demotion)?;
         }
         write_file(BALANCING, &originals.balancing)?;
+        if let Some(kdamonds) = &originals.kdamonds {
+            // None may be there, or none may run.
+            let _ = write_file("/sys/kernel/mm/damon/admin/kdamonds/0/state", "off");
+            write_file(NR_KDAMONDS, kdamonds)?;
+        }
+        if let Some(damon_stat) = &originals.damon_stat {
+            write_file(DAMON_STAT, damon_stat)?;
+        }
         let _ = std::fs::remove_file(STATE);
         Ok(())
     }
@@ -159,9 +171,12 @@ fn leftovers(machine: Machine, originals: &Values, pods: &Pods) -> Result<Vec<St
     }
     compare("demotion_enabled", &format!("{:?}", originals.demotion), &format!("{:?}", now.demotion));
     compare("numa_balancing", &originals.balancing, &now.balancing);
+    compare("nr_kdamonds", &format!("{:?}", originals.kdamonds), &format!("{:?}", now.kdamonds));
+    compare("damon_stat", &format!("{:?}", originals.damon_stat), &format!("{:?}", now.damon_stat));
     if let Ok(state) = spot::state() {
         compare("records of files", "[]", &state["files"].to_string());
         compare("records of settings", "{}", &state["tunables"].to_string());
+        compare("record of a kdamond", "null", &state["nr_kdamonds"].to_string());
     }
     Ok(left)
 }
