@@ -7,16 +7,11 @@ use simulator::world::World;
 
 /// Bars that do not hold yet, by world and by how their line begins. `cargo xtask simulate` shows them as failing; docs/simulator.md says more.
 const OPEN: &[(&str, &str)] = &[
-    ("ceiling-below-working-set", "DRAM of tenant off its ceiling"),
-    ("ceiling-below-working-set", "tenant moves a minute"),
-    ("hot-shift", "hot set moves"),
     ("hot-shift-kernel-promotes", "hot set moves"),
     ("hot-shift-kernel-promotes", "touches on slow nodes"),
     ("zipf-0.8-save-50", "fewer slow accesses than every peer"),
     ("zipf-1.0-save-25", "slow accesses over the oracle's"),
     ("zipf-1.2-save-25", "slow accesses over the oracle's"),
-    ("zipf-1.2-save-50", "slow accesses over the oracle's"),
-    ("zipf-default", "touches on slow nodes"),
 ];
 
 /// Worlds of days or of hundreds of pods: `cargo xtask simulate` alone runs them.
