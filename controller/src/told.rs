@@ -170,10 +170,11 @@ impl Told {
         self.pods.binary_search_by_key(&uid, |pod| pod.uid).ok().map(|place| &self.pods[place])
     }
 
-    /// When it can't be read what the object of this uid and generation says.
+    /// When it can't be read what the object of this uid and generation says. Nobody can tell then that no agent reported in it.
     fn unreadable(uid: &str, generation: i64) -> Self {
         Self {
             content: None,
+            has_agent: true,
             ..Self::written(&NodeTieringSpec::default(), Content(0), uid, generation, None)
         }
     }

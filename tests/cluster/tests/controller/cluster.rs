@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result};
 use api::{NodeTiering, NodeTieringSpec, TieringPolicy};
 use cluster_tests::{ApiServer, AuditLog, Etcd, User, Write, install_crds};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::ApiResource;
 use kube::{Api, Client, CustomResourceExt as _, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -117,9 +118,10 @@ impl Objects {
 
     /// Has a node's agent report, as soon as the controller made the object for it, or before.
     pub(crate) async fn report(&self, node: &str) -> Result<()> {
-        let tierings: Api<NodeTiering> = Api::all(self.client.clone());
-        let object = json!({ "metadata": { "name": node }, "spec": {} });
-        match tierings.create(&PostParams::default(), &serde_json::from_value(object)?).await {
+        let resource = ApiResource::erase::<NodeTiering>(&());
+        let tierings: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+        let object = DynamicObject::new(node, &resource).data(json!({ "spec": {} }));
+        match tierings.create(&PostParams::default(), &object).await {
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             other => drop(other.context("an object to report in")?),
         }
@@ -148,7 +150,9 @@ impl Objects {
 
     /// Makes a policy, or replaces its spec.
     pub(crate) async fn policy(&self, name: &str, spec: Value) -> Result<()> {
-        let policies: Api<TieringPolicy> = Api::all(self.client.clone());
+        // Untyped: the definition may be of another version.
+        let policies: Api<DynamicObject> =
+            Api::all_with(self.client.clone(), &ApiResource::erase::<TieringPolicy>(&()));
         let policy = json!({
             "apiVersion": "thermocline.io/v1alpha1", "kind": "TieringPolicy", "metadata": { "name": name }, "spec": spec,
         });

@@ -31,8 +31,6 @@ async fn what_changes_no_assignment_is_not_written() -> Result<()> {
     objects.change_pod("quiet/web", &json!({ "spec": { "activeDeadlineSeconds": 100_000 } })).await?;
     let ready = json!({ "type": "Ready", "status": "True" });
     objects.change_pod_status("quiet/web", json!({ "phase": "Running", "conditions": [ready] })).await?;
-    // Nothing follows from it: `quiet` does not allow it.
-    objects.change_pod("quiet/web", &annotated("thermocline.io/mode", "Observe")).await?;
     objects.change_pod("quiet/out", &annotated("container.thermocline.io/main", "none")).await?;
     objects.pod_with("quiet/another", "quiet-node", "none").await?;
     objects.delete_pod("quiet/another").await?;
@@ -134,8 +132,9 @@ async fn what_was_told_a_vanished_node_is_removed_and_told_again_when_it_comes_b
     let second = owner().await?;
     ensure!(first.is_some() && second.is_some() && first != second, "{first:?}, {second:?}");
 
-    // Whoever removes it is told by the next one.
+    // Whoever removes it is told by the next one, as soon as its agent has reported again.
     let nodes: kube::Api<api::NodeTiering> = kube::Api::all(objects.client.clone());
     nodes.delete("comes-and-goes", &kube::api::DeleteParams::default()).await?;
+    objects.report("comes-and-goes").await?;
     objects.until_assigned("comes-and-goes", &told).await
 }

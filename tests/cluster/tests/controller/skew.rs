@@ -21,12 +21,18 @@ fn definitions(change: impl Fn(&mut Value)) -> Result<[CustomResourceDefinition;
             _ => {}
         }
     }
-    let changed = |definition: CustomResourceDefinition| {
+    let changed = |definition: CustomResourceDefinition, has_defaults: bool| {
         let mut value = serde_json::to_value(definition)?;
-        visit(&mut value["spec"]["versions"][0]["schema"], &change);
+        visit(&mut value["spec"]["versions"][0]["schema"], &|demote| {
+            change(demote);
+            // What nodes are told has no defaults: what is not said there is the reader's own.
+            for field in demote.as_object_mut().into_iter().flat_map(|fields| fields.values_mut()) {
+                field.as_object_mut().filter(|_| !has_defaults).map(|field| field.remove("default"));
+            }
+        });
         anyhow::Ok(serde_json::from_value(value)?)
     };
-    Ok([changed(api::TieringPolicy::crd())?, changed(api::NodeTiering::crd())?])
+    Ok([changed(api::TieringPolicy::crd(), true)?, changed(api::NodeTiering::crd(), false)?])
 }
 
 async fn check(others: [CustomResourceDefinition; 2], of_the_policy: impl Fn(&Value) -> bool) -> Result<()> {
