@@ -122,7 +122,8 @@ fn spec(pods: &[Value]) -> Value {
         lift(pod);
         pod.get_mut("containers").and_then(Value::as_array_mut).into_iter().flatten().for_each(&mut lift);
     }
-    json!({ "policies": policies, "pods": pods })
+    // As the controller does: an old server takes an empty map that is applied for null, and refuses it.
+    if policies.is_empty() { json!({ "pods": pods }) } else { json!({ "policies": policies, "pods": pods }) }
 }
 
 fn start_agent(tree: &NodeTree, access: &Access, name: &str, arguments: &[&str]) -> Result<Agent> {
