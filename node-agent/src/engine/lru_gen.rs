@@ -4,7 +4,7 @@
 //! readings proved ([`layers`]).
 //!
 //! Kernels before strict anonymous eviction (6.1, 6.12) turn to file and `MADV_FREE` memory where they find what they were asked for in
-//! use, so there a walk comes before each request, a request is for a small part of what the walk left old, and what the lists lost
+//! use, so there a walk comes shortly before an order, a request is for a small part of what the walk left old, and what the lists lost
 //! is compared with it: see [`careful_request`].
 
 mod layers;
@@ -47,11 +47,23 @@ pub struct LruGenEngine {
     leaves: HashMap<CgroupId, Leaf>,
 }
 
+/// Where the kernel would turn to other lists, a walk proves for this part of the age that what it left old is old still, within
+/// the bounds below. Each walk opens a generation and so merges two others, of which the younger is evicted first: a second walk soon
+/// after costs what the generations prove.
+const FRESH_PART: u32 = 16;
+const FRESH_LEAST: Duration = Duration::from_millis(200);
+const FRESH_MOST: Duration = Duration::from_secs(10);
+
+/// An order may take so many times its budget there: what a walk proved is soon too old to go on with in the next round.
+const FRESH_BUDGETS: u32 = 4;
+
 /// What is known of a leaf.
 #[derive(Debug, Default)]
 struct Leaf {
     /// What commands name it by.
     memcg: u64,
+    /// When it was last walked, by node.
+    walked: BTreeMap<u32, Instant>,
     /// By fast node.
     nodes: BTreeMap<u32, Layers>,
 }
@@ -70,6 +82,8 @@ struct Part<'a> {
 struct Listed {
     anon: u64,
     file: u64,
+    /// What the oldest generation would prove right after a walk now.
+    after_a_walk: Duration,
 }
 
 /// How evicting from a part ended.
@@ -148,7 +162,7 @@ impl LruGenEngine {
 
         let mut walked = vec![false; looks.len()];
         for memcg in self.before.memcgs() {
-            let (index, _) = owner[memcg.path()];
+            let (index, id) = owner[memcg.path()];
             // A cgroup of which some leaves are walked is walked whole, or the rest would look untouched.
             if !looks[index].walk || (!walked[index] && began.elapsed() >= budget) {
                 continue;
@@ -163,6 +177,7 @@ impl LruGenEngine {
                     continue;
                 }
                 walk(ground, self.syntax, memcg.id(), node.0, newest.seq)?;
+                self.leaves.entry(id).or_default().walked.insert(node.0, now);
             }
         }
         let any_walked = walked.contains(&true);
@@ -342,14 +357,27 @@ impl LruGenEngine {
         course: &mut Course,
         now: Instant,
     ) -> Result<End, EngineError> {
+        let walked = self.leaves.get(&part.leaf.id()).and_then(|leaf| leaf.walked.get(&part.node));
+        let fresh = (order.age / FRESH_PART).clamp(FRESH_LEAST, FRESH_MOST);
+        let is_fresh = walked.is_some_and(|walked| now.since(*walked) < fresh);
+        // Less than nearly two regular walks prove, with a fresh one between them: younger memory would be merged with it.
+        let proven = order.age / 8 * 3;
+        let Some(mut before) = self.read(ground, part.leaf, part.node, now)? else { return Ok(End::Part) };
+        if !is_fresh {
+            if before.after_a_walk < proven {
+                return Ok(End::Part);
+            }
+            match self.walk_and_read(ground, part.leaf, part.node, now)? {
+                Some(walked) => before = walked,
+                None => return Ok(End::Part),
+            }
+        }
         // The first request is the least there is: what can't be moved at all would make the kernel turn to other lists, too.
         let mut most = OVERSHOOT_PAGES;
         loop {
-            let Some(before) = self.walk_and_read(ground, part.leaf, part.node, now)? else {
-                return Ok(End::Part);
-            };
             let Some(known) = self.leaves.get(&part.leaf.id()) else { return Ok(End::Part) };
             let old = known.nodes.get(&part.node).and_then(|layers| layers.at_least(order.age, now));
+            let old = old.filter(|old| old.youngest >= proven);
             let request =
                 old.and_then(|old| careful_request(old.pages, most.min(course.wanted - course.asked)));
             let (Some(old), Some(pages)) = (old, request) else { return Ok(End::Part) };
@@ -368,9 +396,10 @@ impl LruGenEngine {
                 }
                 return Ok(End::Part);
             }
-            if course.is_over(order.budget) {
+            if course.is_over(order.budget * FRESH_BUDGETS) {
                 return Ok(End::Order);
             }
+            before = after;
             most = most.saturating_mul(CAREFUL_PART);
         }
     }
@@ -394,6 +423,7 @@ impl LruGenEngine {
         let Some(memcg) = self.before.memcgs().next() else { return Ok(None) };
         let Some(newest) = memcg.node(node).last() else { return Ok(None) };
         walk(ground, self.syntax, memcg.id(), node, newest.seq)?;
+        self.leaves.entry(leaf.id()).or_default().walked.insert(node, now);
         self.read(ground, leaf, node, now)
     }
 
@@ -413,7 +443,13 @@ impl LruGenEngine {
         known.memcg = memcg.id();
         known.nodes.entry(node).or_default().read(generations, now);
         let sum = |of: fn(&Generation) -> u64| generations.iter().map(of).sum();
-        let listed = Listed { anon: sum(|it| it.anon_pages), file: sum(|it| it.file_pages) };
+        // A walk opens a fifth generation: then the birth of today's last but one is that of the next to the oldest.
+        let after_a_walk = generations.iter().rev().nth(1).map_or(0, |it| it.birth_age_ms);
+        let listed = Listed {
+            anon: sum(|it| it.anon_pages),
+            file: sum(|it| it.file_pages),
+            after_a_walk: Duration::from_millis(after_a_walk),
+        };
         Ok(Some(listed).filter(|_| !generations.is_empty()))
     }
 }

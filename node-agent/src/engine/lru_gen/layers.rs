@@ -6,8 +6,9 @@
 //!
 //! # Approach
 //! A reading adds layers: so many pages of a generation were not touched after a moment. A layer stays what it is when its
-//! generation is merged into the next: the kernel puts the older pages to the end from which it evicts. What a generation has lost since is
-//! taken from its oldest layers, what it has gained counts as touched now. So for each age the pages are a least number.
+//! generation is merged into the next. What a generation has lost since is taken from its oldest layers, what it has gained counts as
+//! touched now. So for each age the pages are a least number. Which of a generation's pages an eviction takes first is not known:
+//! [`Old::youngest`] is the least age that it may meet.
 //!
 //! # Properties
 //! - `what_was_known_outlives_a_merger`
@@ -55,6 +56,9 @@ pub(super) struct Old {
     pub(super) pages: u64,
     /// Age of the oldest.
     pub(super) oldest: Duration,
+    /// Age of the youngest in these generations, which may be younger than what was asked for: the kernel takes that first, for
+    /// each merger turns the order of the older generation round (`inc_min_seq` moves tail after tail).
+    pub(super) youngest: Duration,
 }
 
 impl Layers {
@@ -118,10 +122,14 @@ impl Layers {
             if aged < age || seq + 2 > newest {
                 break;
             }
-            let Old { pages, oldest, .. } = old.unwrap_or(Old { seq, pages: 0, oldest: aged });
-            old = Some(Old { seq, pages: pages + layer.pages, oldest });
+            let Old { pages, oldest, .. } =
+                old.unwrap_or(Old { seq, pages: 0, oldest: aged, youngest: aged });
+            old = Some(Old { seq, pages: pages + layer.pages, oldest, youngest: aged });
         }
-        old
+        old.map(|old| {
+            let youngest = self.aged.iter().rfind(|layer| layer.seq == old.seq).map(|layer| layer.age(now));
+            Old { youngest: youngest.unwrap_or(old.youngest), ..old }
+        })
     }
 
     /// The kernel found what seemed old in use: it has to prove its age anew.
@@ -176,8 +184,9 @@ mod tests {
         let layers = check(&[(100, FOUR)], &[(60, 300), (30, 40), (0, 100)]);
         let old = |age| layers.at_least(Duration::from_secs(age), Instant(Duration::from_secs(100)));
         assert_eq!(old(61), None);
-        assert_eq!(old(60), Some(Old { seq: 4, pages: 300, oldest: Duration::from_mins(1) }));
-        assert_eq!(old(30), Some(Old { seq: 5, pages: 340, oldest: Duration::from_mins(1) }));
+        let (half, minute) = (Duration::from_secs(30), Duration::from_mins(1));
+        assert_eq!(old(60), Some(Old { seq: 4, pages: 300, oldest: minute, youngest: minute }));
+        assert_eq!(old(30), Some(Old { seq: 5, pages: 340, oldest: minute, youngest: half }));
     }
 
     #[test]
@@ -185,7 +194,8 @@ mod tests {
         let merged: &[_] = &[(5, 62, 340), (6, 32, 0), (7, 3, 0), (8, 0, 100)];
         let layers = check(&[(100, FOUR), (102, merged)], &[(62, 300), (32, 40), (0, 100)]);
         let old = layers.at_least(Duration::from_mins(1), Instant(Duration::from_secs(102)));
-        assert_eq!(old.map(|old| (old.seq, old.pages)), Some((5, 300)));
+        let youngest = Duration::from_secs(32);
+        assert_eq!(old.map(|old| (old.seq, old.pages, old.youngest)), Some((5, 300, youngest)));
         // Without what was known before, the birth of the next is all there is.
         check(&[(102, merged)], &[(32, 340), (0, 100)]);
     }
