@@ -115,14 +115,14 @@ impl Occurrence {
             uid: Some(uid.to_owned()).filter(|uid| !uid.is_empty()),
             ..ObjectReference::default()
         };
-        // Servers take an Event into the namespace that it says its object is in, or of an object that is in none into `default`. A
+        // Servers take an Event into the namespace that it says its object is in, or of an object that is in none into `kube-system`. A
         // namespace's own is where its owner looks. Of a policy `kubectl describe` asks for Events about an object in no namespace.
         let (namespace, regarding) = match &self.about {
             About::Pod { namespace, name, uid } => (namespace.as_str(), reference("Pod", "v1", name, uid)),
             About::Namespace(name) => (name.as_str(), reference("Namespace", "v1", name, "")),
             About::Policy { name, uid } => {
                 let version = api::TieringPolicy::api_version(&());
-                ("default", reference(&api::TieringPolicy::kind(&()), &version, name, uid))
+                ("kube-system", reference(&api::TieringPolicy::kind(&()), &version, name, uid))
             }
         };
         let in_none = matches!(self.about, About::Policy { .. });
@@ -320,7 +320,7 @@ mod event_tests {
             assert_eq!(event.regarding.unwrap().namespace.as_deref(), regarding);
         };
         let (name, uid) = ("any".to_owned(), "u1".to_owned());
-        about(About::Policy { name: name.clone(), uid: uid.clone() }, Some("default"), None);
+        about(About::Policy { name: name.clone(), uid: uid.clone() }, Some("kube-system"), None);
         about(About::Pod { namespace: "apps".to_owned(), name, uid }, Some("apps"), Some("apps"));
     }
 }

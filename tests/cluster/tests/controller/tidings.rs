@@ -134,7 +134,7 @@ async fn a_policys_writer_is_told_whether_it_is_accepted_and_how_many_pods_have_
     // Each value is one, but the floor is above the ceiling: no schema sees that.
     objects.policy("status", json!({ "dram": { "floor": "2Gi", "ceiling": "1Gi" } })).await?;
     check("False", reasons::INVALID, 2).await?;
-    let rejected = until_told(&objects, "default", "status", events::REJECTED, &["ceiling"]).await?;
+    let rejected = until_told(&objects, "kube-system", "status", events::REJECTED, &["ceiling"]).await?;
     assert_eq!(rejected.type_.as_deref(), Some("Warning"));
     // What made sense before stays, for new pods, too.
     objects.pod_with("status/d", "status-node", "status").await?;
