@@ -215,7 +215,7 @@ async fn status_and_spec_are_written_apart() -> Result<()> {
         object.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         Patch::Apply(object)
     };
-    let pod = json!({ "uid": "1", "namespace": "default", "name": "pod", "qosClass": "Burstable" });
+    let pod = json!({ "uid": "1", "namespace": "default", "name": "pod" });
     let both = node(json!({ "spec": { "pods": [pod] }, "status": { "engine": "lru-gen" } }));
     let stored = nodes.patch("worker", &PatchParams::apply("controller"), &both).await?;
     ensure!(stored.data.get("status").is_none(), "the spec's writer set the status: {}", stored.data);

@@ -76,7 +76,8 @@ async fn both_do_all_they_must_and_use_every_right_they_have() -> Result<()> {
     let events: Api<Event> = Api::namespaced(client.clone(), "jobs");
     eventually("the policy, the pod and the node are told of", async || {
         let matched = policies.get("high").await?.status.and_then(|status| status.matched_pods);
-        let told = tierings.get("n1").await?.status.is_some_and(|status| !status.pods.is_empty());
+        // Of a pod that is as it should be a status says nothing.
+        let told = tierings.get("n1").await?.status.is_some_and(|status| !status.conditions.is_empty());
         let typo = events.list(&ListParams::default()).await?;
         let typo = typo.iter().any(|event| event.note.as_ref().is_some_and(|note| note.contains("tires")));
         Ok((matched == Some(1) && told && typo).then_some(()))
