@@ -50,12 +50,12 @@ pub struct LruGenEngine {
 /// Where the kernel would turn to other lists, a walk proves for this part of the age that what it left old is old still, within
 /// the bounds below. Each walk opens a generation and so merges two others, of which the younger is evicted first: a second walk soon
 /// after costs what the generations prove.
-const FRESH_PART: u32 = 16;
+const FRESH_PART: u32 = 8;
 const FRESH_LEAST: Duration = Duration::from_millis(200);
 const FRESH_MOST: Duration = Duration::from_secs(10);
 
 /// An order may take so many times its budget there: what a walk proved is soon too old to go on with in the next round.
-const FRESH_BUDGETS: u32 = 4;
+const FRESH_BUDGETS: u32 = 8;
 
 /// What is known of a leaf.
 #[derive(Debug, Default)]
