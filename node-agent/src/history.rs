@@ -48,7 +48,7 @@ impl Done {
 #[derive(Debug)]
 struct Sample {
     at: f64,
-    /// By cgroup id: a path may be another's by now.
+    /// By cgroup id, for a path may be another's by now. Whoever is not in it had nothing done to it.
     done: BTreeMap<u64, Done>,
 }
 
@@ -67,7 +67,8 @@ impl History {
         if self.0.back().is_some_and(|last| at - last.at < EVERY) {
             return;
         }
-        let done = snapshot.cgroups.values().map(|cgroup| (cgroup.id, Done::of(cgroup))).collect();
+        let done = snapshot.cgroups.values().map(|cgroup| (cgroup.id, Done::of(cgroup)));
+        let done = done.filter(|(_, done)| *done != Done::default()).collect();
         self.0.push_back(Sample { at, done });
         if self.0.len() > MOST {
             self.0.pop_front();
