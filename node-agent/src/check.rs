@@ -183,6 +183,10 @@ fn policy(out: &mut Report, entry: &PolicyEntry, matched: Option<usize>) {
     }
     match policy.memory_high {
         MemoryHighPolicy::None => out.field("memory.high", format_args!("left alone")),
+        MemoryHighPolicy::Pressure { target, floor } => out.field(
+            "memory.high",
+            format_args!("as low as {target} of the time stalled on memory allows, at least {floor}"),
+        ),
         MemoryHighPolicy::Fixed(value) => {
             out.field(
                 "memory.high",
@@ -200,11 +204,12 @@ fn policy(out: &mut Report, entry: &PolicyEntry, matched: Option<usize>) {
             );
         }
     }
+    let io = policy.pressure.io.map_or_else(String::new, |io| format!(" or {io} on I/O"));
     out.field(
         "backs off",
         format_args!(
-            "while its tasks stall more than {} of the time on memory or {} on I/O",
-            policy.pressure.memory, policy.pressure.io
+            "while its tasks stall more than {} of the time on memory{io}",
+            policy.pressure.memory
         ),
     );
 }
@@ -215,8 +220,9 @@ fn dram(dram: &DramPolicy) -> String {
         Share::OfFootprint(ratio) => format!("{ratio} of its anonymous memory"),
     };
     let floor = match dram.floor {
-        Share::Bytes(bytes) if bytes.is_zero() => "no floor".to_owned(),
-        floor => format!("at least {}", share(floor)),
+        None => "its working set".to_owned(),
+        Some(Share::Bytes(bytes)) if bytes.is_zero() => "no floor".to_owned(),
+        Some(floor) => format!("at least {}", share(floor)),
     };
     let ceiling =
         dram.ceiling.map_or("no ceiling".to_owned(), |ceiling| format!("at most {}", share(ceiling)));

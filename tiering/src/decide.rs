@@ -80,6 +80,20 @@ pub enum Limit {
     FastFull,
     /// Promotion is off.
     PromotionOff,
+    /// What is cold can't be moved, as was learned from what was asked and stayed.
+    Bound(Bytes),
+    /// It was not watched for long enough yet.
+    StartUp,
+    /// Nobody would bring it back.
+    NoPromoter,
+    /// No engine can demote here.
+    NoEngine,
+    /// What sank last is not judged yet: more sinks when its touches are known.
+    Portion(Bytes),
+    /// The caps of the node or of the link to the slow node.
+    NodeRate,
+    /// As much went down as came up, without gain: its working set is greater than its DRAM.
+    Churn,
 }
 
 impl Limit {
@@ -98,6 +112,13 @@ impl Limit {
             Self::SlowTouch { .. } => "slow_touch",
             Self::FastFull => "fast_full",
             Self::PromotionOff => "promotion_off",
+            Self::Bound(_) => "bound",
+            Self::StartUp => "start_up",
+            Self::NoPromoter => "no_promoter",
+            Self::NoEngine => "no_engine",
+            Self::Portion(_) => "portion",
+            Self::NodeRate => "node_rate",
+            Self::Churn => "churn",
         }
     }
 }
@@ -122,6 +143,18 @@ impl fmt::Display for Limit {
             }
             Self::FastFull => write!(f, "the fast nodes have no room for it"),
             Self::PromotionOff => write!(f, "its policy has promotion off"),
+            Self::Bound(bytes) => write!(f, "{bytes} that are cold do not move"),
+            Self::StartUp => write!(f, "it has not been watched for long enough"),
+            Self::NoPromoter => {
+                write!(f, "nothing would bring it back: neither the kernel nor the agent promotes here")
+            }
+            Self::NoEngine => write!(f, "no engine can demote here"),
+            Self::Portion(bytes) => write!(f, "the last {bytes} that sank are not judged yet"),
+            Self::NodeRate => write!(f, "the node's rate cap is reached"),
+            Self::Churn => write!(
+                f,
+                "as much comes up as goes down, without gain: its working set is greater than its DRAM"
+            ),
         }
     }
 }
@@ -318,7 +351,7 @@ fn guard(model: &Model, policy: &Policy, touched_per_minute: Bytes) -> Option<Li
     if let Some(stall) = model.memory_stall.filter(|stall| *stall > policy.pressure.memory) {
         return Some(Limit::MemoryPressure(stall));
     }
-    if let Some(stall) = model.io_stall.filter(|stall| *stall > policy.pressure.io) {
+    if let Some(stall) = model.io_stall.filter(|stall| policy.pressure.io.is_some_and(|most| *stall > most)) {
         return Some(Limit::IoPressure(stall));
     }
     let allowed = allowed_slow_touch(model, policy);

@@ -24,6 +24,7 @@ mod age;
 pub mod arbiter;
 pub mod decide;
 pub mod effective_age;
+pub mod law;
 pub mod memory_high;
 mod model;
 mod node;

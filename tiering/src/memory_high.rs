@@ -55,7 +55,8 @@ pub fn step(
     page: u64,
 ) -> Step {
     let want = match policy {
-        MemoryHighPolicy::None => return Step::Leave,
+        // What stalls allow is the law's to say.
+        MemoryHighPolicy::None | MemoryHighPolicy::Pressure { .. } => return Step::Leave,
         MemoryHighPolicy::Fixed(value) => value.round_down(page.max(1)),
         MemoryHighPolicy::Formula { factor, request, limit } => formula(request, limit, factor, page),
     };

@@ -40,8 +40,8 @@ impl Share {
 /// How much of a cgroup's anonymous memory may or must be on fast nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DramPolicy {
-    /// Least DRAM: demotion stops here.
-    pub floor: Share,
+    /// Least DRAM: demotion stops here. `None` keeps the working set from being taken for others' sake.
+    pub floor: Option<Share>,
     /// Most DRAM: demotion is forced above, whatever the age.
     pub ceiling: Option<Share>,
     /// Share of scarce DRAM relative to other cgroups, 1 to 10 000.
@@ -101,6 +101,13 @@ pub enum MemoryHighPolicy {
         /// The memory limit, or what the node can allocate where there is none.
         limit: Bytes,
     },
+    /// As low as stalls allow, see [`crate::law`]: lowered while the cgroup stalls less than the target, raised where more.
+    Pressure {
+        /// Share of the time stalled on memory that is aimed at.
+        target: Ratio,
+        /// Never below this much.
+        floor: Bytes,
+    },
 }
 
 /// Share of time stalled above which demotion backs off.
@@ -108,8 +115,8 @@ pub enum MemoryHighPolicy {
 pub struct PressureGuard {
     /// Of `memory.pressure`, `some`.
     pub memory: Ratio,
-    /// Of `io.pressure`, `some`.
-    pub io: Ratio,
+    /// Of `io.pressure`, `some`; `None` does not look at it: demotion of anonymous memory causes no I/O.
+    pub io: Option<Ratio>,
 }
 
 /// A validated policy.
@@ -127,18 +134,20 @@ pub struct Policy {
     pub promote: PromotePolicy,
     /// `memory.high`.
     pub memory_high: MemoryHighPolicy,
+    /// Reclaim what can be uncharged before usage meets `memory.high` or `memory.max`, instead of being throttled there.
+    pub reclaim_ahead: bool,
     /// Pressure guard.
     pub pressure: PressureGuard,
 }
 
 impl Default for Policy {
     /// Cold after two minutes, Google's threshold for far memory (literature: 120 s finds a third of a fleet's memory
-    /// cold); slow touches of 0.2 % of the working set per minute; no floor, no ceiling, `memory.high` left alone.
+    /// cold); slow touches of 0.2 % of the working set per minute; the working set as floor, no ceiling, `memory.high` left alone.
     fn default() -> Self {
         Self {
             mode: Mode::Enforce,
             tiers: Vec::new(),
-            dram: DramPolicy { floor: Share::Bytes(Bytes::ZERO), ceiling: None, weight: 100 },
+            dram: DramPolicy { floor: None, ceiling: None, weight: 100 },
             demote: DemotePolicy {
                 after: Duration::from_mins(2),
                 after_max: Duration::from_mins(2) * DemotePolicy::AFTER_MAX_FACTOR,
@@ -148,7 +157,8 @@ impl Default for Policy {
             },
             promote: PromotePolicy { enabled: true, max_rate: ByteRate::mib_per_s(200) },
             memory_high: MemoryHighPolicy::None,
-            pressure: PressureGuard { memory: Ratio::of_parts(1, 1000), io: Ratio::of_parts(1, 1000) },
+            reclaim_ahead: false,
+            pressure: PressureGuard { memory: Ratio::of_parts(1, 1000), io: None },
         }
     }
 }
@@ -188,6 +198,9 @@ pub enum PolicyError {
     /// A limit of nothing.
     #[error("memoryHigh.value is zero: the cgroup could not hold a page")]
     ZeroHigh,
+    /// A target of nothing.
+    #[error("memoryHigh.target is zero: every cgroup stalls now and then")]
+    ZeroTarget,
     /// A request above the limit.
     #[error("memoryHigh.formula: the request is above the limit")]
     RequestAboveLimit,
@@ -207,8 +220,8 @@ impl Policy {
             return Err(PolicyError::AfterMax { after: demote.after, max: demote.after_max });
         }
         let comparable = match (self.dram.floor, self.dram.ceiling) {
-            (Share::Bytes(floor), Some(Share::Bytes(ceiling))) => floor <= ceiling,
-            (Share::OfFootprint(floor), Some(Share::OfFootprint(ceiling))) => floor <= ceiling,
+            (Some(Share::Bytes(floor)), Some(Share::Bytes(ceiling))) => floor <= ceiling,
+            (Some(Share::OfFootprint(floor)), Some(Share::OfFootprint(ceiling))) => floor <= ceiling,
             _ => true,
         };
         if !comparable {
@@ -228,6 +241,9 @@ impl Policy {
             MemoryHighPolicy::Formula { request, limit, .. } if request > limit => {
                 return Err(PolicyError::RequestAboveLimit);
             }
+            MemoryHighPolicy::Pressure { target, .. } if target == Ratio::ZERO => {
+                return Err(PolicyError::ZeroTarget);
+            }
             _ => {}
         }
         for (i, tier) in self.tiers.iter().enumerate() {
@@ -239,10 +255,10 @@ impl Policy {
     }
 
     /// The floor for a cgroup of this footprint. A ceiling below the floor gives way to it: a pod is promised its
-    /// floor.
+    /// floor. Without one, nothing.
     #[must_use]
     pub fn floor(&self, footprint: Bytes) -> Bytes {
-        self.dram.floor.resolve(footprint)
+        self.dram.floor.map_or(Bytes::ZERO, |floor| floor.resolve(footprint))
     }
 
     /// The ceiling for a cgroup of this footprint, never below the floor.
@@ -274,7 +290,7 @@ mod tests {
         );
         check(
             |policy| {
-                policy.dram.floor = Share::Bytes(Bytes::mib(2));
+                policy.dram.floor = Some(Share::Bytes(Bytes::mib(2)));
                 policy.dram.ceiling = Some(Share::Bytes(Bytes::mib(1)));
             },
             "dram.floor is above dram.ceiling: no amount of DRAM satisfies both",
@@ -294,7 +310,7 @@ mod tests {
     #[test]
     fn a_ceiling_below_the_floor_gives_way() {
         let mut policy = Policy::default();
-        policy.dram.floor = Share::Bytes(Bytes::mib(100));
+        policy.dram.floor = Some(Share::Bytes(Bytes::mib(100)));
         policy.dram.ceiling = Some(Share::OfFootprint(Ratio::of_parts(1, 2)));
         let check = |footprint_mib, ceiling_mib| {
             assert_eq!(policy.ceiling(Bytes::mib(footprint_mib)), Bytes::mib(ceiling_mib));

@@ -30,7 +30,7 @@ fn policy() -> impl Strategy<Value = Policy> {
     (share(), prop::option::of(share()), any::<bool>(), ratio()).prop_map(
         |(floor, ceiling, promote, touch)| {
             let mut policy = Policy::default();
-            (policy.dram.floor, policy.dram.ceiling) = (floor, ceiling);
+            (policy.dram.floor, policy.dram.ceiling) = (Some(floor), ceiling);
             policy.promote.enabled = promote;
             policy.demote.slow_touch_rate = touch;
             policy
@@ -238,7 +238,7 @@ proptest! {
     ) {
         let fast: NodeSet = [0_u32].into_iter().collect();
         let mut policy = Policy::default();
-        policy.dram.floor = Share::OfFootprint(floor);
+        policy.dram.floor = Some(Share::OfFootprint(floor));
         policy.dram.ceiling = ceiling.map(Share::OfFootprint);
         policy.demote.max_rate = ByteRate(PAGE * 8);
         let mut now = Instant::default();

@@ -8,7 +8,7 @@ use super::{
     PolicySpec,
 };
 use crate::duration::WireDuration;
-use crate::quantity::{Percentage, Rate, WireShare};
+use crate::quantity::{Percentage, Rate};
 
 /// What the `Formula` of `memoryHigh` computes with. A cluster knows them from the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +82,7 @@ impl SpecError {
                 PolicyError::ZeroHigh => &["memoryHigh", "value"],
                 PolicyError::RequestAboveLimit => &["memoryHigh"],
                 PolicyError::TierTwice(_) => &["tiers"],
+                PolicyError::ZeroTarget => &["memoryHigh", "target"],
             },
             Self::NoTiers | Self::TooManyTiers(_) => &["tiers"],
             Self::SelectorValues { .. } => &["selector"],
@@ -144,7 +145,7 @@ impl PolicySpec {
             tiers => policy.tiers = tiers.unwrap_or_default().iter().map(|tier| tier.0).collect(),
         }
         policy.dram.ceiling = self.dram.ceiling.map(|ceiling| ceiling.0);
-        set(&mut policy.dram.floor, self.dram.floor.map(|floor| floor.0));
+        policy.dram.floor = self.dram.floor.map(|floor| floor.0);
         set(&mut policy.dram.weight, self.dram.weight);
         if let Some(WireDuration(after)) = self.demote.after {
             policy.demote.after = after;
@@ -166,7 +167,7 @@ impl PolicySpec {
         set(&mut policy.promote.max_rate, self.promote.max_rate.map(|rate| rate.0));
         policy.memory_high = self.memory_high.to_policy(inputs)?;
         set(&mut policy.pressure.memory, self.pressure.memory.map(|memory| memory.0));
-        set(&mut policy.pressure.io, self.pressure.io.map(|io| io.0));
+        policy.pressure.io = self.pressure.io.map(|io| io.0);
         Ok(policy.validated()?)
     }
 
@@ -186,13 +187,13 @@ impl PolicySpec {
 
     /// With every default said, so that two specs that mean the same are the same.
     ///
-    /// `afterMax` and what `memoryHigh` takes follow from other fields and stay as they are.
+    /// `afterMax` and what `memoryHigh` takes follow from other fields, no floor and no limit of I/O stalls are no values: they stay as
+    /// they are.
     #[must_use]
     pub fn complete(mut self) -> Self {
         let Policy { dram, demote, promote, pressure, .. } = Policy::default();
         self.mode.get_or_insert(ModeSpec::Enforce);
         self.priority.get_or_insert(0);
-        self.dram.floor.get_or_insert(WireShare(dram.floor));
         self.dram.weight.get_or_insert(dram.weight);
         self.demote.after.get_or_insert(WireDuration(demote.after));
         self.demote.slow_touch_rate.get_or_insert(Percentage(demote.slow_touch_rate));
@@ -202,7 +203,6 @@ impl PolicySpec {
         self.promote.max_rate.get_or_insert(Rate(promote.max_rate));
         self.memory_high.mode.get_or_insert_default();
         self.pressure.memory.get_or_insert(Percentage(pressure.memory));
-        self.pressure.io.get_or_insert(Percentage(pressure.io));
         self
     }
 }

@@ -39,7 +39,7 @@ fn bounds() -> Bounds {
 fn dram(floor_mib: u64, ceiling_mib: Option<u64>) -> Policy {
     let floor = Share::Bytes(Bytes::mib(floor_mib));
     let ceiling = ceiling_mib.map(|mib| Share::Bytes(Bytes::mib(mib)));
-    Policy { dram: DramPolicy { floor, ceiling, weight: 100 }, ..Policy::default() }
+    Policy { dram: DramPolicy { floor: Some(floor), ceiling, weight: 100 }, ..Policy::default() }
 }
 
 fn stalled(memory_ppm: u32, io_ppm: u32) -> Model {
@@ -91,7 +91,9 @@ fn guards_hold_what_is_voluntary() {
     let any = Policy::default();
     check(&stalled(1_000, 1_000), &any, 0, bounds(), "demote 100 MiB: 100 MiB not accessed for 120s");
     check(&stalled(20_000, 0), &any, 0, bounds(), "hold: it stalls on memory 2 % of the time");
-    check(&stalled(0, 1_001), &any, 0, bounds(), "hold: it stalls on I/O 0.1001 % of the time");
+    let mut by_io = Policy::default();
+    by_io.pressure.io = Some(Ratio::of_parts(1, 1000));
+    check(&stalled(0, 1_001), &by_io, 0, bounds(), "hold: it stalls on I/O 0.1001 % of the time");
     let touches = "hold: it touches 9 MiB a minute on slow nodes, 2 MiB are allowed";
     check(&model(), &any, 9, bounds(), touches);
     let over = "demote 120 MiB: over the ceiling of 80 MiB";

@@ -1,0 +1,51 @@
+//! Memory that does not move, as far as what was asked and stayed tells.
+//!
+//! # Problem
+//! Pages that a device, RDMA or `io_uring` holds, strictly bound mappings, memory in use: all count as ordinary anonymous memory.
+//! Asking for them again and again starves the host of headroom, while others could give.
+//!
+//! # Approach
+//! Where a part of what was asked stayed, as much of the rest is taken to stay, but no more than some multiple of what was seen and known.
+//! It fades, so that memory that was let go is found again; and what moves says at once that it moves.
+//!
+//! # Properties
+//! - `what_stayed_is_asked_for_no_more`, for a while.
+//! - `bound_fades`: by half in each ten minutes.
+
+use core::time::Duration;
+
+use crate::units::{Bytes, Instant};
+
+/// Of 200 GiB that are pinned, a first request may be for but ten.
+const REACH: u64 = 32;
+const HALF_LIFE: Duration = Duration::from_mins(10);
+
+/// What is known to stay on a node, of one cgroup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Bound {
+    bytes: Bytes,
+    at: Instant,
+}
+
+impl Bound {
+    /// Some of what was asked for stayed, out of `movable` that was believed to be able to move.
+    pub(super) fn learn(&mut self, asked: Bytes, moved: Bytes, movable: Bytes, now: Instant) {
+        let known = self.get(now);
+        let stayed = asked - moved;
+        self.at = now;
+        if stayed.0 < asked.0 / 8 {
+            self.bytes = Bytes(known.0 / 2);
+            return;
+        }
+        let share = u128::from(movable.0) * u128::from(stayed.0) / u128::from(asked.0.max(1));
+        let share = Bytes(u64::try_from(share).unwrap_or(u64::MAX));
+        let reach = known + Bytes(stayed.0.saturating_mul(REACH));
+        self.bytes = known + share.min(reach).max(stayed);
+    }
+
+    /// What stays, as of now.
+    pub(super) fn get(self, now: Instant) -> Bytes {
+        let halvings = now.since(self.at).as_secs() / HALF_LIFE.as_secs();
+        Bytes(self.bytes.0 >> halvings.min(63))
+    }
+}

@@ -1,0 +1,401 @@
+//! What is remembered of one cgroup from sample to sample.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::bound::Bound;
+use super::churn::Breaker;
+use super::learned::Learned;
+use super::ledger::Ledger;
+use super::limit::Usage;
+use super::portion::Portion;
+use super::sample::{CgroupSample, Moved, Reach, Speed, Stayed};
+use super::touches::TouchLaw;
+use crate::age::AgeHistogram;
+use crate::decide::DemoteReason;
+use crate::node::NodeId;
+use crate::policy::Policy;
+use crate::sample::StallTotals;
+use crate::stall::StallWindow;
+use crate::token_bucket::TokenBucket;
+use crate::units::{Bytes, Instant, Ratio};
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// Stalls this long after our last move are no doing of ours.
+const OURS_FOR: Duration = Duration::from_secs(30);
+
+/// One node's part of a cgroup.
+#[derive(Clone, Debug)]
+pub(super) struct OnNode {
+    pub(super) node: NodeId,
+    pub(super) speed: Speed,
+    pub(super) anon: Bytes,
+    /// What can't be unmovable for sure.
+    pub(super) surely_movable: Bytes,
+    pub(super) ledger: Ledger,
+    pub(super) bound: Bound,
+    /// On a slow node: touched as of the last walk, less what was promoted since.
+    pub(super) hot: Bytes,
+    kernel_promoted: Option<Bytes>,
+}
+
+impl OnNode {
+    fn new(node: NodeId, speed: Speed) -> Self {
+        Self {
+            node,
+            speed,
+            anon: Bytes::ZERO,
+            surely_movable: Bytes::ZERO,
+            ledger: Ledger::default(),
+            bound: Bound::default(),
+            hot: Bytes::ZERO,
+            kernel_promoted: None,
+        }
+    }
+
+    /// What may move at any age. Locked pages are on no list that has ages.
+    pub(super) fn movable(&self, now: Instant) -> Bytes {
+        self.ledger.total().max(self.surely_movable).min(self.anon) - self.bound.get(now)
+    }
+
+    /// What may move of what was not accessed for so long.
+    pub(super) fn older(&self, age: Duration, now: Instant) -> Bytes {
+        self.ledger.at_least(age, now).min(self.anon) - self.bound.get(now)
+    }
+}
+
+/// What a sample taught.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taught {
+    /// Memory came back that had better stayed: the age may be longer now.
+    pub came_back: bool,
+    /// Bytes that the kernel promoted since the sample before.
+    pub kernel_promoted: Bytes,
+}
+
+/// The memory of one managed cgroup.
+#[derive(Clone, Debug)]
+pub struct CgroupState {
+    pub(super) policy: Policy,
+    /// Whether another reason than its policy forbids to act on it.
+    pub(super) held: bool,
+    pub(super) reach: Reach,
+    pub(super) nodes: Vec<OnNode>,
+    pub(super) last: Option<CgroupSample>,
+    pub(super) touches: TouchLaw,
+    pub(super) portion: Portion,
+    pub(super) breaker: Breaker,
+    pub(super) usage: Usage,
+    pub(super) demote_bucket: TokenBucket,
+    pub(super) promote_bucket: TokenBucket,
+    pub(super) touched_per_minute: Bytes,
+    stalls: Option<StallWindow>,
+    pub(super) memory_stall: Option<Ratio>,
+    pub(super) io_stall: Option<Ratio>,
+    /// Stalls before our own moves.
+    baseline: Ratio,
+    last_move: Option<Instant>,
+    walked: Option<Instant>,
+    found: Instant,
+    /// What was learned before it was found counts for its start.
+    known: bool,
+    watched_before: Duration,
+}
+
+impl CgroupState {
+    pub(super) fn new(policy: Policy, learned: Option<&Learned>, now: Instant) -> Self {
+        let learned = learned.filter(|learned| learned.is_usable());
+        Self {
+            touches: TouchLaw::new(policy.demote.after, policy.demote.after_max, learned, now),
+            demote_bucket: TokenBucket::new(policy.demote.max_rate, now),
+            promote_bucket: TokenBucket::new(policy.promote.max_rate, now),
+            policy,
+            held: false,
+            reach: Reach::default(),
+            nodes: Vec::new(),
+            last: None,
+            portion: Portion::default(),
+            breaker: Breaker::new(now),
+            usage: Usage::default(),
+            touched_per_minute: Bytes::ZERO,
+            stalls: None,
+            memory_stall: None,
+            io_stall: None,
+            baseline: Ratio::ZERO,
+            last_move: None,
+            walked: None,
+            found: now,
+            known: learned.is_some(),
+            watched_before: learned
+                .map_or(Duration::ZERO, |known| Duration::from_secs(known.watched_seconds)),
+        }
+    }
+
+    pub(super) fn set_policy(&mut self, policy: Policy, now: Instant) {
+        self.touches.set_bounds(policy.demote.after, policy.demote.after_max);
+        self.demote_bucket.set_rate(policy.demote.max_rate, now);
+        self.promote_bucket.set_rate(policy.promote.max_rate, now);
+        self.policy = policy;
+    }
+
+    pub(super) fn learned(&self, now: Instant) -> Learned {
+        Learned::of(&self.touches, self.watched_before + now.since(self.found))
+    }
+
+    /// Takes a sample in.
+    pub(super) fn observe(
+        &mut self,
+        sample: CgroupSample,
+        speed_of: impl Fn(NodeId) -> Option<Speed>,
+    ) -> Taught {
+        let now = sample.at;
+        let mut taught = Taught::default();
+        self.nodes.retain(|on| sample.nodes.contains_key(&on.node));
+        let mut touched_slow = Bytes::ZERO;
+        let (mut walked, mut walked_slow) = (false, false);
+        for (node, usage) in &sample.nodes {
+            let Some(speed) = speed_of(*node) else { continue };
+            let i = match self.nodes.binary_search_by_key(node, |on| on.node) {
+                Ok(i) => i,
+                Err(i) => {
+                    self.nodes.insert(i, OnNode::new(*node, speed));
+                    i
+                }
+            };
+            let on = &mut self.nodes[i];
+            on.speed = speed;
+            on.anon = usage.anon;
+            on.surely_movable = usage.anon - usage.unmovable;
+            if let (Some(total), Some(before)) = (usage.kernel_promoted, on.kernel_promoted) {
+                taught.kernel_promoted += total - before;
+            }
+            on.kernel_promoted = usage.kernel_promoted.or(on.kernel_promoted);
+            let law = &mut self.touches;
+            match (&usage.ages, speed) {
+                (Some(reading), _) => {
+                    walked |= reading.walked;
+                    on.ledger.observe(reading, now, |age, bytes| law.touched(age, bytes));
+                }
+                (None, Speed::Slow) => {
+                    on.ledger.resize(usage.anon, now);
+                    if let Some(bytes) = usage.touched {
+                        on.ledger.touch(bytes.min(usage.anon), now, |age, bytes| law.touched(age, bytes));
+                    }
+                }
+                (None, Speed::Fast) => {}
+            }
+            if let (Speed::Slow, Some(bytes)) = (speed, usage.touched) {
+                walked_slow = true;
+                touched_slow += bytes;
+                on.hot = bytes.min(usage.anon);
+            }
+        }
+        if taught.kernel_promoted > Bytes::ZERO {
+            self.breaker.moved_up(taught.kernel_promoted);
+            if !walked_slow {
+                self.cool(taught.kernel_promoted);
+            }
+        }
+        let shares =
+            self.stalls.get_or_insert(StallWindow::new(now, sample.stalls)).shares(now, sample.stalls);
+        (self.memory_stall, self.io_stall) = shares;
+        self.note_baseline(now);
+        self.usage.observe(&sample);
+        self.last = Some(sample);
+        if walked_slow {
+            let came_up =
+                touched_slow + if self.walked.is_some() { taught.kernel_promoted } else { Bytes::ZERO };
+            let elapsed = self.walked.map_or(Duration::ZERO, |at| now.since(at));
+            if self.walked.is_some() {
+                self.touched_per_minute = per_minute(self.touched_per_minute, came_up, elapsed);
+            }
+            let allowed = self.touches.allowance(self.policy.demote.slow_touch_rate);
+            let fast = self.on_fast();
+            self.portion.judge(self.touched_per_minute, allowed, fast, now);
+            self.walked = Some(now);
+        }
+        if walked || walked_slow {
+            let working_set = self.working_set(MINUTE, now);
+            taught.came_back = self.touches.walked(working_set, self.policy.demote.slow_touch_rate, now);
+        }
+        let per_minute = self.touched_per_minute;
+        self.breaker.tick(self.footprint(), per_minute, now);
+        taught
+    }
+
+    fn note_baseline(&mut self, now: Instant) {
+        let Some(stall) = self.memory_stall else { return };
+        let ours = self.last_move.is_some_and(|at| now.since(at) < OURS_FOR);
+        if !ours {
+            let mixed = u128::from(self.baseline.ppm()) * 3 + u128::from(stall.ppm());
+            self.baseline = Ratio::of_parts(mixed, 4_000_000);
+        }
+    }
+
+    /// The stalls that came with our moves, where they are more than the policy allows above what was before.
+    pub(super) fn stalls_too_much(&self) -> Option<Ratio> {
+        let most = self.baseline.ppm().saturating_add(self.policy.pressure.memory.ppm());
+        self.memory_stall.filter(|stall| stall.ppm() > most)
+    }
+
+    /// What was really moved of an order to demote.
+    pub(super) fn demoted(&mut self, moved: &Moved, reason: Option<DemoteReason>, now: Instant) {
+        let mut age = moved.least_age;
+        if let Some(on) = self.on(moved.from) {
+            let movable = on.movable(now);
+            if matches!(moved.stayed, Stayed::Unknown | Stayed::Bound) && !moved.asked.is_zero() {
+                on.bound.learn(moved.asked, moved.moved.min(moved.asked), movable, now);
+            }
+            if let Some((oldest, _)) = on.ledger.entries(now).next() {
+                age = age.max(if moved.moved.is_zero() { age } else { age.min(oldest) });
+            }
+            on.ledger.left(moved.moved);
+            on.anon -= moved.moved;
+        }
+        if moved.moved.is_zero() {
+            return;
+        }
+        if let Some(on) = moved.to.and_then(|to| self.on(to)) {
+            on.ledger.arrived(moved.moved, age, now);
+            on.anon += moved.moved;
+        }
+        self.demote_bucket.spend(moved.moved, now);
+        self.last_move = Some(now);
+        if reason.is_some() {
+            self.breaker.moved_down(moved.moved);
+        }
+        if reason == Some(DemoteReason::Cold) {
+            self.portion.sank(moved.moved, now);
+        }
+    }
+
+    /// What we really promoted.
+    pub(super) fn promoted(&mut self, moved: &Moved, now: Instant) {
+        self.promote_bucket.spend(moved.moved, now);
+        self.breaker.moved_up(moved.moved);
+        self.portion.came_up(moved.moved);
+        if let Some(on) = self.on(moved.from) {
+            on.hot -= moved.moved.max(moved.asked);
+            on.anon -= moved.moved;
+        }
+        if let Some(on) = moved.to.and_then(|to| self.on(to)) {
+            on.anon += moved.moved;
+        }
+        if !moved.moved.is_zero() {
+            self.last_move = Some(now);
+        }
+    }
+
+    /// Promoted by others: no more hot on the slow nodes.
+    fn cool(&mut self, mut bytes: Bytes) {
+        for on in self.nodes.iter_mut().filter(|on| on.speed == Speed::Slow) {
+            let part = on.hot.min(bytes);
+            on.hot -= part;
+            bytes -= part;
+        }
+    }
+
+    fn on(&mut self, node: NodeId) -> Option<&mut OnNode> {
+        self.nodes.iter_mut().find(|on| on.node == node)
+    }
+
+    pub(super) fn fast(&self) -> impl Iterator<Item = &OnNode> {
+        self.nodes.iter().filter(|on| on.speed == Speed::Fast)
+    }
+
+    pub(super) fn slow(&self) -> impl Iterator<Item = &OnNode> {
+        self.nodes.iter().filter(|on| on.speed == Speed::Slow)
+    }
+
+    /// Whether it was watched for long enough to be judged: two walks and an age, or by an agent before.
+    pub(super) fn has_started(&self, now: Instant) -> bool {
+        self.known || now.since(self.found) >= self.policy.demote.after
+    }
+
+    /// Its policy.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The last sample.
+    #[must_use]
+    pub fn last(&self) -> Option<&CgroupSample> {
+        self.last.as_ref()
+    }
+
+    /// Touches by age, and the age that follows.
+    #[must_use]
+    pub fn touches(&self) -> &TouchLaw {
+        &self.touches
+    }
+
+    /// Bytes touched on slow nodes per minute.
+    #[must_use]
+    pub fn touched_per_minute(&self) -> Bytes {
+        self.touched_per_minute
+    }
+
+    /// Share of the last seconds stalled on memory, where the kernel says.
+    #[must_use]
+    pub fn memory_stall(&self) -> Option<Ratio> {
+        self.memory_stall
+    }
+
+    /// Anonymous memory on fast nodes.
+    #[must_use]
+    pub fn on_fast(&self) -> Bytes {
+        self.fast().map(|on| on.anon).sum()
+    }
+
+    /// Anonymous memory on all tiers.
+    #[must_use]
+    pub fn footprint(&self) -> Bytes {
+        self.nodes.iter().map(|on| on.anon).sum()
+    }
+
+    /// Anonymous memory by node.
+    pub fn anon_by_node(&self) -> impl Iterator<Item = (NodeId, Bytes)> + '_ {
+        self.nodes.iter().map(|on| (on.node, on.anon))
+    }
+
+    /// The least age that the last listing of a node calls this much of its oldest memory.
+    #[must_use]
+    pub fn listed_age(&self, node: NodeId, bytes: Bytes, now: Instant) -> Duration {
+        let on = self.nodes.iter().find(|on| on.node == node);
+        on.map_or(Duration::ZERO, |on| on.ledger.listed_age(bytes, now))
+    }
+
+    /// Ages of anonymous memory on fast nodes.
+    #[must_use]
+    pub fn ages(&self, now: Instant) -> AgeHistogram {
+        AgeHistogram::new(self.fast().flat_map(|on| on.ledger.entries(now)))
+    }
+
+    /// Bytes accessed within `window`: what is on fast nodes and younger, and what was touched on slow ones.
+    #[must_use]
+    pub fn working_set(&self, window: Duration, now: Instant) -> Bytes {
+        let fast: Bytes = self.fast().map(|on| on.ledger.total() - on.ledger.at_least(window, now)).sum();
+        fast + self.slow().map(|on| on.hot).sum()
+    }
+
+    /// Whether the kernel says how much it stalls. Without that, touches alone guard.
+    #[must_use]
+    pub fn has_stalls(&self) -> bool {
+        self.last.as_ref().is_none_or(|last| last.stalls != StallTotals::default())
+    }
+}
+
+/// The rate after a window in which `bytes` came. Windows shorter than a minute fade out over one: a single page in a
+/// window of a second is a page a minute, not sixty.
+fn per_minute(before: Bytes, bytes: Bytes, elapsed: Duration) -> Bytes {
+    const MINUTE_MS: u128 = 60_000;
+    let millis = elapsed.as_millis();
+    let per_minute = if millis >= MINUTE_MS {
+        u128::from(bytes.0) * MINUTE_MS / millis
+    } else {
+        u128::from(before.0) * (MINUTE_MS - millis) / MINUTE_MS + u128::from(bytes.0)
+    };
+    Bytes(u64::try_from(per_minute).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,151 @@
+//! Who gives up DRAM of one node where it is short: the coldest first, whoever has it.
+//!
+//! # Problem
+//! Several cgroups share a fast node. What the host misses should come from memory that nobody misses.
+//!
+//! # Approach
+//! Each cgroup offers what it may give up by age: its histogram without what is bound and without what its floor keeps, both taken from
+//! the ends where they lie: bound memory is the oldest, the floor keeps the youngest. A level of age is lowered over all offers at
+//! once until the shortfall is met (a fractional knapsack); at the last level, all give in proportion. A weight scales age:
+//! memory of weight 200 must be twice as old to be as cold as that of weight 100.
+//!
+//! Levels are rungs of a quarter octave: one pass over all cohorts fills the rungs, one pass down them finds the level.
+//!
+//! # Properties
+//! - `coldest_first`: nobody gives memory while another keeps memory that is a rung older, but for floors, weights and bound memory.
+//! - `floors_hold`, `nobody_gives_what_is_younger_than_allowed`.
+//! - `conservation`: what is given is the shortfall, or all that is offered.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::touches::{LADDER, rung};
+use crate::units::Bytes;
+
+/// What one cgroup may give up on a node.
+#[derive(Debug)]
+pub(super) struct Offer<E> {
+    /// Least ages and bytes, oldest first.
+    pub(super) entries: E,
+    /// Does not move: of the oldest.
+    pub(super) bound: Bytes,
+    /// At most this much: what is above the floor, and what its targets have room for.
+    pub(super) most: Bytes,
+    /// Nothing younger.
+    pub(super) least_age: Duration,
+    /// Scales age; 100 leaves it as it is.
+    pub(super) weight: u32,
+}
+
+/// What one cgroup gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Given {
+    pub(super) bytes: Bytes,
+    /// The age of the youngest of it.
+    pub(super) least_age: Duration,
+}
+
+/// What is given of a shortfall.
+#[derive(Debug, Default)]
+pub(super) struct Filled {
+    /// In the order of the offers.
+    pub(super) given: Vec<Given>,
+    /// What nobody has.
+    pub(super) unmet: Bytes,
+    /// Age of the level at which it ended, of weight 100.
+    pub(super) level: Option<Duration>,
+}
+
+/// One step of an offer: bytes on a rung.
+#[derive(Clone, Copy)]
+struct Step {
+    offer: u32,
+    rung: u32,
+    bytes: Bytes,
+    age: Duration,
+}
+
+/// The shortfall, taken coldest first.
+pub(super) fn fill<E>(offers: impl Iterator<Item = Offer<E>>, shortfall: Bytes) -> Filled
+where
+    E: Iterator<Item = (Duration, Bytes)>,
+{
+    let mut steps: Vec<Step> = Vec::new();
+    let mut on_rung = [Bytes::ZERO; LADDER + 1];
+    let mut count = 0_u32;
+    for offer in offers {
+        let index = count;
+        count += 1;
+        let (mut bound, mut most) = (offer.bound, offer.most);
+        for (age, bytes) in offer.entries {
+            if age < offer.least_age || most.is_zero() {
+                break;
+            }
+            let stuck = bytes.min(bound);
+            bound -= stuck;
+            let bytes = (bytes - stuck).min(most);
+            if bytes.is_zero() {
+                continue;
+            }
+            most -= bytes;
+            let scaled =
+                if offer.weight == 100 { age } else { age.saturating_mul(100) / offer.weight.max(1) };
+            let rung = at(scaled);
+            on_rung[rung as usize] += bytes;
+            steps.push(Step { offer: index, rung, bytes, age });
+        }
+    }
+    let mut given = vec![Given::default(); count as usize];
+    if shortfall.is_zero() {
+        return Filled { given, unmet: Bytes::ZERO, level: None };
+    }
+    let mut missing = shortfall;
+    let mut level = 0;
+    for i in (0..=LADDER).rev() {
+        level = i;
+        if on_rung[i] >= missing {
+            break;
+        }
+        missing -= on_rung[i];
+    }
+    let (last, whole) = (on_rung[level], on_rung[level] <= missing);
+    let mut left = missing;
+    for step in &steps {
+        let take = match (step.rung as usize).cmp(&level) {
+            core::cmp::Ordering::Less => continue,
+            core::cmp::Ordering::Greater => step.bytes,
+            core::cmp::Ordering::Equal if whole => step.bytes,
+            core::cmp::Ordering::Equal => {
+                let share = u128::from(step.bytes.0) * u128::from(missing.0);
+                let share = share.div_ceil(u128::from(last.0.max(1)));
+                Bytes(u64::try_from(share).unwrap_or(u64::MAX)).min(left).min(step.bytes)
+            }
+        };
+        if step.rung as usize == level {
+            left -= take;
+        }
+        if !take.is_zero() {
+            let given = &mut given[step.offer as usize];
+            given.bytes += take;
+            given.least_age = step.age;
+        }
+    }
+    let unmet = shortfall - given.iter().map(|given| given.bytes).sum();
+    let age = if level == 0 { Duration::ZERO } else { rung(level - 1) };
+    Filled { given, unmet, level: Some(age) }
+}
+
+/// The rung of an age: 0 below one second, then the number of rungs that are not above it.
+fn at(age: Duration) -> u32 {
+    let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+    let seconds = millis / 1000;
+    if seconds == 0 {
+        return 0;
+    }
+    let octave = seconds.ilog2().min(19);
+    let base = rung(octave as usize * 4).as_millis();
+    let quarter =
+        [1189_u128, 1414, 1682].iter().filter(|factor| u128::from(millis) * 1000 >= base * **factor).count();
+    octave * 4 + u32::try_from(quarter).unwrap_or(0) + 1
+}

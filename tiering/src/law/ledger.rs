@@ -1,0 +1,263 @@
+//! Our own record of how long a cgroup's memory on one node has gone unaccessed.
+//!
+//! # Problem
+//! The kernel keeps four generations, shared with file memory. Its own reclaim opens new ones every few seconds where a file reader
+//! is at work, and then all that is older piles up in the oldest, of which the kernel can prove but seconds.
+//!
+//! # Approach
+//! Cohorts: bytes and a moment since which they were not accessed, as far as any reading showed. A reading lists classes, each a least
+//! age and bytes. Cohorts that fit into a class stay what they are; where a class holds less than they do, memory was touched, moved
+//! or freed, and goes out of the youngest cohorts of that class; where it holds more, the rest is as old as the class says. So an
+//! age once proven is forgotten only with the memory, and what leaves a cohort says at what age memory was touched.
+//!
+//! Losses can't be more than what a reading shows to be new, else they were freed. Frequent aging by the kernel hides which cohort of the
+//! oldest class was touched: the youngest is the likeliest.
+//!
+//! # Properties
+//! - `what_is_listed_is_known`: cohorts sum to what the last reading listed.
+//! - `the_kernels_own_aging_erases_nothing`: classes that shrink to seconds leave an hour's age of what they still hold.
+//! - `ages_are_never_less_than_listed`: at any age, at least as much as the reading itself proves.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::sample::AgeReading;
+use crate::age::AgeHistogram;
+use crate::units::{Bytes, Instant};
+
+/// More cohorts than this are thinned out, the nearest in age first.
+const MOST: usize = 24;
+
+/// The kernel lists at most so many generations.
+const GENERATIONS: usize = 4;
+
+/// Milliseconds since the epoch of [`Instant`]; memory may be older than that.
+type Millis = i64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cohort {
+    /// Not accessed since then.
+    since: Millis,
+    bytes: Bytes,
+}
+
+/// Ages of a cgroup's memory on one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Oldest first.
+    cohorts: Vec<Cohort>,
+    /// What the last reading listed, oldest first.
+    listed: Vec<Cohort>,
+    read: Option<Millis>,
+}
+
+impl Ledger {
+    /// Takes a reading in; what it shows to have been touched is told by age at the touch.
+    pub(super) fn observe(
+        &mut self,
+        reading: &AgeReading,
+        now: Instant,
+        mut touched: impl FnMut(Duration, Bytes),
+    ) {
+        let now = millis(now);
+        let since_last = self.read.map(|read| now - read);
+        self.read = Some(now);
+        self.listed.clear();
+        let mut classes: Vec<Cohort> = reading
+            .ages
+            .iter()
+            .map(|(age, bytes)| Cohort { since: now - duration_millis(*age), bytes: *bytes })
+            .collect();
+        classes.sort_unstable_by_key(|class| class.since);
+        let mut next = Vec::with_capacity(self.cohorts.len() + classes.len());
+        let mut lost: Vec<(Millis, Bytes)> = Vec::new();
+        let mut new = Bytes::ZERO;
+        // Whether the kernel aged so often since the last reading that its oldest class holds all that was there then.
+        let hidden = classes.len() >= GENERATIONS - 1;
+        let oldest = classes.first().map(|class| now - class.since);
+        let erased = since_last.is_some_and(|elapsed| oldest.is_none_or(|oldest| oldest < elapsed));
+        let mut rest = self.cohorts.as_slice();
+        if erased && !hidden {
+            lost.extend(rest.iter().map(|cohort| (cohort.since, cohort.bytes)));
+            rest = &[];
+        }
+        for (i, class) in classes.iter().enumerate() {
+            // The listing's milliseconds and ours differ a little from reading to reading.
+            let tolerance = ((now - class.since) / 8).clamp(0, 1000);
+            let youngest = i + 1 == classes.len();
+            let fit =
+                rest.iter().take_while(|cohort| youngest || cohort.since <= class.since + tolerance).count();
+            let (own, younger) = rest.split_at(fit);
+            rest = younger;
+            let mut left = class.bytes;
+            for cohort in own {
+                let stays = cohort.bytes.min(left);
+                left -= stays;
+                if !stays.is_zero() {
+                    push(&mut next, Cohort { since: cohort.since, bytes: stays });
+                }
+                if cohort.bytes > stays {
+                    lost.push((cohort.since, cohort.bytes - stays));
+                }
+            }
+            if !left.is_zero() {
+                push(&mut next, Cohort { since: class.since, bytes: left });
+            }
+            if since_last.is_some_and(|elapsed| now - class.since < elapsed) {
+                new += left;
+            }
+        }
+        lost.extend(rest.iter().map(|cohort| (cohort.since, cohort.bytes)));
+        next.sort_unstable_by_key(|cohort| cohort.since);
+        self.cohorts = next;
+        self.thin(now);
+        classes.retain(|class| !class.bytes.is_zero());
+        self.listed = classes;
+
+        let all: Bytes = lost.iter().map(|(_, bytes)| *bytes).sum();
+        let seen = all.min(new);
+        let half = since_last.unwrap_or(0) / 2;
+        for (since, bytes) in lost {
+            let share = u128::from(bytes.0) * u128::from(seen.0) / u128::from(all.0.max(1));
+            let share = Bytes(u64::try_from(share).unwrap_or(u64::MAX));
+            if !share.is_zero() {
+                touched(to_duration(now - since - half), share);
+            }
+        }
+    }
+
+    /// Where no age source tells: keeps what arrived and left, so that the sum is what is there.
+    pub(super) fn resize(&mut self, to: Bytes, now: Instant) {
+        let total = self.total();
+        if to > total {
+            push(&mut self.cohorts, Cohort { since: millis(now), bytes: to - total });
+        } else {
+            self.take_youngest(total - to);
+        }
+    }
+
+    /// Memory of at least this age came here.
+    pub(super) fn arrived(&mut self, bytes: Bytes, age: Duration, now: Instant) {
+        if bytes.is_zero() {
+            return;
+        }
+        push(&mut self.cohorts, Cohort { since: millis(now) - duration_millis(age), bytes });
+        self.cohorts.sort_unstable_by_key(|cohort| cohort.since);
+        self.thin(millis(now));
+    }
+
+    /// The oldest memory left.
+    pub(super) fn left(&mut self, mut bytes: Bytes) {
+        for list in [&mut self.cohorts, &mut self.listed] {
+            let mut wanted = bytes;
+            for cohort in list.iter_mut() {
+                let part = cohort.bytes.min(wanted);
+                cohort.bytes -= part;
+                wanted -= part;
+            }
+            list.retain(|cohort| !cohort.bytes.is_zero());
+            bytes = bytes.max(Bytes::ZERO);
+        }
+    }
+
+    /// Memory was touched here: of the youngest cohorts, whose age is told.
+    pub(super) fn touch(&mut self, bytes: Bytes, now: Instant, mut told: impl FnMut(Duration, Bytes)) {
+        let now_ms = millis(now);
+        let mut left = bytes;
+        for cohort in self.cohorts.iter_mut().rev() {
+            let part = cohort.bytes.min(left);
+            if part.is_zero() {
+                continue;
+            }
+            cohort.bytes -= part;
+            left -= part;
+            told(to_duration(now_ms - cohort.since), part);
+        }
+        self.cohorts.retain(|cohort| !cohort.bytes.is_zero());
+        push(&mut self.cohorts, Cohort { since: now_ms, bytes: bytes - left });
+    }
+
+    fn take_youngest(&mut self, mut bytes: Bytes) {
+        for cohort in self.cohorts.iter_mut().rev() {
+            let part = cohort.bytes.min(bytes);
+            cohort.bytes -= part;
+            bytes -= part;
+        }
+        self.cohorts.retain(|cohort| !cohort.bytes.is_zero());
+    }
+
+    fn thin(&mut self, now: Millis) {
+        while self.cohorts.len() > MOST {
+            let nearest = self
+                .cohorts
+                .windows(2)
+                .enumerate()
+                .min_by_key(|(_, pair)| {
+                    (pair[1].since - pair[0].since) * 1024 / (now - pair[1].since).max(1000)
+                })
+                .map_or(0, |(i, _)| i);
+            let older = self.cohorts.remove(nearest);
+            self.cohorts[nearest].bytes += older.bytes;
+        }
+    }
+
+    /// Bytes not accessed for at least `age`.
+    #[must_use]
+    pub fn at_least(&self, age: Duration, now: Instant) -> Bytes {
+        let before = millis(now) - duration_millis(age);
+        self.cohorts.iter().take_while(|cohort| cohort.since <= before).map(|cohort| cohort.bytes).sum()
+    }
+
+    /// Least ages and bytes, oldest first.
+    pub fn entries(&self, now: Instant) -> impl Iterator<Item = (Duration, Bytes)> + '_ {
+        let now = millis(now);
+        self.cohorts.iter().map(move |cohort| (to_duration(now - cohort.since), cohort.bytes))
+    }
+
+    /// All bytes.
+    #[must_use]
+    pub fn total(&self) -> Bytes {
+        self.cohorts.iter().map(|cohort| cohort.bytes).sum()
+    }
+
+    /// The greatest age at which the last reading lists at least so much: what the kernel's own listing calls this memory.
+    #[must_use]
+    pub fn listed_age(&self, bytes: Bytes, now: Instant) -> Duration {
+        let mut sum = Bytes::ZERO;
+        for class in &self.listed {
+            sum += class.bytes;
+            if sum >= bytes {
+                return to_duration(millis(now) - class.since);
+            }
+        }
+        Duration::ZERO
+    }
+
+    /// As a histogram.
+    #[must_use]
+    pub fn histogram(&self, now: Instant) -> AgeHistogram {
+        AgeHistogram::new(self.entries(now))
+    }
+}
+
+fn push(cohorts: &mut Vec<Cohort>, cohort: Cohort) {
+    if cohort.bytes.is_zero() {
+        return;
+    }
+    match cohorts.last_mut() {
+        Some(last) if last.since == cohort.since => last.bytes += cohort.bytes,
+        _ => cohorts.push(cohort),
+    }
+}
+
+fn millis(at: Instant) -> Millis {
+    duration_millis(at.0)
+}
+
+fn duration_millis(time: Duration) -> Millis {
+    Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX / 4).min(Millis::MAX / 4)
+}
+
+fn to_duration(millis: Millis) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}

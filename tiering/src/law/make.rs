@@ -1,0 +1,592 @@
+//! Makes the plan: who moves what, within which bounds, and what holds the rest.
+//!
+//! # Approach
+//! Three reasons to demote, in this order: headroom of a short node (coldest first over all cgroups, [`super::fill`]), a cgroup's ceiling
+//! (its coldest first, any age), cold memory (at least the effective age). A stated floor bounds all three; what was accessed
+//! within half of `after` is never taken for others' sake, nor is what `memory.low` protects. Rates of cgroup, node and
+//! link and the room of the targets bound all. The guards hold only what is voluntary: a ceiling is a promise to others.
+//!
+//! For headroom, memory is taken that has been idle for `after`. Only while less than the kernel's low watermark is available, the age
+//! falls, an eighth of `after` every two seconds, down to half of it.
+//!
+//! # Properties
+//! - `floor_is_never_crossed`, `ceiling_is_asked_for`.
+//! - `only_a_short_node_takes`: a full node beside an empty one is short, and only its own memory is taken.
+//! - `after_is_a_promise`: above the kernel's low watermark nothing younger is taken for headroom.
+//! - `what_is_planned_fits_the_rates`, `what_is_planned_fits_the_room`.
+//! - `observe_decides_the_same` but for headroom, which is asked of those who can give.
+//! - `nothing_is_said_that_is_not_done`: no promotion is planned where we don't promote.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::Host;
+use super::cgroup::{CgroupState, OnNode};
+use super::fill::{Given, Offer, fill};
+use super::plan::{CgroupPlan, Demote, NodePlan, Plan, Promote, PromoteReason};
+use super::sample::{Barrier, CgroupKey, Promoter, Speed};
+use crate::decide::{DemoteReason, Limit};
+use crate::memory_high;
+use crate::node::NodeId;
+use crate::policy::{MemoryHighPolicy, Mode};
+use crate::units::{ByteRate, Bytes, Instant};
+
+/// While less than the low watermark is available, the age falls by an eighth of `after` in each of these.
+const STEP: Duration = Duration::from_secs(2);
+
+/// What a cgroup's own rate does not let pass within this time, others are asked for.
+const SOON: Duration = Duration::from_secs(5);
+
+/// A cgroup is sampled at least this often while it has anything to do.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// What is left of a node for this plan.
+struct Left {
+    node: NodeId,
+    targets: Vec<NodeId>,
+    room: Bytes,
+    rate: Bytes,
+}
+
+/// The working state of one plan.
+struct Making {
+    now: Instant,
+    promoter: Promoter,
+    page: u64,
+    left: Vec<Left>,
+}
+
+/// Time between two walks of a cgroup's page tables: two within `after`, fewer as the age grows.
+pub(super) fn walk_every(state: &CgroupState) -> Duration {
+    let after = state.policy.demote.after;
+    (after / 2).max(state.touches.age() / 8).max(Duration::from_secs(1))
+}
+
+/// The youngest memory that is taken for others' sake whatever the shortage.
+fn least_age_ever(state: &CgroupState) -> Duration {
+    state.policy.demote.after / 2
+}
+
+/// The age down to which a cgroup gives for others, on a node that has been urgent for so long.
+fn least_age(state: &CgroupState, urgent: Option<Duration>) -> Duration {
+    let after = state.policy.demote.after;
+    let Some(urgent) = urgent else { return after };
+    let steps = u32::try_from(urgent.as_millis() / STEP.as_millis()).unwrap_or(8).min(8);
+    after.saturating_sub(after / 8 * steps).max(least_age_ever(state))
+}
+
+pub(super) fn plan(host: &mut Host, now: Instant) -> Plan {
+    let mut nodes = Vec::with_capacity(host.nodes.len());
+    let mut making =
+        Making { now, promoter: host.settings.promoter, page: host.settings.page, left: Vec::new() };
+    for (id, state) in &mut host.nodes {
+        let sample = &state.sample;
+        nodes.push(NodePlan {
+            node: *id,
+            available: sample.available(),
+            headroom: if sample.speed == Speed::Fast { sample.headroom() } else { Bytes::ZERO },
+            shortfall: sample.shortfall(),
+            room: sample.room(),
+            urgent: sample.is_urgent(),
+            fill_age: None,
+            unmet: Bytes::ZERO,
+        });
+        making.left.push(Left {
+            node: *id,
+            targets: sample.targets.clone(),
+            room: sample.room(),
+            rate: state.bucket.available(now),
+        });
+    }
+    let asked = making.headroom(host, &mut nodes);
+
+    let mut cgroups: Vec<Option<CgroupPlan>> = Vec::new();
+    cgroups.resize_with(host.cgroups.len(), || None);
+    // Where rates or room are short, whoever is first in this plan is last in the next.
+    let first = usize::try_from(host.plans).unwrap_or(0) % host.cgroups.len().max(1);
+    let mut states: Vec<(usize, CgroupKey, &mut CgroupState)> =
+        host.cgroups.iter_mut().enumerate().map(|(i, (key, state))| (i, *key, state)).collect();
+    states.rotate_left(first);
+    for (i, key, state) in states {
+        cgroups[i] = making.cgroup(key, state, asked.get(&key).map_or(&[], Vec::as_slice));
+    }
+    let cgroups: Vec<CgroupPlan> = cgroups.into_iter().flatten().collect();
+    let kernel_promotion = match making.promoter {
+        Promoter::Kernel => making.kernel_promotion(host),
+        Promoter::None | Promoter::Agent => ByteRate(0),
+    };
+    Plan { at: now, nodes, cgroups, kernel_promotion }
+}
+
+impl Making {
+    fn left(&self, node: NodeId) -> Option<&Left> {
+        self.left.binary_search_by_key(&node, |left| left.node).ok().map(|i| &self.left[i])
+    }
+
+    fn left_mut(&mut self, node: NodeId) -> Option<&mut Left> {
+        self.left.binary_search_by_key(&node, |left| left.node).ok().map(|i| &mut self.left[i])
+    }
+
+    /// Room, and what the links let pass, on the nodes where memory of a node may go.
+    fn room_below(&self, state: &CgroupState, from: NodeId) -> (Bytes, Bytes) {
+        let Some(left) = self.left(from) else { return (Bytes::ZERO, Bytes::ZERO) };
+        let targets = left.targets.iter().filter(|to| state.reach.allowed.contains(**to));
+        targets.filter_map(|to| self.left(*to)).fold((Bytes::ZERO, Bytes::ZERO), |(room, rate), to| {
+            (room + to.room, rate + to.room.min(to.rate))
+        })
+    }
+
+    fn has_target(&self, state: &CgroupState, from: NodeId) -> bool {
+        self.left(from).is_some_and(|left| left.targets.iter().any(|to| state.reach.allowed.contains(*to)))
+    }
+
+    /// What each cgroup gives for headroom, by node.
+    fn headroom(&self, host: &Host, nodes: &mut [NodePlan]) -> BTreeMap<CgroupKey, Vec<(NodeId, Given)>> {
+        let mut asked: BTreeMap<CgroupKey, Vec<(NodeId, Given)>> = BTreeMap::new();
+        for node in nodes.iter_mut().filter(|node| !node.shortfall.is_zero()) {
+            let urgent = host.nodes[&node.node].urgent_since.map(|since| self.now.since(since));
+            let able: Vec<(CgroupKey, &CgroupState, &OnNode)> = host
+                .cgroups
+                .iter()
+                .filter(|(_, state)| is_enforced(state) && state.reach.barrier.is_none())
+                .filter_map(|(key, state)| {
+                    let on = state.nodes.iter().find(|on| on.node == node.node)?;
+                    self.has_target(state, node.node).then_some((*key, state, on))
+                })
+                .collect();
+            let offers = able.iter().map(|(key, state, on)| {
+                let given = asked.get(key).into_iter().flatten().map(|(_, given)| given.bytes).sum::<Bytes>();
+                let (room, _) = self.room_below(state, node.node);
+                Offer {
+                    entries: on.ledger.entries(self.now),
+                    bound: on.bound.get(self.now),
+                    most: (state.on_fast() - given - self.protected(state))
+                        .min(on.anon)
+                        .min(room)
+                        .min(state.policy.demote.max_rate.over(SOON)),
+                    least_age: least_age(state, urgent),
+                    weight: state.policy.dram.weight,
+                }
+            });
+            let filled = fill(offers, node.shortfall);
+            node.fill_age = filled.level;
+            node.unmet = filled.unmet;
+            for ((key, ..), given) in able.iter().zip(filled.given) {
+                if !given.bytes.is_zero() {
+                    asked.entry(*key).or_default().push((node.node, given));
+                }
+            }
+        }
+        asked
+    }
+
+    /// What no other's need takes: the stated floor, and of what the kernel protects the part that DRAM is of the host's memory.
+    fn protected(&self, state: &CgroupState) -> Bytes {
+        let limits = state.last.as_ref().map(|last| last.limits).unwrap_or_default();
+        let low = limits.low.unwrap_or_default().max(limits.min.unwrap_or_default());
+        let (floor, _) = bounds(state, self.now);
+        floor.max(low.min(state.footprint()).min(state.on_fast()))
+    }
+
+    /// The plan of one cgroup, of which a sample is known.
+    fn cgroup(
+        &mut self,
+        key: CgroupKey,
+        state: &mut CgroupState,
+        asked: &[(NodeId, Given)],
+    ) -> Option<CgroupPlan> {
+        let now = self.now;
+        let sampled = state.last.as_ref()?.at;
+        let (floor, ceiling) = bounds(state, now);
+        let fast = state.on_fast();
+        let age = state.touches.age();
+        let bound: Bytes = state.fast().map(|on| on.bound.get(now).min(on.anon)).sum();
+        let cold: Bytes = state.fast().map(|on| on.older(age, now)).sum();
+        let allowed_touch = state.touches.allowance(state.policy.demote.slow_touch_rate);
+        let mut plan = CgroupPlan {
+            key,
+            mode: if is_enforced(state) { Mode::Enforce } else { Mode::Observe },
+            effective_age: age,
+            cold,
+            demote: Vec::new(),
+            limit: None,
+            promote: Vec::new(),
+            promote_budget: ByteRate(0),
+            promote_limit: None,
+            floor,
+            ceiling,
+            would_free: self.would_free(state, age, fast - floor),
+            bound,
+            touched_per_minute: state.touched_per_minute,
+            allowed_touch,
+            memory_high: memory_high::Step::Leave,
+            reclaim: None,
+            walk_every: walk_every(state),
+            look_again: sampled + walk_every(state),
+        };
+        // Enforced cgroups share rates and room; what an observed one would do takes nothing from them.
+        let held = plan.mode == Mode::Observe;
+        let saved: Vec<(Bytes, Bytes)> =
+            if held { self.left.iter().map(|left| (left.room, left.rate)).collect() } else { Vec::new() };
+        self.demote(state, asked, &mut plan);
+        self.promote(state, !asked.is_empty(), &mut plan);
+        for (left, (room, rate)) in self.left.iter_mut().zip(saved) {
+            (left.room, left.rate) = (room, rate);
+        }
+        self.limits(state, &mut plan);
+        if !plan.is_hold() || matches!(plan.limit, Some(Limit::RateCap | Limit::NodeRate)) {
+            plan.look_again = plan.look_again.min(now + BUSY);
+        }
+        Some(plan)
+    }
+
+    fn would_free(&self, state: &CgroupState, age: Duration, above_floor: Bytes) -> Bytes {
+        let by_node = state.fast().map(|on| on.older(age, self.now).min(self.room_below(state, on.node).0));
+        by_node.sum::<Bytes>().min(above_floor)
+    }
+
+    fn demote(&mut self, state: &mut CgroupState, asked: &[(NodeId, Given)], plan: &mut CgroupPlan) {
+        let fast = state.on_fast();
+        let mut budget = fast - plan.floor;
+        let cap = state.demote_bucket.available(self.now);
+        let mut wishes: Vec<(NodeId, Given, DemoteReason)> =
+            asked.iter().map(|(node, given)| (*node, *given, DemoteReason::Headroom)).collect();
+        let sum_of = |wishes: &[(NodeId, Given, DemoteReason)]| -> Bytes {
+            wishes.iter().map(|(_, given, _)| given.bytes).sum()
+        };
+        let over = fast - plan.ceiling - sum_of(&wishes);
+        if !over.is_zero() {
+            self.over_ceiling(state, over, &mut wishes);
+        }
+        let guard = self.guard(state, plan);
+        let free = match guard {
+            None => plan.cold - sum_of(&wishes),
+            Some(_) => Bytes::ZERO,
+        };
+        let trial = self.on_trial(state, plan.effective_age);
+        let voluntary = free.min(trial);
+        let worth = Bytes::mib(1).min(Bytes(fast.0 / 128));
+        if voluntary >= worth {
+            self.cold(state, plan.effective_age, voluntary, &mut wishes);
+        }
+        plan.limit = match guard {
+            Some(limit) if plan.cold > sum_of(&wishes) => Some(limit),
+            _ if free > trial => Some(Limit::Portion(state.portion.on_trial())),
+            _ if wishes.is_empty() && !plan.bound.is_zero() && plan.cold.is_zero() => {
+                Some(Limit::Bound(plan.bound))
+            }
+            _ if wishes.is_empty() => Some(Limit::NothingCold),
+            _ => None,
+        };
+        if let Some(barrier) = state.reach.barrier {
+            plan.limit = Some(match barrier {
+                Barrier::MaySwap => Limit::MaySwap,
+                Barrier::NoEngine => Limit::NoEngine,
+            });
+            return;
+        }
+        wishes.sort_by_key(|(_, _, reason)| core::cmp::Reverse(*reason));
+        let mut left = cap;
+        for (node, given, reason) in wishes {
+            if !self.has_target(state, node) {
+                plan.limit = Some(Limit::NoTarget);
+                continue;
+            }
+            let (room, link) = self.room_below(state, node);
+            let rate = self.left(node).map_or(Bytes::ZERO, |left| left.rate).min(link);
+            let mut bytes = Bytes(given.bytes.0.next_multiple_of(self.page.max(1)));
+            for (most, limit) in [
+                (budget, Limit::Floor),
+                (room, Limit::TargetFull),
+                (rate, Limit::NodeRate),
+                (left, Limit::RateCap),
+            ] {
+                if bytes > most {
+                    (bytes, plan.limit) = (most, Some(limit));
+                }
+            }
+            bytes = bytes.round_down(self.page);
+            if bytes.is_zero() {
+                continue;
+            }
+            budget -= bytes;
+            left -= bytes;
+            let to = self.take(state, node, bytes);
+            match plan.demote.iter_mut().find(|demote| demote.from == node) {
+                Some(known) => {
+                    known.bytes += bytes;
+                    known.least_age = known.least_age.min(given.least_age);
+                }
+                None => {
+                    plan.demote.push(Demote { from: node, to, bytes, least_age: given.least_age, reason });
+                }
+            }
+        }
+    }
+
+    /// Takes room and rate of a move; where it goes.
+    fn take(&mut self, state: &CgroupState, from: NodeId, bytes: Bytes) -> Vec<NodeId> {
+        let mut targets = Vec::new();
+        if let Some(left) = self.left_mut(from) {
+            left.rate -= bytes;
+            targets.clone_from(&left.targets);
+        }
+        targets.retain(|to| state.reach.allowed.contains(*to));
+        let mut missing = bytes;
+        for to in &targets {
+            let Some(left) = self.left_mut(*to) else { continue };
+            let part = missing.min(left.room);
+            left.room -= part;
+            left.rate -= part;
+            missing -= part;
+        }
+        targets
+    }
+
+    /// What is above the ceiling: the oldest of all its fast nodes.
+    fn over_ceiling(
+        &self,
+        state: &CgroupState,
+        over: Bytes,
+        wishes: &mut Vec<(NodeId, Given, DemoteReason)>,
+    ) {
+        let mut entries: Vec<(Duration, Bytes, NodeId)> = Vec::new();
+        for on in state.fast().filter(|on| self.has_target(state, on.node)) {
+            let taken = wishes.iter().filter(|(node, ..)| *node == on.node).map(|(_, given, _)| given.bytes);
+            let mut skip = on.bound.get(self.now) + taken.sum();
+            let mut rest = on.anon - skip;
+            for (age, bytes) in on.ledger.entries(self.now) {
+                let stuck = bytes.min(skip);
+                skip -= stuck;
+                let bytes = (bytes - stuck).min(rest);
+                rest -= bytes;
+                entries.push((age, bytes, on.node));
+            }
+            // What no age is known of is as good as young.
+            let known = on.ledger.total();
+            entries.push((Duration::ZERO, (on.movable(self.now) - known).min(rest), on.node));
+        }
+        entries.sort_by_key(|(age, ..)| core::cmp::Reverse(*age));
+        let mut missing = over;
+        for (age, bytes, node) in entries {
+            let bytes = bytes.min(missing);
+            if bytes.is_zero() {
+                continue;
+            }
+            missing -= bytes;
+            let known =
+                wishes.iter_mut().find(|(from, _, reason)| *from == node && *reason == DemoteReason::Ceiling);
+            match known {
+                Some((_, given, _)) => {
+                    given.bytes += bytes;
+                    given.least_age = age;
+                }
+                None => wishes.push((node, Given { bytes, least_age: age }, DemoteReason::Ceiling)),
+            }
+        }
+    }
+
+    /// Cold memory, the oldest of all fast nodes first.
+    fn cold(
+        &self,
+        state: &CgroupState,
+        age: Duration,
+        bytes: Bytes,
+        wishes: &mut Vec<(NodeId, Given, DemoteReason)>,
+    ) {
+        let on: Vec<&OnNode> = state.fast().filter(|on| self.has_target(state, on.node)).collect();
+        let offers = on.iter().map(|on| {
+            let taken = wishes.iter().filter(|(node, ..)| *node == on.node).map(|(_, given, _)| given.bytes);
+            Offer {
+                entries: on.ledger.entries(self.now),
+                bound: on.bound.get(self.now) + taken.sum(),
+                most: on.anon,
+                least_age: age,
+                weight: 100,
+            }
+        });
+        let filled = fill(offers, bytes);
+        for (on, given) in on.iter().zip(filled.given) {
+            if !given.bytes.is_zero() {
+                wishes.push((on.node, given, DemoteReason::Cold));
+            }
+        }
+        if on.is_empty() {
+            // So that the missing target is what is told.
+            let nodes = state.fast().map(|on| on.node);
+            let least_age = age;
+            wishes.extend(nodes.map(|node| (node, Given { bytes, least_age }, DemoteReason::Cold)));
+        }
+    }
+
+    /// What may sink before the last portion is judged; what is several times as old needs no trial.
+    fn on_trial(&self, state: &CgroupState, age: Duration) -> Bytes {
+        let sure: Bytes = state.fast().map(|on| on.older(age.saturating_mul(4), self.now)).sum();
+        state.portion.left(state.on_fast()).max(sure)
+    }
+
+    /// What holds voluntary demotion, if anything does.
+    fn guard(&self, state: &CgroupState, plan: &CgroupPlan) -> Option<Limit> {
+        if self.promoter == Promoter::None {
+            return Some(Limit::NoPromoter);
+        }
+        if !state.has_started(self.now) {
+            return Some(Limit::StartUp);
+        }
+        if let Some(stall) = state.stalls_too_much() {
+            return Some(Limit::MemoryPressure(stall));
+        }
+        if let (Some(most), Some(stall)) = (state.policy.pressure.io, state.io_stall)
+            && stall > most
+        {
+            return Some(Limit::IoPressure(stall));
+        }
+        let (touched, allowed) = (plan.touched_per_minute, plan.allowed_touch);
+        // Touches that a promotion can end don't hold the demotion that makes its room.
+        let hot: Bytes = state.slow().map(|on| on.hot).sum();
+        let room: Bytes = state.fast().filter_map(|on| self.left(on.node)).map(|left| left.room).sum();
+        let makes_room = state.policy.promote.enabled && room < hot;
+        (touched > allowed && !makes_room).then_some(Limit::SlowTouch { touched, allowed })
+    }
+
+    fn promote(&mut self, state: &mut CgroupState, gives: bool, plan: &mut CgroupPlan) {
+        let hot: Bytes = state.slow().map(|on| on.hot.min(on.anon)).sum();
+        plan.promote_budget = self.promote_budget(state, gives, plan);
+        if hot.is_zero() {
+            return;
+        }
+        if !state.policy.promote.enabled {
+            plan.promote_limit = Some(Limit::PromotionOff);
+            return;
+        }
+        match self.promoter {
+            Promoter::None => {
+                plan.promote_limit = Some(Limit::NoPromoter);
+                return;
+            }
+            Promoter::Kernel => return,
+            Promoter::Agent => {}
+        }
+        if state.breaker.is_open(self.now) {
+            plan.promote_limit = Some(Limit::Churn);
+            return;
+        }
+        // What was just asked to leave is not brought up in the same plan.
+        let mut below_ceiling = if gives { Bytes::ZERO } else { plan.ceiling - state.on_fast() };
+        let mut cap = state.promote_bucket.available(self.now);
+        let undo = state.portion.undo();
+        let reason = if undo.is_zero() { PromoteReason::Touched } else { PromoteReason::TooWarm };
+        let slow: Vec<(NodeId, Bytes)> = state.slow().map(|on| (on.node, on.hot.min(on.anon))).collect();
+        for (from, hot) in slow {
+            let mut missing = hot;
+            let targets = self.left(from).map(|left| left.targets.clone()).unwrap_or_default();
+            for to in targets.into_iter().filter(|to| state.reach.allowed.contains(*to)) {
+                let link = self.left(from).map_or(Bytes::ZERO, |left| left.rate);
+                let (room, rate) =
+                    self.left(to).map_or((Bytes::ZERO, Bytes::ZERO), |left| (left.room, left.rate));
+                let mut bytes = missing;
+                for (most, limit) in [
+                    (room.min(below_ceiling), Limit::FastFull),
+                    (rate.min(link), Limit::NodeRate),
+                    (cap, Limit::RateCap),
+                ] {
+                    if bytes > most {
+                        (bytes, plan.promote_limit) = (most, Some(limit));
+                    }
+                }
+                bytes = bytes.round_down(self.page);
+                if bytes.is_zero() {
+                    continue;
+                }
+                missing -= bytes;
+                cap -= bytes;
+                below_ceiling -= bytes;
+                if let Some(left) = self.left_mut(to) {
+                    left.room -= bytes;
+                    left.rate -= bytes;
+                }
+                if let Some(left) = self.left_mut(from) {
+                    left.rate -= bytes;
+                }
+                let rate = state.policy.promote.max_rate;
+                plan.promote.push(Promote { from, to, bytes, rate, reason });
+            }
+            if missing.is_zero() {
+                plan.promote_limit = None;
+            }
+        }
+    }
+
+    /// The standing budget of an engine that promotes by itself.
+    fn promote_budget(&self, state: &CgroupState, gives: bool, plan: &CgroupPlan) -> ByteRate {
+        let has_room = state.fast().any(|on| self.left(on.node).is_some_and(|left| !left.room.is_zero()));
+        let may = self.promoter != Promoter::None
+            && state.policy.promote.enabled
+            && !state.breaker.is_open(self.now)
+            && !gives
+            && has_room
+            && state.on_fast() < plan.ceiling;
+        if may { state.policy.promote.max_rate } else { ByteRate(0) }
+    }
+
+    fn limits(&self, state: &mut CgroupState, plan: &mut CgroupPlan) {
+        let Some(last) = state.last.as_ref() else { return };
+        let limits = last.limits;
+        plan.memory_high = match state.policy.memory_high {
+            MemoryHighPolicy::Pressure { target, floor } => {
+                plan.look_again = plan.look_again.min(last.at + Duration::from_secs(6));
+                state.usage.pressure(last, target, floor, self.page)
+            }
+            policy => {
+                let policy = within_max(policy, limits.max);
+                memory_high::step(
+                    policy,
+                    state.usage.peak().max(last.current),
+                    limits.high_before_us,
+                    limits.high_of_ours,
+                    self.page,
+                )
+            }
+        };
+        if state.policy.reclaim_ahead {
+            let (reclaim, soon) = state.usage.reclaim(last);
+            plan.reclaim = reclaim;
+            if let Some(soon) = soon {
+                plan.look_again = plan.look_again.min(self.now + soon);
+            }
+        }
+    }
+
+    /// What the kernel may promote: what the policies of those allow that have something to bring up and room for it.
+    fn kernel_promotion(&self, host: &Host) -> ByteRate {
+        let able = host.cgroups.values().filter(|state| {
+            state.policy.promote.enabled
+                && !state.breaker.is_open(self.now)
+                && state.slow().any(|on| !on.anon.is_zero())
+        });
+        let rates = able.map(|state| state.policy.promote.max_rate.0).fold(0, u64::saturating_add);
+        ByteRate(rates.min(host.settings.link_rate.0))
+    }
+}
+
+/// The floor and the ceiling that apply to a cgroup. Where no floor is stated it is the working set; but not above a stated ceiling.
+fn bounds(state: &CgroupState, _now: Instant) -> (Bytes, Bytes) {
+    let footprint = state.footprint();
+    (state.policy.floor(footprint), state.policy.ceiling(footprint))
+}
+
+fn is_enforced(state: &CgroupState) -> bool {
+    state.policy.mode == Mode::Enforce && !state.held
+}
+
+/// A formula never computes with more than `memory.max`: a limit that was lowered is there before the cluster tells of it.
+fn within_max(policy: MemoryHighPolicy, max: Option<Bytes>) -> MemoryHighPolicy {
+    match (policy, max) {
+        (MemoryHighPolicy::Formula { factor, request, limit }, Some(max)) => {
+            let limit = limit.min(max);
+            MemoryHighPolicy::Formula { factor, request: request.min(limit), limit }
+        }
+        (policy, _) => policy,
+    }
+}

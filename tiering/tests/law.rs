@@ -1,0 +1,234 @@
+//! The law as a whole: what one plan for a host does, by the names of its properties.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tiering::law::{
+    AgeReading, CgroupKey, CgroupSample, Host, HostSample, Moved, NodeSample, NodeUse, Plan, Promoter, Reach,
+    Settings, Speed, Stayed,
+};
+use tiering::{Bytes, DemoteReason, Instant, Limit, NodeId, NodeSet, Policy, Ratio, Share, StallTotals};
+
+const fn gib(n: u64) -> Bytes {
+    Bytes::mib(n * 1024)
+}
+
+const fn mins(n: u64) -> Duration {
+    Duration::from_mins(n)
+}
+
+fn at(seconds: u64) -> Instant {
+    Instant(Duration::from_secs(seconds))
+}
+
+/// A fast node of 512 GiB with this much free and this much clean file memory.
+fn fast(node: u32, targets: &[u32], free: Bytes, file: Bytes) -> NodeSample {
+    NodeSample {
+        node: NodeId(node),
+        speed: Speed::Fast,
+        total: gib(512),
+        free,
+        pcp: Bytes::ZERO,
+        min: Bytes::mib(400),
+        low: Bytes::mib(600),
+        high: Bytes::mib(1200),
+        reclaimable_file: file,
+        targets: targets.iter().copied().map(NodeId).collect(),
+        kernel_promoted: None,
+        kernel_demoted: None,
+    }
+}
+
+fn slow(node: u32, targets: &[u32], free: Bytes) -> NodeSample {
+    NodeSample { speed: Speed::Slow, ..fast(node, targets, free, Bytes::ZERO) }
+}
+
+/// One cgroup's anonymous memory on fast nodes by age, and what is touched of what is on slow ones.
+type OnFast<'a> = &'a [(u32, &'a [(Duration, Bytes)])];
+
+struct Run {
+    host: Host,
+    second: u64,
+}
+
+impl Run {
+    fn new(promoter: Promoter) -> Self {
+        Self { host: Host::new(Settings { promoter, ..Settings::default() }), second: 0 }
+    }
+
+    fn add(&mut self, key: u64, policy: Policy) {
+        let now = at(self.second);
+        self.host.add(CgroupKey(key), policy.validated().unwrap(), None, now);
+        let allowed: NodeSet = (0..8_u32).collect();
+        self.host.set_reach(CgroupKey(key), Reach { allowed, barrier: None });
+    }
+
+    fn nodes(&mut self, nodes: Vec<NodeSample>) {
+        self.host.observe_nodes(HostSample { at: at(self.second), nodes });
+    }
+
+    fn look(&mut self, key: u64, on_fast: OnFast<'_>, on_slow: &[(u32, Bytes, Bytes)]) {
+        let mut nodes: BTreeMap<NodeId, NodeUse> = BTreeMap::new();
+        for (node, ages) in on_fast {
+            let anon = ages.iter().map(|(_, bytes)| *bytes).sum();
+            let ages = Some(AgeReading { ages: ages.to_vec(), walked: true });
+            nodes.insert(NodeId(*node), NodeUse { anon, ages, ..NodeUse::default() });
+        }
+        for (node, anon, touched) in on_slow {
+            let usage = NodeUse { anon: *anon, touched: Some(*touched), ..NodeUse::default() };
+            nodes.insert(NodeId(*node), usage);
+        }
+        let stalls = StallTotals { memory: Some(Duration::ZERO), io: None };
+        let sample = CgroupSample { at: at(self.second), nodes, stalls, ..CgroupSample::default() };
+        self.host.observe(CgroupKey(key), sample);
+    }
+
+    fn plan(&mut self) -> Plan {
+        self.host.plan(at(self.second))
+    }
+}
+
+fn demoted(plan: &Plan, key: u64) -> Bytes {
+    plan.of(CgroupKey(key)).unwrap().demoted()
+}
+
+#[test]
+fn page_cache_is_not_need() {
+    let mut run = Run::new(Promoter::Kernel);
+    run.add(1, Policy::default());
+    for second in 0..3600 {
+        run.second = second;
+        // kswapd leaves what is free at its high watermark; all else is clean file memory.
+        run.nodes(vec![fast(0, &[1], Bytes::mib(1200), gib(400)), slow(1, &[0], gib(400))]);
+        run.look(1, &[(0, &[(Duration::ZERO, gib(100))])], &[]);
+        assert_eq!(demoted(&run.plan(), 1), Bytes::ZERO, "second {second}");
+    }
+}
+
+#[test]
+fn only_a_short_node_takes() {
+    let mut run = Run::new(Promoter::Agent);
+    for key in [1, 2] {
+        run.add(key, Policy::default());
+    }
+    let old = [(mins(3), gib(20))];
+    run.nodes(vec![
+        fast(0, &[2, 3], gib(1), Bytes::ZERO),
+        fast(1, &[3, 2], gib(200), Bytes::ZERO),
+        slow(2, &[0, 1], gib(400)),
+        slow(3, &[1, 0], gib(400)),
+    ]);
+    run.look(1, &[(0, &old)], &[]);
+    run.look(2, &[(1, &old)], &[]);
+    let plan = run.plan();
+    let gives = &plan.of(CgroupKey(1)).unwrap().demote[0];
+    assert_eq!((gives.from, gives.to[0], gives.reason), (NodeId(0), NodeId(2), DemoteReason::Headroom));
+    assert_eq!(demoted(&plan, 2), Bytes::ZERO);
+    assert!(plan.node(NodeId(0)).unwrap().room.is_zero() && !plan.node(NodeId(1)).unwrap().room.is_zero());
+}
+
+#[test]
+fn the_coldest_gives_whoever_has_it() {
+    let mut run = Run::new(Promoter::Agent);
+    for key in [1, 2] {
+        run.add(key, Policy::default());
+    }
+    run.second = 200;
+    run.nodes(vec![fast(0, &[1], gib(1), Bytes::ZERO), slow(1, &[0], gib(400))]);
+    run.look(1, &[(0, &[(Duration::ZERO, gib(100))])], &[]);
+    run.look(2, &[(0, &[(mins(3), gib(100))])], &[]);
+    let plan = run.plan();
+    assert_eq!(demoted(&plan, 1), Bytes::ZERO);
+    assert!(!demoted(&plan, 2).is_zero());
+}
+
+#[test]
+fn what_does_not_move_is_bound_and_others_give() {
+    let mut run = Run::new(Promoter::Agent);
+    let sizes = [gib(200), gib(50), gib(40)];
+    for key in 0..3 {
+        run.add(key, Policy::default());
+    }
+    let mut moved_of: BTreeMap<u64, Bytes> = BTreeMap::new();
+    let (mut free, mut rounds) = (gib(1), 0);
+    while rounds < 200 {
+        run.second += 1;
+        rounds += 1;
+        run.nodes(vec![fast(0, &[1], free, Bytes::ZERO), slow(1, &[0], gib(400))]);
+        for (key, size) in (0..).zip(sizes) {
+            let gone = moved_of.get(&key).copied().unwrap_or_default();
+            run.look(key, &[(0, &[(mins(2) + Duration::from_secs(run.second), size - gone)])], &[]);
+        }
+        let plan = run.plan();
+        if plan.node(NodeId(0)).unwrap().shortfall.is_zero() {
+            break;
+        }
+        for cgroup in &plan.cgroups {
+            for order in &cgroup.demote {
+                let moved = if cgroup.key.0 == 0 { Bytes::ZERO } else { order.bytes };
+                free += moved;
+                *moved_of.entry(cgroup.key.0).or_default() += moved;
+                let (from, to) = (order.from, Some(order.to[0]));
+                let (asked, least_age) = (order.bytes, order.least_age);
+                let moved = Moved { from, to, asked, moved, stayed: Stayed::Unknown, least_age };
+                run.host.demoted(cgroup.key, &moved, Some(order.reason), at(run.second));
+            }
+        }
+    }
+    // Two neighbours at 200 MiB a second each take 25 rounds for 10 GiB; the pinned one costs a few more.
+    assert!(rounds < 40, "{rounds} rounds");
+}
+
+#[test]
+fn after_is_a_promise_that_only_the_low_watermark_breaks() {
+    let check = |free, seconds: u64, warm_s, gives: bool| {
+        let mut run = Run::new(Promoter::Agent);
+        run.add(1, Policy::default());
+        for second in 0..=seconds {
+            run.second = second;
+            run.nodes(vec![fast(0, &[1], free, Bytes::ZERO), slow(1, &[0], gib(400))]);
+        }
+        run.look(1, &[(0, &[(Duration::from_secs(warm_s), gib(100))])], &[]);
+        let gave = demoted(&run.plan(), 1);
+        assert_eq!(!gave.is_zero(), gives, "{free} free, {seconds} s, age {warm_s} s");
+    };
+    check(gib(1), 60, 119, false);
+    check(gib(1), 60, 120, true);
+    check(Bytes::mib(500), 0, 119, false);
+    check(Bytes::mib(500), 3, 110, true);
+    check(Bytes::mib(500), 60, 59, false);
+    check(Bytes::mib(500), 60, 61, true);
+}
+
+#[test]
+fn floor_is_never_crossed_and_ceiling_is_asked_for() {
+    let check = |floor, ceiling, hot, moves| {
+        let mut run = Run::new(Promoter::Agent);
+        let mut policy = Policy::default();
+        policy.dram.floor = floor;
+        policy.dram.ceiling = ceiling;
+        run.add(1, policy);
+        run.second = 1000;
+        run.nodes(vec![fast(0, &[1], gib(100), Bytes::ZERO), slow(1, &[0], gib(400))]);
+        run.look(1, &[(0, &[(mins(60), Bytes::mib(100)), (Duration::ZERO, hot)])], &[]);
+        assert_eq!(demoted(&run.plan(), 1), moves);
+    };
+    let bytes = |mib| Some(Share::Bytes(Bytes::mib(mib)));
+    check(None, None, Bytes::mib(100), Bytes::mib(100));
+    check(bytes(150), None, Bytes::mib(100), Bytes::mib(50));
+    check(None, bytes(50), Bytes::mib(100), Bytes::mib(150));
+    let half = Some(Share::OfFootprint(Ratio::of_parts(1, 4)));
+    check(bytes(150), half, Bytes::mib(100), Bytes::mib(50));
+}
+
+#[test]
+fn nobody_sinks_voluntarily_where_nobody_promotes() {
+    let mut run = Run::new(Promoter::None);
+    run.add(1, Policy::default());
+    run.second = 1000;
+    run.nodes(vec![fast(0, &[1], gib(100), Bytes::ZERO), slow(1, &[0], gib(400))]);
+    run.look(1, &[(0, &[(mins(60), gib(10))])], &[]);
+    let plan = run.plan();
+    let plan = plan.of(CgroupKey(1)).unwrap();
+    assert_eq!((plan.demoted(), plan.limit), (Bytes::ZERO, Some(Limit::NoPromoter)));
+}
