@@ -207,10 +207,7 @@ fn policy(out: &mut Report, entry: &PolicyEntry, matched: Option<usize>) {
     let io = policy.pressure.io.map_or_else(String::new, |io| format!(" or {io} on I/O"));
     out.field(
         "backs off",
-        format_args!(
-            "while its tasks stall more than {} of the time on memory{io}",
-            policy.pressure.memory
-        ),
+        format_args!("while its tasks stall more than {} of the time on memory{io}", policy.pressure.memory),
     );
 }
 

@@ -34,6 +34,16 @@ impl Promoter {
         if kernel { Self::Kernel } else { Self::None }
     }
 
+    /// As the law sees it.
+    #[must_use]
+    pub fn of_law(self) -> tiering::law::Promoter {
+        match self {
+            Self::Kernel => tiering::law::Promoter::Kernel,
+            Self::Pages => tiering::law::Promoter::Agent,
+            Self::None => tiering::law::Promoter::None,
+        }
+    }
+
     /// Its name, as users see it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

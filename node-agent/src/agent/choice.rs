@@ -41,6 +41,8 @@ impl Agent {
         let probe = host::probe::run(&self.ground.roots, self.root.mount(), tries);
         let engine = Engine::choose(self.config.engine_choice(), &probe, &self.ground);
         self.promoter = Promoter::choose(engine.as_ref().ok(), &probe, &self.ground.tiers, writes);
+        let settings = tiering::law::Settings { promoter: self.promoter.of_law(), ..*self.law.settings() };
+        self.law.set_settings(settings, self.now());
         let same = self
             .engine
             .as_ref()

@@ -21,7 +21,7 @@ impl Agent {
             Promoter::None => return Ok(()),
         };
         let anyone =
-            self.managed.values().any(|managed| managed.enforced() && managed.track.policy().promote.enabled);
+            self.managed.values().any(|managed| managed.enforced() && managed.policy.promote.enabled);
         let wanted = wanted.bits().to_string();
         self.hold(Tunable::NumaBalancing, anyone.then_some(wanted.as_str()))
     }
