@@ -10,6 +10,7 @@ use crate::dax::{DaxKind, read_dax_devices};
 use crate::error::{Error, Result};
 use crate::node::{
     AccessClass, NodePerformance, read_node_distance, read_node_meminfo, read_node_performance, read_nodes,
+    read_nodes_with_kernel_memory,
 };
 use crate::{file, parse};
 
@@ -35,6 +36,8 @@ pub struct NodeFacts {
     pub memory_tier: Option<u32>,
     /// For the best initiator with processors, else for the best of any kind.
     pub performance: Option<NodePerformance>,
+    /// Its memory is all in the zone Movable: the kernel keeps nothing of its own there.
+    pub movable_only: bool,
     /// The kind of the dax device that serves as its memory, if one does.
     pub dax_kmem: Option<DaxKind>,
     /// Pairs of node and distance from this node, 10 being local.
@@ -69,6 +72,7 @@ pub fn read_memory_tiers(sys: &Path) -> Result<BTreeMap<u32, u32>> {
 /// Reads all facts. Nodes that go offline meanwhile are left out.
 pub fn read_tier_facts(sys: &Path) -> Result<TierFacts> {
     let nodes = read_nodes(sys)?;
+    let kernel = file::there(read_nodes_with_kernel_memory(sys))?;
     let tiers = read_memory_tiers(sys)?;
     let dax = read_dax_devices(sys)?;
     let mut facts = TierFacts::default();
@@ -86,6 +90,7 @@ pub fn read_tier_facts(sys: &Path) -> Result<TierFacts> {
             mem_total: meminfo.mem_total,
             memory_tier: tiers.get(&id).copied(),
             performance,
+            movable_only: kernel.as_ref().is_some_and(|kernel| !kernel.contains(&id)),
             dax_kmem: dax.iter().find(|d| d.is_kmem() && d.target_node == Some(id)).map(|d| d.kind),
             distances,
         });

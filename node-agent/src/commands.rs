@@ -33,7 +33,7 @@ use crate::seccomp;
 use crate::snapshot::Published;
 use crate::state::State;
 use crate::table::observe_table;
-use crate::tier_map::tier_map;
+use crate::tier_map::{in_words, tier_map};
 
 /// Width of a picture that goes to no terminal.
 const DEFAULT_WIDTH: usize = 120;
@@ -277,6 +277,7 @@ fn probe(host_args: &HostArgs, probe_args: &ProbeArgs, open: OpenRoot) -> Result
     let tiers = host::tiers::read_tier_facts(&roots.sys)
         .map_err(|error| error.to_string())
         .and_then(|facts| tier_map(&facts, &[]).map_err(|error| error.to_string()));
+    let words = tiers.as_ref().map_or_else(Clone::clone, in_words);
     let (engine, promoter) = match tiers {
         Err(error) => (Err(error), Promoter::None),
         Ok(tiers) if !tiers.has_lower_tier() => {
@@ -300,11 +301,11 @@ fn probe(host_args: &HostArgs, probe_args: &ProbeArgs, open: OpenRoot) -> Result
             let terminal = out.is_terminal();
             let width = if terminal { terminal_size().0 } else { DEFAULT_WIDTH };
             let engine = engine.as_ref().map_err(String::as_str).copied();
-            write!(out, "{}", probe_table(&report, engine, promoter, width, terminal))
+            write!(out, "{}", probe_table(&report, &words, engine, promoter, width, terminal))
         }
         OutputFormat::Json => {
             let engine = engine.map_or_else(|missing| format!("none: {missing}"), str::to_owned);
-            let value = serde_json::json!({ "rows": report.rows, "engine": engine, "promoter": promoter });
+            let value = serde_json::json!({ "rows": report.rows, "tiers": words, "engine": engine, "promoter": promoter });
             serde_json::to_writer_pretty(&mut out, &value)
                 .map_err(io::Error::from)
                 .and_then(|()| writeln!(out))

@@ -15,11 +15,12 @@ pub fn feature_name(feature: Feature) -> String {
     serde_json::to_value(feature).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// The findings in `width` columns, with colours by ANSI sequences if `colour`. `engine` (or why there is none) and
-/// `promoter` are what the agent would choose. Ends with a newline.
+/// The findings in `width` columns, with colours by ANSI sequences if `colour`. `tiers` in words, `engine` (or why there
+/// is none) and `promoter` are what the agent would choose. Ends with a newline.
 #[must_use]
 pub fn probe_table(
     report: &ProbeReport,
+    tiers: &str,
     engine: Result<&str, &str>,
     promoter: Promoter,
     width: usize,
@@ -42,6 +43,9 @@ pub fn probe_table(
         }
     }
     lines.push(Line::default());
+    let mut line = Line::default();
+    line.push(Ink::Strong, "tiers");
+    push_wrapped(&mut lines, line, Ink::Plain, "", tiers, width);
     match engine {
         Ok(engine) => push_choice(&mut lines, "engine", engine, &others(report, engine), width),
         Err(missing) => push_choice(&mut lines, "engine", "none", missing, width),
@@ -124,17 +128,20 @@ mod tests {
         }
     }
 
+    const TIERS: &str = "dram 0, then cxl 2; node 0 demotes to 2";
+
     fn check(width: usize, table: &Expect) {
-        table.assert_eq(&probe_table(&report(), Ok("reclaim"), Promoter::None, width, false));
+        table.assert_eq(&probe_table(&report(), TIERS, Ok("reclaim"), Promoter::None, width, false));
     }
 
     #[test]
     fn where_there_is_no_engine_it_says_why_and_offers_none() {
         let missing = "no engine works here: lru-gen: its debugfs file can't be used, see `thermocline-agent probe`; \
                        pages: not permitted";
-        let table = probe_table(&report(), Err(missing), Promoter::None, 80, false);
+        let table = probe_table(&report(), TIERS, Err(missing), Promoter::None, 80, false);
         let choices = table.split_once("\n\n").unwrap().1;
         expect![[r#"
+            tiers                          dram 0, then cxl 2; node 0 demotes to 2
             engine              none       no engine works here: lru-gen: its debugfs file
                                            can't be used, see `thermocline-agent probe`;
                                            pages: not permitted
@@ -158,6 +165,7 @@ mod tests {
             move_pages          denied     EPERM
                                            → run as root on the host
 
+            tiers                          dram 0, then cxl 2; node 0 demotes to 2
             engine              reclaim
             promoter            none
         "#]],
@@ -180,6 +188,7 @@ mod tests {
             move_pages          denied     EPERM
                                            → run as root on the host
 
+            tiers                          dram 0, then cxl 2; node 0 demotes to 2
             engine              reclaim
             promoter            none
         "#]],

@@ -145,8 +145,8 @@ pub(super) fn tiers(roots: &Roots) -> Found {
         (2.., _) => available(seen),
         (_, true) => missing(
             format!("{seen}: the kernel sees one tier and demotes nowhere"),
-            "give firmware an HMAT (kernel 6.12 or later), or put the memory online through dax and kmem; the engine \
-             pages works without",
+            "give firmware an HMAT (kernel 6.12 or later), or put slow memory online through dax and kmem; the engine \
+             pages, where it is asked for by name, works without. Memory of a GPU is left alone",
         ),
         (_, false) => missing(format!("{seen}: no slow memory"), "put PMEM or CXL memory online as a node"),
     }

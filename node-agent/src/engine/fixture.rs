@@ -27,6 +27,7 @@ pub(crate) fn ground(dir: &Path) -> Ground {
         kernel_tier: Some(kernel_tier),
         performance: None,
         device: None,
+        movable_only: false,
         distances: [(NodeId(id), 10), (NodeId(1 - id), 20)].into(),
     };
     let tiers = TierMap::discover(&[node(0, true, 4), node(1, false, 22)]).unwrap();

@@ -1,18 +1,23 @@
 //! Tiers from what the host says.
 //!
-//! Every node gets a place on the kernel's own scale (the `N` of `memory_tierN`):
+//! Every node gets a place on the kernel's own scale (the `N` of `memory_tierN`), or is left out:
 //!
 //! 1. Nodes with CPUs are DRAM. Where the kernel spreads them over several tiers, all from the fastest to the
 //!    slowest of these are DRAM: a page is never demoted onto another socket's memory.
-//! 2. A CPU-less node that the kernel puts outside the DRAM tiers stays where the kernel puts it.
-//! 3. Any other CPU-less node is judged here, because the kernel has no opinion (ordinary RAM without HMAT, and any
-//!    ordinary RAM on 6.1, is in the default tier): by HMAT with the kernel's formula, then by its device. With
-//!    neither it is taken to be slow, since a node without CPUs is seldom put into a host for its speed.
+//! 2. Memory of a device, as a GPU's, is left out: its owner's driver put it online, movable and far away, and nobody
+//!    said that pods may fill it. Only an operator's `tiers` can name it.
+//! 3. A CPU-less node that the kernel puts outside the DRAM tiers stays where the kernel puts it, but for dax memory of
+//!    which HMAT knows that it is not slower: kernels before 6.7 put all of it in one default tier below DRAM.
+//! 4. A CPU-less node in the DRAM tiers, or in none, is judged by HMAT with the kernel's formula, then by its device.
+//! 5. With neither: where the kernel tells tiers apart, its word is that this is DRAM; so it is right beside CPUs.
+//!    Farther ordinary memory of a host whose kernel knows one tier is taken to be slow, and memory that was put online
+//!    later is left out.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use alloc::{borrow::ToOwned, format};
+use core::cmp::Ordering;
 
 use super::facts::MemoryNodes;
 use super::{Device, NodeFacts, Performance, TierName};
@@ -26,23 +31,38 @@ const CHUNK_BITS: u32 = 7;
 const DRAM_TIER: i64 = 4;
 /// `N` of the tier that the kernel gives to dax memory of unknown speed (drivers/dax/kmem.c).
 const DAX_TIER: i64 = 22;
+/// Nodes of one socket are nearer than this: 11 to 14 with sub-NUMA clusters. Its PMEM is at 17, other sockets at 20 and more.
+const OTHER_SOCKET: u32 = 15;
+/// Firmware gives this distance and more to memory of devices: GPUs of AC922 and GH200 are at 80.
+const DEVICE: u32 = 80;
 
-/// Tiers, fast to slow, and why the nodes are where the kernel does not have them.
+/// Tiers, fast to slow, and why nodes are not where the kernel has them.
 pub(super) struct Discovered {
     pub(super) tiers: Vec<(TierName, NodeSet)>,
     pub(super) why: BTreeMap<NodeId, String>,
+    pub(super) left_out: BTreeMap<NodeId, String>,
+}
+
+/// Where a node is.
+enum Place {
+    /// In the tier of this number, and why if it is not the kernel's.
+    Tier(i64, Option<String>),
+    /// In none, and why.
+    LeftOut(&'static str),
 }
 
 pub(super) fn discover(nodes: &MemoryNodes<'_>) -> Discovered {
     let dram = DramTiers::of(nodes);
-    let reference = nodes.iter().filter(|node| node.has_cpu).find_map(|node| node.performance);
     let mut groups: BTreeMap<i64, Vec<&NodeFacts>> = BTreeMap::new();
-    let mut why = BTreeMap::new();
+    let (mut why, mut left_out) = (BTreeMap::new(), BTreeMap::new());
     for node in nodes.iter() {
-        let (place, reason) =
-            dram.kernel_place(node).map_or_else(|| dram.judge(node, reference), |place| (place, None));
-        why.extend(reason.map(|reason| (node.id, reason)));
-        groups.entry(place).or_default().push(node);
+        match dram.place(node, nodes) {
+            Place::Tier(place, reason) => {
+                why.extend(reason.map(|reason| (node.id, reason)));
+                groups.entry(place).or_default().push(node);
+            }
+            Place::LeftOut(reason) => drop(left_out.insert(node.id, reason.to_owned())),
+        }
     }
     let tiers = groups
         .into_iter()
@@ -50,7 +70,7 @@ pub(super) fn discover(nodes: &MemoryNodes<'_>) -> Discovered {
             (name(&group, place < dram.fastest), group.iter().map(|node| node.id).collect())
         })
         .collect();
-    Discovered { tiers, why }
+    Discovered { tiers, why, left_out }
 }
 
 fn name(group: &[&NodeFacts], above_dram: bool) -> TierName {
@@ -70,56 +90,93 @@ fn name(group: &[&NodeFacts], above_dram: bool) -> TierName {
 struct DramTiers {
     fastest: i64,
     slowest: i64,
+    /// What HMAT says of DRAM.
+    performance: Option<Performance>,
+    /// Whether the kernel has memory in other tiers, too.
+    kernel_tells_apart: bool,
 }
 
 impl DramTiers {
     fn of(nodes: &MemoryNodes<'_>) -> Self {
         let with_cpus =
             || nodes.iter().filter(|node| node.has_cpu).filter_map(|node| node.kernel_tier.map(i64::from));
+        let fastest = with_cpus().min().unwrap_or(DRAM_TIER);
+        let slowest = with_cpus().max().unwrap_or(DRAM_TIER);
+        let mut others = nodes.iter().filter_map(|node| node.kernel_tier.map(i64::from));
         Self {
-            fastest: with_cpus().min().unwrap_or(DRAM_TIER),
-            slowest: with_cpus().max().unwrap_or(DRAM_TIER),
+            fastest,
+            slowest,
+            performance: nodes.iter().filter(|node| node.has_cpu).find_map(|node| node.performance),
+            kernel_tells_apart: others.any(|tier| tier < fastest || tier > slowest),
         }
     }
 
-    /// Where the node is if the kernel says so, or its CPUs do. All of DRAM is in one place.
-    fn kernel_place(&self, node: &NodeFacts) -> Option<i64> {
+    fn place(&self, node: &NodeFacts, nodes: &MemoryNodes<'_>) -> Place {
+        // All of DRAM is in one place.
         if node.has_cpu {
-            return Some(self.fastest);
+            return Place::Tier(self.fastest, None);
         }
-        node.kernel_tier.map(i64::from).filter(|tier| *tier < self.fastest || *tier > self.slowest)
+        let distance = nodes.distance_to_cpus(node.id);
+        let far = distance.is_some_and(|distance| distance >= DEVICE);
+        if node.movable_only && far && node.device.is_none() {
+            return Place::LeftOut(
+                "it looks like memory of a device, such as a GPU: far from all CPUs, put online as movable, and no dax device",
+            );
+        }
+        let kernel = node.kernel_tier.map(i64::from);
+        if let Some(tier) = kernel.filter(|tier| *tier < self.fastest || *tier > self.slowest) {
+            let by_default = tier == DAX_TIER && tier > self.slowest;
+            let not_slower = self.by_hmat(node).filter(|(place, _)| by_default && *place <= self.slowest);
+            let (place, reason) = not_slower.map_or((tier, None), |(place, why)| (place, Some(why)));
+            return Place::Tier(place, reason);
+        }
+        if let Some((place, why)) = self.by_hmat(node) {
+            return Place::Tier(place, (place < self.fastest || place > self.slowest).then_some(why));
+        }
+        let below = DAX_TIER.max(self.slowest + 1);
+        if let Some(device) = node.device {
+            let (place, why) = match device {
+                Device::Hbm => (self.fastest - 1, "it is high-bandwidth memory"),
+                Device::Pmem => (below, "it is persistent memory"),
+                Device::Cxl => (below, "it is CXL memory"),
+                Device::Dax => (below, "it is dax memory"),
+            };
+            return Place::Tier(place, Some(why.to_owned()));
+        }
+        if far {
+            Place::LeftOut(
+                "it has no CPUs, nothing tells its speed, and it is as far away as memory of a device, such as a GPU",
+            )
+        } else if distance.is_some_and(|distance| distance < OTHER_SOCKET) {
+            Place::Tier(self.fastest, None)
+        } else if node.movable_only {
+            Place::LeftOut(
+                "it has no CPUs, nothing tells its speed, and it was put online later as movable, as drivers do with memory of devices",
+            )
+        } else if kernel.is_some() && self.kernel_tells_apart {
+            Place::Tier(self.fastest, None)
+        } else {
+            let assumed = "it has no CPUs and nothing tells its speed (no HMAT, no dax device), so it is taken to be slow";
+            Place::Tier(below, Some(assumed.to_owned()))
+        }
     }
 
-    /// Where a CPU-less node is of which the kernel does not know that it is not DRAM, and why if it is not.
-    fn judge(&self, node: &NodeFacts, dram: Option<Performance>) -> (i64, Option<String>) {
-        let below = |tier: i64| tier.max(self.slowest + 1);
-        let above = |tier: i64| tier.min(self.fastest - 1);
-        let ratio = node.performance.zip(dram).and_then(|(node, dram)| adistance(node, dram));
-        if let Some(adistance) = ratio {
-            let tier = i64::try_from(adistance >> CHUNK_BITS).unwrap_or(i64::MAX);
-            let tenths = adistance.saturating_mul(10) / DRAM_ADISTANCE;
-            let times = format!("{}.{}", tenths / 10, tenths % 10);
-            if tier > DRAM_TIER {
-                return (below(tier), Some(format!("HMAT says that it is {times} times as slow as DRAM")));
+    /// Where HMAT puts a CPU-less node, and what it says.
+    fn by_hmat(&self, node: &NodeFacts) -> Option<(i64, String)> {
+        let adistance = adistance(node.performance?, self.performance?)?;
+        let tier = i64::try_from(adistance >> CHUNK_BITS).unwrap_or(i64::MAX);
+        let tenths = adistance.saturating_mul(10) / DRAM_ADISTANCE;
+        let times = format!("{}.{}", tenths / 10, tenths % 10);
+        Some(match tier.cmp(&DRAM_TIER) {
+            Ordering::Greater => {
+                (tier.max(self.slowest + 1), format!("HMAT says that it is {times} times as slow as DRAM"))
             }
-            if tier < DRAM_TIER {
-                return (
-                    above(tier),
-                    Some(format!("HMAT says that it is faster than DRAM ({times} times as slow)")),
-                );
-            }
-        }
-        match node.device {
-            Some(Device::Hbm) => (above(DRAM_TIER - 1), Some("it is high-bandwidth memory".to_owned())),
-            Some(Device::Pmem) => (below(DAX_TIER), Some("it is persistent memory".to_owned())),
-            Some(Device::Cxl) => (below(DAX_TIER), Some("it is CXL memory".to_owned())),
-            Some(Device::Dax) => (below(DAX_TIER), Some("it is dax memory".to_owned())),
-            None if ratio.is_some() => (self.fastest, None),
-            None => {
-                let assumed = "it has no CPUs and nothing tells its speed (no HMAT, no dax device), so it is taken to be slow";
-                (below(DAX_TIER), Some(assumed.to_owned()))
-            }
-        }
+            Ordering::Less => (
+                tier.min(self.fastest - 1),
+                format!("HMAT says that it is faster than DRAM ({times} times as slow)"),
+            ),
+            Ordering::Equal => (self.fastest, "HMAT says that it is as fast as DRAM".to_owned()),
+        })
     }
 }
 

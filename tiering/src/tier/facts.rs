@@ -24,6 +24,9 @@ pub struct NodeFacts {
     pub performance: Option<Performance>,
     /// The device its memory comes from; `None` for memory that the firmware reported as ordinary RAM.
     pub device: Option<Device>,
+    /// Whether the kernel may keep nothing of its own there (it is not in `has_normal_memory`): memory that was put
+    /// online later as movable, by dax/kmem or by a device's driver.
+    pub movable_only: bool,
     /// Its distances to nodes, from `nodeN/distance`.
     pub distances: BTreeMap<NodeId, u32>,
 }
@@ -102,6 +105,12 @@ impl<'a> MemoryNodes<'a> {
 
     pub(super) fn kernel_tier(&self, id: NodeId) -> Option<u32> {
         self.0.get(&id)?.kernel_tier
+    }
+
+    /// How far the nearest node with CPUs is; `None` where firmware does not say.
+    pub(super) fn distance_to_cpus(&self, node: NodeId) -> Option<u32> {
+        let with_cpus = self.iter().filter(|other| other.has_cpu);
+        with_cpus.map(|other| self.distance(other.id, node)).min().filter(|distance| *distance != u32::MAX)
     }
 
     /// How far `to` is from `from`. A distance that is absent, or that no two different nodes can have, is the

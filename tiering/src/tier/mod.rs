@@ -8,6 +8,7 @@ mod targets;
 #[cfg(test)]
 mod tests;
 
+use alloc::borrow::ToOwned as _;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -86,9 +87,11 @@ pub enum TierError {
         /// The next one.
         second: TierName,
     },
-    /// Memory that no configured tier has.
-    #[error("no configured tier has the memory of nodes {0}; put each of them into a tier")]
-    NodesLeftOut(NodeSet),
+    /// CPUs whose memory no configured tier has.
+    #[error(
+        "no configured tier has the memory of nodes {0}, which have CPUs; put them into dram (nodes without CPUs may be left out)"
+    )]
+    CpusLeftOut(NodeSet),
     /// A configured tier `dram` below every CPU.
     #[error(
         "configured tier dram (nodes {0}) has no node with CPUs; dram is the tier with CPUs, so call this one slow"
@@ -109,10 +112,11 @@ pub enum TierError {
 pub struct TierMap {
     tiers: Vec<Tier>,
     nodes: NodeSet,
+    left_out: BTreeMap<NodeId, String>,
     fast: NodeSet,
     slow: NodeSet,
     first_dram: NodeId,
-    demotion: BTreeMap<NodeId, NodeId>,
+    demotion: BTreeMap<NodeId, Vec<NodeId>>,
     promotion: BTreeMap<NodeId, NodeId>,
     support: DemotionSupport,
 }
@@ -122,16 +126,17 @@ impl TierMap {
     ///
     /// DRAM is the tier with CPUs. Other nodes are where the kernel's memory tiers put them; those that the kernel
     /// does not tell from DRAM are split off when HMAT says that they are at least 1.11 times as slow (or that much
-    /// faster), when they are dax memory, or when nothing is known of them but that they have no CPUs;
-    /// [`Self::demotion_support`] then says that the kernel does not know. Only fast nodes get a demotion target.
+    /// faster), when they are dax memory, or when nothing is known of them but that they have no CPUs and are not near;
+    /// [`Self::demotion_support`] then says that the kernel does not know. Memory of devices is [left
+    /// out](Self::left_out). Only DRAM nodes get demotion targets.
     pub fn discover(facts: &[NodeFacts]) -> Result<Self, TierError> {
         let facts = MemoryNodes::new(facts)?;
         let found = discover::discover(&facts);
-        Self::build(found.tiers, Sources::FastTiers, &facts, &found.why)
+        Self::build(found.tiers, found.left_out, &facts, &found.why)
     }
 
-    /// The tiers of the configuration, fast to slow, instead of those that the host tells. Every node with memory must
-    /// be in one. Whoever lists several tiers below DRAM wants them used in turn: all but the last have demotion targets.
+    /// The tiers of the configuration, fast to slow, instead of those that the host tells. Nodes that are in none are
+    /// left out; nodes with CPUs must not be.
     pub fn configured(facts: &[NodeFacts], overrides: &[TierOverride]) -> Result<Self, TierError> {
         let known: NodeSet = facts.iter().map(|node| node.id).collect();
         let facts = MemoryNodes::new(facts)?;
@@ -153,9 +158,12 @@ impl TierMap {
             }
         }
         let left_out = facts.ids().difference(&taken.keys().copied().collect());
-        if !left_out.is_empty() {
-            return Err(TierError::NodesLeftOut(left_out));
+        let with_cpus: NodeSet = left_out.iter().filter(|node| facts.has_cpu(*node)).collect();
+        if !with_cpus.is_empty() {
+            return Err(TierError::CpusLeftOut(with_cpus));
         }
+        let left_out =
+            left_out.iter().map(|node| (node, "the configured tiers do not name it".to_owned())).collect();
         let has_cpu = |tier: &TierOverride| tier.nodes.iter().any(|node| facts.has_cpu(node));
         let slowest_with_cpus = overrides.iter().rposition(has_cpu);
         for (place, tier) in overrides.iter().enumerate() {
@@ -170,12 +178,12 @@ impl TierMap {
             }
         }
         let tiers = overrides.iter().map(|tier| (tier.name, tier.nodes.clone())).collect();
-        Self::build(tiers, Sources::AllButLowest, &facts, &BTreeMap::new())
+        Self::build(tiers, left_out, &facts, &BTreeMap::new())
     }
 
     fn build(
         tiers: Vec<(TierName, NodeSet)>,
-        sources: Sources,
+        left_out: BTreeMap<NodeId, String>,
         facts: &MemoryNodes<'_>,
         why: &BTreeMap<NodeId, String>,
     ) -> Result<Self, TierError> {
@@ -191,17 +199,17 @@ impl TierMap {
             return Err(TierError::NoCpus(facts.ids()));
         };
         let fast_tiers = slowest_with_cpus + 1;
+        let fastest_with_cpus = tiers.iter().position(|tier| with_cpu(tier).is_some()).unwrap_or(0);
         let nodes_of =
             |tiers: &[Tier]| -> NodeSet { tiers.iter().flat_map(|tier| tier.nodes.iter()).collect() };
         let (fast, slow) = (nodes_of(&tiers[..fast_tiers]), nodes_of(&tiers[fast_tiers..]));
-        let sources = match sources {
-            Sources::FastTiers => fast_tiers,
-            Sources::AllButLowest => tiers.len(),
-        };
-        let demotion = targets::demotion(&tiers, sources, facts);
-        let promotion = targets::promotion(&tiers, &slow, &demotion, facts);
-        let support = support::of(&tiers, &demotion, facts, why);
-        Ok(Self { nodes: facts.ids(), tiers, fast, slow, first_dram, demotion, promotion, support })
+        let dram = nodes_of(&tiers[fastest_with_cpus..fast_tiers]);
+        let demotion = targets::demotion(&dram, &tiers[fast_tiers..], facts);
+        let promotion = targets::promotion(&dram, &slow, &demotion, facts);
+        let reasons: BTreeMap<_, _> = why.iter().chain(&left_out).map(|(n, why)| (*n, why.clone())).collect();
+        let support = support::of(&dram, &tiers[fast_tiers..], facts, &reasons);
+        let nodes = nodes_of(&tiers);
+        Ok(Self { tiers, nodes, left_out, fast, slow, first_dram, demotion, promotion, support })
     }
 
     /// The tiers, fast to slow; at least one.
@@ -216,10 +224,16 @@ impl TierMap {
         self.tiers.iter().find(|tier| tier.nodes.contains(node))
     }
 
-    /// All nodes with memory.
+    /// The nodes of all tiers: those with memory that are not left out.
     #[must_use]
     pub fn nodes(&self) -> &NodeSet {
         &self.nodes
+    }
+
+    /// Nodes with memory that are in no tier, and why: nothing is moved there, and what is there is not looked at.
+    #[must_use]
+    pub fn left_out(&self) -> &BTreeMap<NodeId, String> {
+        &self.left_out
     }
 
     /// The nodes of the slowest tier with CPUs and of all faster tiers: what the kernel calls the top tier
@@ -253,20 +267,21 @@ impl TierMap {
         }
     }
 
-    /// Where pages of the node are demoted to: a node of the tier right below, near, and its alone where there are
-    /// enough. `None` if they stay.
+    /// Where pages of the node are demoted to as long as there is room: a node of the first slow tier, near, and its alone
+    /// where there are enough. `None` if they stay.
     #[must_use]
     pub fn demotion_target(&self, node: NodeId) -> Option<NodeId> {
-        self.demotion.get(&node).copied()
+        self.demotion_targets(node).first().copied()
     }
 
-    /// All demotion targets, by source. Every step goes down one tier, so there is no cycle.
+    /// Where pages of the node may be demoted to, in the order in which these nodes are to be filled: all slow nodes, tier
+    /// by tier. Empty but for DRAM nodes, so there is no cycle.
     #[must_use]
-    pub fn demotion_targets(&self) -> &BTreeMap<NodeId, NodeId> {
-        &self.demotion
+    pub fn demotion_targets(&self, node: NodeId) -> &[NodeId] {
+        self.demotion.get(&node).map_or(&[], Vec::as_slice)
     }
 
-    /// Where pages of a slow node are promoted to: the nearest fast node. A fast node is its own; for a node that is
+    /// Where pages of a slow node are promoted to: the nearest DRAM node. A fast node is its own; for a node that is
     /// not in the map it is the first DRAM node.
     #[must_use]
     pub fn promotion_target(&self, node: NodeId) -> NodeId {
@@ -279,13 +294,4 @@ impl TierMap {
     pub fn demotion_support(&self) -> &DemotionSupport {
         &self.support
     }
-}
-
-/// Which tiers demote.
-#[derive(Clone, Copy)]
-enum Sources {
-    /// Those of the fast nodes: pages on slow nodes go to swap, if anywhere.
-    FastTiers,
-    /// Every tier that has one below.
-    AllButLowest,
 }

@@ -22,55 +22,66 @@ pub enum DemotionSupport {
 }
 
 /// The kernel demotes to the nodes of the next greater `memory_tierN`, and when these are full to any of the tiers
-/// behind it. It follows the map if these next nodes are all in the map's next tier, and the map's next tier has no
-/// node that the kernel would never demote to.
+/// behind it. It follows the map if these next nodes are all in the map's first slow tier, there is no slow node that it
+/// would never demote to, and none of its lower tiers has a node that the map does not have below DRAM.
 pub(super) fn of(
-    tiers: &[Tier],
-    demotion: &BTreeMap<NodeId, NodeId>,
+    dram: &NodeSet,
+    slow: &[Tier],
     facts: &MemoryNodes<'_>,
     why: &BTreeMap<NodeId, String>,
 ) -> DemotionSupport {
-    let mut steps = tiers.windows(2).flat_map(|pair| pair[0].nodes.iter().map(|from| (from, &pair[1].nodes)));
-    let reason = steps
-        .by_ref()
-        .filter(|(from, _)| demotion.contains_key(from))
-        .find_map(|(from, lower)| disagreement(from, lower, facts, why));
-    match reason {
+    let Some(lower) = slow.first() else { return DemotionSupport::Kernel };
+    let all_slow: NodeSet = slow.iter().flat_map(|tier| tier.nodes.iter()).collect();
+    let mut steps = dram.iter().filter_map(|from| disagreement(from, &lower.nodes, &all_slow, facts, why));
+    match steps.next() {
         None => DemotionSupport::Kernel,
         Some(reason) => DemotionSupport::AgentOnly { reason },
+    }
+}
+
+/// Why the kernel would never demote from one node to the other.
+fn not_below(
+    from: NodeId,
+    to: NodeId,
+    facts: &MemoryNodes<'_>,
+    why: &BTreeMap<NodeId, String>,
+) -> Option<String> {
+    let because = why.get(&to).or_else(|| why.get(&from)).map(|why| format!(": {why}")).unwrap_or_default();
+    let Some(tier) = facts.kernel_tier(from) else {
+        return Some(format!("the kernel shows no memory tier for {from}"));
+    };
+    match facts.kernel_tier(to) {
+        None => Some(format!("the kernel shows no memory tier for {to}{because}")),
+        Some(same) if same == tier => {
+            Some(format!("the kernel has {from} and {to} in one tier (memory_tier{tier}){because}"))
+        }
+        Some(faster) if faster < tier => Some(format!(
+            "the kernel has {to} (memory_tier{faster}) above {from} (memory_tier{tier}){because}"
+        )),
+        Some(_) => None,
     }
 }
 
 fn disagreement(
     from: NodeId,
     lower: &NodeSet,
+    slow: &NodeSet,
     facts: &MemoryNodes<'_>,
     why: &BTreeMap<NodeId, String>,
 ) -> Option<String> {
-    let because = |node: NodeId| why.get(&node).or_else(|| why.get(&from)).map(|why| format!(": {why}"));
-    let Some(tier) = facts.kernel_tier(from) else {
-        return Some(format!("the kernel shows no memory tier for {from}"));
-    };
-    for to in lower.iter() {
-        let because = because(to).unwrap_or_default();
-        match facts.kernel_tier(to) {
-            None => return Some(format!("the kernel shows no memory tier for {to}{because}")),
-            Some(same) if same == tier => {
-                return Some(format!(
-                    "the kernel has {from} and {to} in one tier (memory_tier{tier}){because}"
-                ));
-            }
-            Some(faster) if faster < tier => {
-                return Some(format!(
-                    "the kernel has {to} (memory_tier{faster}) above {from} (memory_tier{tier}){because}"
-                ));
-            }
-            Some(_) => {}
-        }
+    if let Some(reason) = slow.iter().find_map(|to| not_below(from, to, facts, why)) {
+        return Some(reason);
     }
-    let next = facts.iter().filter_map(|node| node.kernel_tier).filter(|other| *other > tier).min()?;
-    let preferred: NodeSet =
-        facts.iter().filter(|node| node.kernel_tier == Some(next)).map(|node| node.id).collect();
+    let tier = facts.kernel_tier(from)?;
+    let below = || facts.iter().filter_map(|node| Some((node.id, node.kernel_tier.filter(|it| *it > tier)?)));
+    if let Some((node, other)) = below().find(|(node, _)| !slow.contains(*node)) {
+        let because = why.get(&node).map(|why| format!(": {why}")).unwrap_or_default();
+        return Some(format!(
+            "the kernel would also demote {from} to {node} (memory_tier{other}), which is not below DRAM here{because}"
+        ));
+    }
+    let next = below().map(|(_, tier)| tier).min()?;
+    let preferred: NodeSet = below().filter(|(_, tier)| *tier == next).map(|(node, _)| node).collect();
     if preferred.is_subset(lower) {
         return None;
     }

@@ -2,15 +2,28 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 
 use super::Tier;
 use super::facts::MemoryNodes;
 use crate::node::{NodeId, NodeSet};
 
-/// A target for every node of the first `sources` tiers, in the tier right below its own; so there is no cycle.
-pub(super) fn demotion(tiers: &[Tier], sources: usize, facts: &MemoryNodes<'_>) -> BTreeMap<NodeId, NodeId> {
-    tiers.windows(2).take(sources).flat_map(|pair| assign(&pair[0].nodes, &pair[1].nodes, facts)).collect()
+/// The slow nodes for every DRAM node, in the order in which they are to be filled: tier by tier, and in each its own
+/// node ([`assign`]) before the others by distance. Nothing goes on from a slow node, so there is no cycle.
+pub(super) fn demotion(
+    dram: &NodeSet,
+    slow: &[Tier],
+    facts: &MemoryNodes<'_>,
+) -> BTreeMap<NodeId, Vec<NodeId>> {
+    let mut chains: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+    for tier in slow {
+        let own = assign(dram, &tier.nodes, facts);
+        for from in dram.iter() {
+            let mut targets: Vec<_> = tier.nodes.iter().collect();
+            targets.sort_by_key(|to| (own.get(&from) != Some(to), facts.distance(from, *to), *to));
+            chains.entry(from).or_default().extend(targets);
+        }
+    }
+    chains
 }
 
 /// One target in `lower` for every node of `upper`.
@@ -50,24 +63,17 @@ fn assign(upper: &NodeSet, lower: &NodeSet, facts: &MemoryNodes<'_>) -> BTreeMap
     targets
 }
 
-/// The nearest fast node of every slow node. Of equally near ones it is the one whose pages come here, then one of the
-/// slower tier, then the one with the smallest number.
+/// The nearest DRAM node of every slow node. Of equally near ones it is the one whose pages come here first, then the one
+/// with the smallest number.
 pub(super) fn promotion(
-    tiers: &[Tier],
+    dram: &NodeSet,
     slow: &NodeSet,
-    demotion: &BTreeMap<NodeId, NodeId>,
+    demotion: &BTreeMap<NodeId, Vec<NodeId>>,
     facts: &MemoryNodes<'_>,
 ) -> BTreeMap<NodeId, NodeId> {
-    let fast: Vec<_> = tiers
-        .iter()
-        .flat_map(|tier| tier.nodes.iter().map(|node| (node, tier.rank)))
-        .filter(|(node, _)| !slow.contains(*node))
-        .collect();
     let nearest = |from: NodeId| {
-        let partner = |to: NodeId| demotion.get(&to) == Some(&from);
-        let near =
-            |(to, rank): &(NodeId, u8)| (facts.distance(from, *to), !partner(*to), Reverse(*rank), *to);
-        fast.iter().copied().min_by_key(near).map(|(to, _)| (from, to))
+        let is_partner = |to: NodeId| demotion.get(&to).is_some_and(|chain| chain.first() == Some(&from));
+        dram.iter().min_by_key(|to| (facts.distance(from, *to), !is_partner(*to), *to)).map(|to| (from, to))
     };
     slow.iter().filter_map(nearest).collect()
 }

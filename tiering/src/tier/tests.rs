@@ -1,5 +1,6 @@
 //! Tiers and targets of real and odd topologies.
 
+mod machines;
 mod properties;
 
 use std::format;
@@ -18,6 +19,7 @@ fn node(id: u32, distances: &[u32]) -> NodeFacts {
         kernel_tier: Some(4),
         performance: None,
         device: None,
+        movable_only: false,
         distances: (0..).map(NodeId).zip(distances.iter().copied()).collect(),
     }
 }
@@ -50,6 +52,10 @@ impl NodeFacts {
         Self { performance: Some(performance), ..self }
     }
 
+    fn movable(self) -> Self {
+        Self { movable_only: true, ..self }
+    }
+
     fn without_memory(self) -> Self {
         Self { memory: Bytes::ZERO, kernel_tier: None, ..self }
     }
@@ -61,11 +67,18 @@ fn shown(map: &TierMap) -> String {
     tiers.join(" | ")
 }
 
-/// "0>2 1>3".
+/// "0>2,3 1>3,2".
 fn targets(map: &TierMap) -> String {
-    let steps: Vec<_> =
-        map.demotion_targets().iter().map(|(from, to)| format!("{}>{}", from.0, to.0)).collect();
-    steps.join(" ")
+    let steps = map.nodes().iter().filter_map(|from| {
+        let chain: Vec<_> = map.demotion_targets(from).iter().map(|to| to.0.to_string()).collect();
+        (!chain.is_empty()).then(|| format!("{}>{}", from.0, chain.join(",")))
+    });
+    steps.collect::<Vec<_>>().join(" ")
+}
+
+/// "1 2": the nodes in no tier.
+fn left_out(map: &TierMap) -> String {
+    map.left_out().keys().map(|node| node.0.to_string()).collect::<Vec<_>>().join(" ")
 }
 
 #[track_caller]
@@ -93,7 +106,7 @@ fn each_socket_has_its_own_slow_node() {
             pmem(3, &[28, 20, 28, 10]),
         ],
         "dram 0,1 | pmem 2,3",
-        "0>2 1>3",
+        "0>2,3 1>3,2",
     );
     assert_eq!(map.demotion_support(), &DemotionSupport::Kernel);
     assert_eq!((map.fast_nodes().to_string(), map.slow_nodes().to_string()), ("0,1".into(), "2,3".into()));
@@ -108,7 +121,7 @@ fn slow_nodes_are_paired_by_distance_and_not_by_number() {
         pmem(2, &[28, 17, 10, 28]),
         pmem(3, &[17, 28, 28, 10]),
     ];
-    check(&crossed, "dram 0,1 | pmem 2,3", "0>3 1>2");
+    check(&crossed, "dram 0,1 | pmem 2,3", "0>3,2 1>2,3");
 }
 
 #[test]
@@ -116,7 +129,7 @@ fn equal_distances_pair_nodes_by_number() {
     let check_all = |same: u32| {
         let row = |id: usize| (0..4).map(|other| if other == id { 10 } else { same }).collect::<Vec<_>>();
         let facts = [dram(0, &row(0)), dram(1, &row(1)), pmem(2, &row(2)), pmem(3, &row(3))];
-        let map = check(&facts, "dram 0,1 | pmem 2,3", "0>2 1>3");
+        let map = check(&facts, "dram 0,1 | pmem 2,3", "0>2,3 1>3,2");
         assert_eq!(
             (map.promotion_target(NodeId(2)), map.promotion_target(NodeId(3))),
             (NodeId(0), NodeId(1))
@@ -129,10 +142,10 @@ fn equal_distances_pair_nodes_by_number() {
 
 #[test]
 fn absent_distances_and_local_distances_between_nodes_are_the_farthest() {
-    check(&[dram(0, &[]), dram(1, &[]), pmem(2, &[]), pmem(3, &[])], "dram 0,1 | pmem 2,3", "0>2 1>3");
-    check(&[dram(0, &[10, 10, 200]), pmem(1, &[10, 10]), pmem(2, &[200])], "dram 0 | pmem 1,2", "0>2");
+    check(&[dram(0, &[]), dram(1, &[]), pmem(2, &[]), pmem(3, &[])], "dram 0,1 | pmem 2,3", "0>2,3 1>3,2");
+    check(&[dram(0, &[10, 10, 200]), pmem(1, &[10, 10]), pmem(2, &[200])], "dram 0 | pmem 1,2", "0>2,1");
     // Only the slow node says how far it is.
-    check(&[dram(0, &[]), pmem(1, &[40, 10]), pmem(2, &[17])], "dram 0 | pmem 1,2", "0>2");
+    check(&[dram(0, &[]), pmem(1, &[40, 10]), pmem(2, &[17])], "dram 0 | pmem 1,2", "0>2,1");
 }
 
 #[test]
@@ -176,7 +189,7 @@ fn memory_faster_than_dram_is_rank_0_and_fast() {
         kmem(1, Device::Hbm, &[13, 10, 30]).kernel_tier(1).hmat(120, 400_000),
         kmem(2, Device::Cxl, &[28, 30, 10]).hmat(250, 40_000).kernel_tier(28),
     ];
-    let map = check(&facts, "hbm 1 | dram 0 | cxl 2", "0>2 1>0");
+    let map = check(&facts, "hbm 1 | dram 0 | cxl 2", "0>2");
     assert_eq!(map.fast_nodes().to_string(), "0,1");
     assert_eq!(map.promotion_target(NodeId(2)), NodeId(0));
     assert_eq!(map.demotion_support(), &DemotionSupport::Kernel);
@@ -189,19 +202,16 @@ fn memory_faster_than_dram_is_rank_0_and_fast() {
     assert_eq!(resolved("pmem"), None);
 
     let [dram, hbm, cxl] = facts;
-    let map = check(&[dram.clone(), hbm.clone()], "hbm 1 | dram 0", "1>0");
+    let map = check(&[dram.clone(), hbm.clone()], "hbm 1 | dram 0", "");
     assert!(!map.has_lower_tier());
     assert_eq!(map.resolve(TierRef::Name(TierName::Slow)), None);
 
     // 6.1 knows nothing of it; with HMAT, and by what the device says alone.
     let map =
-        check(&[dram.clone(), hbm.clone().kernel_tier(4), cxl.clone()], "hbm 1 | dram 0 | cxl 2", "0>2 1>0");
-    check_agent_only(
-        &map,
-        "the kernel has node 1 and node 0 in one tier (memory_tier4): HMAT says that it is faster than DRAM (0.2 times as slow)",
-    );
+        check(&[dram.clone(), hbm.clone().kernel_tier(4), cxl.clone()], "hbm 1 | dram 0 | cxl 2", "0>2");
+    assert_eq!(map.demotion_support(), &DemotionSupport::Kernel);
     let silent = NodeFacts { performance: None, ..hbm.kernel_tier(4) };
-    check(&[dram, silent, cxl], "hbm 1 | dram 0 | cxl 2", "0>2 1>0");
+    check(&[dram, silent, cxl], "hbm 1 | dram 0 | cxl 2", "0>2");
 }
 
 #[test]
@@ -223,15 +233,15 @@ fn sockets_that_must_share_take_the_near_slow_node_and_spread_over_equal_ones() 
     };
     let near_4 = [10, 21, 21, 21, 17, 28];
     let near_5 = [10, 21, 21, 21, 28, 17];
-    check([near_4, near_5, near_4, near_5], "0>4 1>5 2>4 3>5");
-    check([near_4, near_4, near_4, near_5], "0>4 1>4 2>4 3>5");
-    check([[20; 6]; 4], "0>4 1>5 2>4 3>5");
+    check([near_4, near_5, near_4, near_5], "0>4,5 1>5,4 2>4,5 3>5,4");
+    check([near_4, near_4, near_4, near_5], "0>4,5 1>4,5 2>4,5 3>5,4");
+    check([[20; 6]; 4], "0>4,5 1>5,4 2>4,5 3>5,4");
 }
 
 #[test]
 fn one_socket_takes_the_nearer_of_two_slow_nodes() {
     let facts = [dram(0, &[10, 28, 17]), pmem(1, &[28, 10]), pmem(2, &[17, 28, 10])];
-    let map = check(&facts, "dram 0 | pmem 1,2", "0>2");
+    let map = check(&facts, "dram 0 | pmem 1,2", "0>2,1");
     assert_eq!((map.promotion_target(NodeId(1)), map.promotion_target(NodeId(2))), (NodeId(0), NodeId(0)));
 }
 
@@ -287,17 +297,18 @@ fn dax_memory_is_below_dram_wherever_the_kernel_has_it() {
 
 #[test]
 fn devices_that_the_kernel_has_in_one_tier_share_the_name_slow() {
-    check(&[dram(0, &[]), pmem(1, &[]), kmem(2, Device::Cxl, &[])], "dram 0 | slow 1,2", "0>1");
+    check(&[dram(0, &[]), pmem(1, &[]), kmem(2, Device::Cxl, &[])], "dram 0 | slow 1,2", "0>1,2");
 }
 
 #[test]
-fn pages_of_slow_nodes_stay_unless_tiers_are_configured() {
+fn the_second_slow_tier_takes_what_the_first_has_no_room_for() {
     let facts = [dram(0, &[]), kmem(1, Device::Cxl, &[]).kernel_tier(9), pmem(2, &[])];
-    let map = check(&facts, "dram 0 | cxl 1 | pmem 2", "0>1");
+    let map = check(&facts, "dram 0 | cxl 1 | pmem 2", "0>1,2");
+    assert_eq!(map.demotion_target(NodeId(1)), None, "what sank stays");
     assert_eq!(map.resolve(TierRef::Name(TierName::Slow)).map(|tier| tier.name), Some(TierName::Cxl));
     let map =
         configured(&facts, &[(TierName::Dram, &[0]), (TierName::Cxl, &[1]), (TierName::Pmem, &[2])]).unwrap();
-    assert_eq!(targets(&map), "0>1 1>2");
+    assert_eq!(targets(&map), "0>1,2");
 }
 
 #[test]
@@ -333,10 +344,10 @@ fn configured_tiers_override_what_the_host_says() {
     let one = configured(&facts, &[(TierName::Dram, &[0, 1])]).unwrap();
     assert!(!one.has_lower_tier());
 
-    // Two sockets, one of them used as the slow tier of a test host: the kernel does not demote there, and all is fast.
+    // A node with CPUs is fast, whatever it is called.
     let sockets = [dram(0, &[10, 20]), dram(1, &[20, 10])];
     let map = configured(&sockets, &[(TierName::Dram, &[0]), (TierName::Pmem, &[1])]).unwrap();
-    assert_eq!((map.has_lower_tier(), targets(&map).as_str()), (false, "0>1"));
+    assert_eq!((map.has_lower_tier(), targets(&map).as_str()), (false, ""));
 }
 
 #[test]
@@ -352,7 +363,10 @@ fn configured_tiers_that_the_kernel_crosses_are_for_the_agent_only() {
     );
     let map =
         configured(&facts, &[(TierName::Hbm, &[2]), (TierName::Dram, &[0]), (TierName::Slow, &[1])]).unwrap();
-    check_agent_only(&map, "the kernel has node 0 (memory_tier4) above node 2 (memory_tier22)");
+    check_agent_only(
+        &map,
+        "the kernel would also demote node 0 to node 2 (memory_tier22), which is not below DRAM here",
+    );
 }
 
 #[test]
@@ -366,8 +380,8 @@ fn configurations_that_cannot_be_are_refused() {
     check(&[(Dram, &[0]), (Slow, &[1, 2])], TierError::NodeWithoutMemory { tier: Slow, node: NodeId(2) });
     let twice = TierError::NodeTwice { node: NodeId(1), first: Dram, second: Slow };
     check(&[(Dram, &[0, 1]), (Slow, &[1])], twice);
-    check(&[(Dram, &[0])], TierError::NodesLeftOut(set(1)));
-    check(&[], TierError::NodesLeftOut([0, 1].into_iter().collect()));
+    check(&[(Slow, &[1])], TierError::CpusLeftOut(set(0)));
+    check(&[], TierError::CpusLeftOut(set(0)));
     check(&[(Dram, &[0, 1]), (Slow, &[])], TierError::EmptyTier(Slow));
     check(&[(Pmem, &[0]), (Dram, &[1])], TierError::DramWithoutCpus(set(1)));
     check(&[(Slow, &[1]), (Dram, &[0])], TierError::SlowNotBelow(set(1)));
@@ -380,10 +394,10 @@ fn configurations_that_cannot_be_are_refused() {
 fn errors_tell_what_to_do() {
     let twice = TierError::NodeTwice { node: NodeId(1), first: TierName::Dram, second: TierName::Slow };
     assert_eq!(twice.to_string(), "node 1 is in two configured tiers, dram and slow; keep it in one");
-    let left_out = TierError::NodesLeftOut([2, 3].into_iter().collect());
+    let left_out = TierError::CpusLeftOut([2, 3].into_iter().collect());
     assert_eq!(
         left_out.to_string(),
-        "no configured tier has the memory of nodes 2,3; put each of them into a tier"
+        "no configured tier has the memory of nodes 2,3, which have CPUs; put them into dram (nodes without CPUs may be left out)"
     );
 }
 
