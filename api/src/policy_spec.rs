@@ -197,9 +197,8 @@ pub enum LabelOperator {
      quantity(string(self.floor)).compareTo(quantity(string(self.ceiling))) <= 0")
     .message("floor is above ceiling"))]
 pub struct DramSpec {
-    /// Least DRAM: demotion stops here. Default: 0.
+    /// Least DRAM: demotion stops here. Default: what was accessed of late is not taken for the sake of others.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("default" = "0"))]
     pub floor: Option<WireShare>,
     /// Most DRAM: memory above sinks whatever its age. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -323,9 +322,8 @@ pub struct PressureSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "0.1%"))]
     pub memory: Option<Percentage>,
-    /// Of `io.pressure`, `some`. Default: 0.1%.
+    /// Of `io.pressure`, `some`. Default: not looked at, for demotion causes no I/O.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("default" = "0.1%"))]
     pub io: Option<Percentage>,
 }
 

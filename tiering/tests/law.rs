@@ -58,7 +58,7 @@ impl Run {
 
     fn add(&mut self, key: u64, policy: Policy) {
         let now = at(self.second);
-        self.host.add(CgroupKey(key), policy.validated().unwrap(), None, now);
+        self.host.add(CgroupKey(key), policy.validated().expect("a valid policy"), None, now);
         let allowed: NodeSet = (0..8_u32).collect();
         self.host.set_reach(CgroupKey(key), Reach { allowed, barrier: None });
     }
@@ -89,7 +89,7 @@ impl Run {
 }
 
 fn demoted(plan: &Plan, key: u64) -> Bytes {
-    plan.of(CgroupKey(key)).unwrap().demoted()
+    plan.of(CgroupKey(key)).expect("a sample was taken").demoted()
 }
 
 #[test]

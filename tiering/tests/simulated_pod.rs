@@ -5,14 +5,16 @@
 
 use core::time::Duration;
 
-use tiering::{
-    AgeHistogram, ByteRate, Bytes, CgroupSample, Generation, Instant, NodeId, NodeSet, NodeUse, Policy,
-    StallTotals, Target, Track,
+use tiering::law::{
+    AgeReading, CgroupKey, CgroupSample, CgroupState, Host, HostSample, Moved, NodeSample, NodeUse, Promoter,
+    Reach, Settings, Speed, Stayed,
 };
+use tiering::{AgeHistogram, ByteRate, Bytes, Generation, Instant, NodeId, NodeSet, Policy, StallTotals};
 
 const PAGE: u64 = 2 << 20;
 const FAST: u32 = 0;
 const SLOW: u32 = 1;
+const POD: CgroupKey = CgroupKey(1);
 
 /// Pages with one schedule.
 #[derive(Clone, Copy)]
@@ -46,14 +48,6 @@ impl Set {
     }
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Promoter {
-    /// At the touch, and counted.
-    Kernel,
-    /// What a walk found, in the round after it.
-    Agent,
-}
-
 struct Page {
     set: usize,
     node: u32,
@@ -73,8 +67,8 @@ struct Pod {
     next_walk: u64,
     promoter: Promoter,
     promoted: u64,
-    slow_room: u64,
-    track: Track,
+    slow_free: Bytes,
+    host: Host,
 }
 
 impl Pod {
@@ -90,6 +84,10 @@ impl Pod {
                 demotions: 0,
             })
         });
+        let mut host = Host::new(Settings { promoter, ..Settings::default() });
+        host.add(POD, policy, None, Instant::default());
+        let allowed: NodeSet = [FAST, SLOW].into_iter().collect();
+        host.set_reach(POD, Reach { allowed, barrier: None });
         Self {
             sets: sets.to_vec(),
             pages: pages.collect(),
@@ -98,8 +96,8 @@ impl Pod {
             next_walk: 0,
             promoter,
             promoted: 0,
-            slow_room: u64::MAX / 2,
-            track: Track::new(policy, Instant::default()),
+            slow_free: Bytes::mib(64 << 10),
+            host,
         }
     }
 
@@ -125,6 +123,14 @@ impl Pod {
         }
     }
 
+    fn state(&self) -> &CgroupState {
+        self.host.cgroup(POD).expect("it was added")
+    }
+
+    fn age(&self) -> Duration {
+        self.state().touches().age()
+    }
+
     /// Bytes found touched on the slow node.
     fn walk(&mut self) -> Bytes {
         let newest = self.births[self.births.len() - 1].0;
@@ -145,9 +151,9 @@ impl Pod {
         Bytes(self.pages.iter().filter(|page| page.found).count() as u64 * PAGE)
     }
 
-    fn generations(&self) -> Vec<Generation> {
+    fn generations(&self, node: u32) -> Vec<Generation> {
         let anon =
-            |seq| self.pages.iter().filter(|page| page.node == FAST && page.generation == seq).count() as u64;
+            |seq| self.pages.iter().filter(|page| page.node == node && page.generation == seq).count() as u64;
         self.births
             .iter()
             .map(|(seq, birth)| Generation {
@@ -161,52 +167,90 @@ impl Pod {
 
     fn round(&mut self, slow_touched: Option<Bytes>) {
         let now = Instant(Duration::from_secs(self.second));
-        let usage = |node| (NodeId(node), NodeUse { anon: self.on(node), unmovable: Bytes::ZERO });
-        let generations = self.generations();
-        let ages: Vec<_> = AgeHistogram::of_generations(&generations).collect();
+        let node = |id, speed, free| NodeSample {
+            node: NodeId(id),
+            speed,
+            total: Bytes::mib(64 << 10),
+            free,
+            pcp: Bytes::ZERO,
+            min: Bytes::ZERO,
+            low: Bytes::ZERO,
+            high: Bytes::ZERO,
+            reclaimable_file: Bytes::ZERO,
+            targets: vec![NodeId(FAST + SLOW - id)],
+            kernel_promoted: None,
+            kernel_demoted: None,
+        };
+        let fast = node(FAST, Speed::Fast, Bytes::mib(32 << 10));
+        let slow = node(SLOW, Speed::Slow, self.slow_free);
+        self.host.observe_nodes(HostSample { at: now, nodes: vec![fast, slow] });
+        let walked = slow_touched.is_some();
+        let usage = |node, touched| {
+            let ages = AgeHistogram::of_generations(&self.generations(node)).collect();
+            let kernel_promoted =
+                (node == FAST && self.promoter == Promoter::Kernel).then_some(Bytes(self.promoted));
+            let ages = Some(AgeReading { ages, walked });
+            let anon = self.on(node);
+            (NodeId(node), NodeUse { anon, ages, touched, kernel_promoted, ..NodeUse::default() })
+        };
         let sample = CgroupSample {
             at: now,
-            nodes: [usage(FAST), usage(SLOW)].into(),
+            nodes: [usage(FAST, None), usage(SLOW, slow_touched)].into(),
             current: self.on(FAST) + self.on(SLOW),
-            ages: ages.clone(),
-            slow_touched,
-            promoted_total: (self.promoter == Promoter::Kernel).then_some(Bytes(self.promoted)),
             stalls: StallTotals::default(),
+            ..CgroupSample::default()
         };
-        let fast_nodes: NodeSet = [FAST].into_iter().collect();
-        self.track.observe(sample, &fast_nodes);
-        if slow_touched.is_some() {
-            self.next_walk = self.second + self.track.scan_interval().as_secs();
+        self.host.observe(POD, sample);
+        let plan = self.host.plan(now);
+        let plan = plan.of(POD).expect("a sample was taken").clone();
+        if walked {
+            self.next_walk = self.second + plan.walk_every.as_secs();
         }
-        let decision = self
-            .track
-            .decide(Target::Room(Bytes(self.slow_room)), Bytes::MAX, Bytes::ZERO, now)
-            .expect("a model");
-        let mut budget = decision.demote.0 / PAGE;
-        let mut moved = 0;
-        let old_enough = generations
-            .iter()
-            .zip(&ages)
-            .filter(|(_, (age, _))| *age >= decision.demote_age)
-            .map(|(g, _)| g.seq);
-        for seq in old_enough {
-            for page in self.pages.iter_mut().filter(|page| page.node == FAST && page.generation == seq) {
-                if budget > 0 {
-                    (page.node, budget, moved) = (SLOW, budget - 1, moved + 1);
-                    page.demotions += 1;
+        for order in &plan.demote {
+            let listed = self.state().listed_age(NodeId(FAST), order.bytes, now);
+            let least_age = order.least_age.min(listed);
+            let generations = self.generations(FAST);
+            let ages: Vec<_> = AgeHistogram::of_generations(&generations).collect();
+            let mut budget = order.bytes.0 / PAGE;
+            let asked = budget;
+            let old_enough =
+                generations.iter().zip(&ages).filter(|(_, (age, _))| *age >= least_age).map(|(g, _)| g.seq);
+            for seq in old_enough {
+                for page in self.pages.iter_mut().filter(|page| page.node == FAST && page.generation == seq) {
+                    if budget > 0 {
+                        (page.node, budget) = (SLOW, budget - 1);
+                        page.demotions += 1;
+                    }
                 }
             }
+            let moved = Moved {
+                from: NodeId(FAST),
+                to: Some(NodeId(SLOW)),
+                asked: Bytes((asked - budget) * PAGE),
+                moved: Bytes((asked - budget) * PAGE),
+                stayed: Stayed::Unknown,
+                least_age: order.least_age,
+            };
+            self.host.demoted(POD, &moved, Some(order.reason), now);
         }
-        self.track.demoted(Bytes(moved * PAGE), Some(decision.reason), now);
-        if self.promoter == Promoter::Agent {
+        for order in &plan.promote {
             let newest = self.births[self.births.len() - 1].0;
             let mut back = 0;
             for page in self.pages.iter_mut().filter(|page| page.node == SLOW && page.found) {
-                if back < decision.promote.0 / PAGE {
+                if back < order.bytes.0 / PAGE {
                     (page.node, page.generation, page.found, back) = (FAST, newest, false, back + 1);
                 }
             }
-            self.track.promoted(Bytes(back * PAGE), now);
+            let bytes = Bytes(back * PAGE);
+            let moved = Moved {
+                from: NodeId(SLOW),
+                to: Some(NodeId(FAST)),
+                asked: bytes,
+                moved: bytes,
+                stayed: Stayed::Unknown,
+                least_age: Duration::ZERO,
+            };
+            self.host.promoted(POD, &moved, now);
         }
     }
 
@@ -305,7 +349,7 @@ fn wrong_demotions_grow_with_the_logarithm_of_time() {
                 "{hours} h: the set of 150 s went down {} times, that of 200 s {} times, the age is {:?}",
                 pod.demotions("150 s"),
                 pod.demotions("200 s"),
-                pod.track.age().get()
+                pod.age()
             );
             // Each doubling of time brings at most two more.
             assert!(count <= last + 2, "{last}, then {count} at {hours} h");
@@ -349,7 +393,7 @@ fn a_short_age_is_not_lengthened_by_one_stray_page() {
     ];
     let mut pod = Pod::new(&sets, policy(4, 1000), Promoter::Agent);
     pod.run_until(3600);
-    assert_eq!(pod.track.age().get(), Duration::from_secs(4));
+    assert_eq!(pod.age(), Duration::from_secs(4));
 }
 
 #[test]
@@ -360,17 +404,17 @@ fn forced_demotions_teach_nothing_about_the_age() {
     let mut pod = Pod::new(&sets, policy, Promoter::Kernel);
     pod.run_until(600);
     assert!(pod.demotions("warm") > 1, "the ceiling was never reached");
-    assert_eq!(pod.track.age().get(), Duration::from_secs(30));
+    assert_eq!(pod.age(), Duration::from_secs(30));
 }
 
 #[test]
 fn a_full_slow_node_holds_demotion_and_loses_nothing() {
     let sets = [Set::touched_every("hot", 10, 1), Set::never_touched("cold", 10)];
     let mut pod = Pod::new(&sets, policy(10, 100), Promoter::Kernel);
-    pod.slow_room = 0;
+    pod.slow_free = Bytes::ZERO;
     pod.run_until(200);
     assert_eq!((pod.on(FAST), pod.on(SLOW)), (Bytes(20 * PAGE), Bytes::ZERO));
-    pod.slow_room = u64::MAX / 2;
+    pod.slow_free = Bytes::mib(64 << 10);
     pod.run_until(202);
     assert_eq!(pod.percent_on(SLOW, "cold"), 100);
 }

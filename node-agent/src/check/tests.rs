@@ -47,7 +47,7 @@ policies:
               holds        while more than 0.2 % of its working set a minute is touched on slow memory
               promotes     nothing
               memory.high  947 MiB on all tiers together (90 % of the way from request 256 MiB to limit 1 GiB), never below what is in use
-              backs off    while its tasks stall more than 0.1 % of the time on memory or 0.1 % on I/O
+              backs off    while its tasks stall more than 0.1 % of the time on memory
         "#]],
     );
 }
@@ -74,35 +74,35 @@ policies:
             Policy all only looks (Observe): what follows is decided and reported, not done.
               for          /** (2 cgroups now)
               tiers        all; cpuset.mems is left alone
-              DRAM         no floor, no ceiling; weight 100 where it is short
+              DRAM         its working set, no ceiling; weight 100 where it is short
               demotes      anonymous memory not accessed for 2m, at most 200 MiB/s, with the best engine of this kernel
                            (up to 32m for memory that keeps coming back)
               holds        while more than 0.2 % of its working set a minute is touched on slow memory
               promotes     what is touched on slow memory, at most 200 MiB/s where the agent moves it
               memory.high  left alone
-              backs off    while its tasks stall more than 0.1 % of the time on memory or 0.1 % on I/O
+              backs off    while its tasks stall more than 0.1 % of the time on memory
 
             Policy hidden acts (Enforce).
               for          /a/* (0 cgroups now)
               tiers        all; cpuset.mems is left alone
-              DRAM         no floor, no ceiling; weight 100 where it is short
+              DRAM         its working set, no ceiling; weight 100 where it is short
               demotes      anonymous memory not accessed for 2m, at most 200 MiB/s, with the best engine of this kernel
                            (up to 32m for memory that keeps coming back)
               holds        while more than 0.2 % of its working set a minute is touched on slow memory
               promotes     what is touched on slow memory, at most 200 MiB/s where the agent moves it
               memory.high  left alone
-              backs off    while its tasks stall more than 0.1 % of the time on memory or 0.1 % on I/O
+              backs off    while its tasks stall more than 0.1 % of the time on memory
 
             Policy nothing acts (Enforce).
               for          /b/* (0 cgroups now)
               tiers        all; cpuset.mems is left alone
-              DRAM         no floor, no ceiling; weight 100 where it is short
+              DRAM         its working set, no ceiling; weight 100 where it is short
               demotes      anonymous memory not accessed for 2m, at most 200 MiB/s, with the best engine of this kernel
                            (up to 32m for memory that keeps coming back)
               holds        while more than 0.2 % of its working set a minute is touched on slow memory
               promotes     what is touched on slow memory, at most 200 MiB/s where the agent moves it
               memory.high  left alone
-              backs off    while its tasks stall more than 0.1 % of the time on memory or 0.1 % on I/O
+              backs off    while its tasks stall more than 0.1 % of the time on memory
 
             warning: line 3: /** is every cgroup of the host, system services included
             warning: policy hidden: all its cgroups go to policies above it

@@ -151,6 +151,8 @@ impl CgroupState {
     ) -> Taught {
         let now = sample.at;
         let mut taught = Taught::default();
+        let promoted = self.kernel_promoted(&sample, &speed_of);
+        taught.kernel_promoted = promoted;
         self.nodes.retain(|on| sample.nodes.contains_key(&on.node));
         let mut touched_slow = Bytes::ZERO;
         let (mut walked, mut walked_slow) = (false, false);
@@ -167,15 +169,13 @@ impl CgroupState {
             on.speed = speed;
             on.anon = usage.anon;
             on.surely_movable = usage.anon - usage.unmovable;
-            if let (Some(total), Some(before)) = (usage.kernel_promoted, on.kernel_promoted) {
-                taught.kernel_promoted += total - before;
-            }
             on.kernel_promoted = usage.kernel_promoted.or(on.kernel_promoted);
             let law = &mut self.touches;
             match (&usage.ages, speed) {
                 (Some(reading), _) => {
                     walked |= reading.walked;
-                    on.ledger.observe(reading, now, |age, bytes| law.touched(age, bytes));
+                    let gone = if speed == Speed::Slow { promoted } else { Bytes::ZERO };
+                    on.ledger.observe(reading, gone, now, |age, bytes| law.touched(age, bytes));
                 }
                 (None, Speed::Slow) => {
                     on.ledger.resize(usage.anon, now);
@@ -222,6 +222,30 @@ impl CgroupState {
         let per_minute = self.touched_per_minute;
         self.breaker.tick(self.footprint(), per_minute, now);
         taught
+    }
+
+    /// What the kernel promoted since the last sample. Where it does not count that, what left the slow nodes and turned up on the fast ones.
+    fn kernel_promoted(&self, sample: &CgroupSample, speed_of: impl Fn(NodeId) -> Option<Speed>) -> Bytes {
+        if self.last.is_none() {
+            return Bytes::ZERO;
+        }
+        let mut counted = None;
+        let mut grown = Bytes::ZERO;
+        for (node, usage) in &sample.nodes {
+            let on = self.nodes.iter().find(|on| on.node == *node);
+            let before = on.map_or(Bytes::ZERO, |on| on.anon);
+            if speed_of(*node) == Some(Speed::Fast) {
+                grown += usage.anon - before;
+            }
+            if let (Some(total), Some(before)) = (usage.kernel_promoted, on.and_then(|on| on.kernel_promoted))
+            {
+                counted = Some(counted.unwrap_or(Bytes::ZERO) + (total - before));
+            }
+        }
+        let shrunk = self
+            .slow()
+            .map(|on| on.anon - sample.nodes.get(&on.node).map_or(Bytes::ZERO, |usage| usage.anon));
+        counted.unwrap_or_else(|| shrunk.sum::<Bytes>().min(grown))
     }
 
     fn note_baseline(&mut self, now: Instant) {
@@ -278,6 +302,7 @@ impl CgroupState {
         if let Some(on) = self.on(moved.from) {
             on.hot -= moved.moved.max(moved.asked);
             on.anon -= moved.moved;
+            on.ledger.take_youngest(moved.moved);
         }
         if let Some(on) = moved.to.and_then(|to| self.on(to)) {
             on.anon += moved.moved;

@@ -49,19 +49,28 @@ pub struct Ledger {
     /// What the last reading listed, oldest first.
     listed: Vec<Cohort>,
     read: Option<Millis>,
+    /// The last walk, and the time between it and the one before.
+    walked: Option<Millis>,
+    interval: Millis,
 }
 
 impl Ledger {
-    /// Takes a reading in; what it shows to have been touched is told by age at the touch.
+    /// Takes a reading in; what it shows to have been touched is told by the age that it was at the most. This much was `promoted` from here by others
+    /// since the last reading: what is gone for that was touched, too.
     pub(super) fn observe(
         &mut self,
         reading: &AgeReading,
+        promoted: Bytes,
         now: Instant,
         mut touched: impl FnMut(Duration, Bytes),
     ) {
         let now = millis(now);
         let since_last = self.read.map(|read| now - read);
         self.read = Some(now);
+        if reading.walked {
+            self.interval = self.walked.map_or(0, |walked| now - walked);
+            self.walked = Some(now);
+        }
         self.listed.clear();
         let mut classes: Vec<Cohort> = reading
             .ages
@@ -115,13 +124,15 @@ impl Ledger {
         self.listed = classes;
 
         let all: Bytes = lost.iter().map(|(_, bytes)| *bytes).sum();
-        let seen = all.min(new);
-        let half = since_last.unwrap_or(0) / 2;
+        let seen = all.min(new + promoted);
         for (since, bytes) in lost {
             let share = u128::from(bytes.0) * u128::from(seen.0) / u128::from(all.0.max(1));
             let share = Bytes(u64::try_from(share).unwrap_or(u64::MAX));
             if !share.is_zero() {
-                touched(to_duration(now - since - half), share);
+                // What a walk missed once may be missed by another, if it falls otherwise into the period.
+                let idle = now - since;
+                let missed = if idle > self.interval / 2 * 3 { self.interval } else { 0 };
+                touched(to_duration(idle + missed), share);
             }
         }
     }
@@ -177,7 +188,8 @@ impl Ledger {
         push(&mut self.cohorts, Cohort { since: now_ms, bytes: bytes - left });
     }
 
-    fn take_youngest(&mut self, mut bytes: Bytes) {
+    /// Memory left for having been touched: the youngest.
+    pub(super) fn take_youngest(&mut self, mut bytes: Bytes) {
         for cohort in self.cohorts.iter_mut().rev() {
             let part = cohort.bytes.min(bytes);
             cohort.bytes -= part;

@@ -4,7 +4,7 @@
 //! Heat is a gradient: of memory touched ever more rarely, most may sink before the first feedback comes.
 //!
 //! # Approach
-//! What is cold sinks in portions. A walk of the slow nodes judges the last one: within the allowance, the next is twice as large; above,
+//! What is cold sinks in portions. A walk of the slow nodes judges the last one: within the allowance, the next is four times as large; above,
 //! it is a quarter, and as much as sank last comes up again. Memory that has been idle for several ages needs no trial.
 //!
 //! # Properties
@@ -14,7 +14,7 @@
 use crate::units::{Bytes, Instant};
 
 /// The first portion is this part of the memory on fast nodes.
-const FIRST: u64 = 16;
+const FIRST: u64 = 8;
 const LEAST: Bytes = Bytes::mib(32);
 
 /// The trial of one cgroup.
@@ -55,7 +55,7 @@ impl Portion {
         }
         let size = self.size.unwrap_or(Bytes(fast.0 / FIRST)).max(LEAST);
         if touched <= allowed {
-            self.size = Some(if self.sunk.0 >= size.0 / 2 { size + size } else { size });
+            self.size = Some(if self.sunk.0 >= size.0 / 2 { Bytes(size.0.saturating_mul(4)) } else { size });
         } else {
             self.size = Some(Bytes(size.0 / 4).max(LEAST));
             self.undo = self.sunk.min(touched);

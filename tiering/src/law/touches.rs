@@ -35,6 +35,9 @@ const MINUTE: u32 = 1024;
 /// The percentile of minutes whose wish is met.
 const PERCENTILE: (u64, u64) = (98, 100);
 
+/// A shift that begins between two walks is seen by both.
+const SHIFT_WALKS: u32 = 2;
+
 const ONE_MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -74,7 +77,10 @@ pub struct TouchLaw {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Burst {
-    began: Instant,
+    /// In how many closings on end.
+    walks: u32,
+    /// Whether it followed another.
+    is_period: bool,
     ended: Instant,
     wanted: usize,
 }
@@ -145,42 +151,33 @@ impl TouchLaw {
         self.touched = [0; LADDER];
         self.began = now;
         self.fade(now);
-        let learns = wants > 0 && self.is_period(wants, elapsed, now);
-        let weight = MINUTE.saturating_mul(minutes);
-        let rung_of = if learns { wants } else { 0 };
-        self.wanted[rung_of] = self.wanted[rung_of].saturating_add(weight);
-        self.last = if learns { rung(wants) } else { Duration::ZERO };
+        let lesson = if wants > 0 { self.lesson(wants, elapsed, now) } else { None };
+        let weighs = &mut self.wanted[lesson.unwrap_or(0)];
+        *weighs = weighs.saturating_add(MINUTE.saturating_mul(minutes));
+        self.last = lesson.map_or(Duration::ZERO, rung);
+        let learns = lesson.is_some();
         self.comebacks += u64::from(learns);
         self.settle();
         learns
     }
 
-    /// Whether a burst of touches follows an earlier one so soon that it is the same memory's period. A burst that goes on for three
-    /// walks is one: a shift takes that long to come up.
-    fn is_period(&mut self, wants: usize, elapsed: Duration, now: Instant) -> bool {
-        let same = elapsed.saturating_mul(3).max(self.after / 2 * 3);
-        match &mut self.burst {
-            Some(burst) if now.since(burst.began) <= same => {
-                burst.ended = now;
-                burst.wanted = burst.wanted.max(wants);
-                false
-            }
-            Some(burst) => {
-                let soon = rung(wants.max(burst.wanted)).saturating_mul(5) / 2 + elapsed;
-                let again = now.since(burst.ended) <= soon;
-                // What goes on is judged anew each time.
-                *burst = if again {
-                    Burst { ended: now, wanted: wants, ..*burst }
-                } else {
-                    Burst { began: now, ended: now, wanted: wants }
-                };
-                again
-            }
-            None => {
-                self.burst = Some(Burst { began: now, ended: now, wanted: wants });
-                false
-            }
-        }
+    /// The rung that a burst of touches teaches, if it follows an earlier one so soon that it is the same memory's period: what either
+    /// wanted. A burst that goes on from walk to walk is one, for as long as a shift shows.
+    fn lesson(&mut self, wants: usize, elapsed: Duration, now: Instant) -> Option<usize> {
+        let Some(burst) = self.burst else {
+            self.burst = Some(Burst { walks: 1, is_period: false, ended: now, wanted: wants });
+            return None;
+        };
+        let goes_on = now.since(burst.ended) <= elapsed + elapsed / 4;
+        let wanted = wants.max(burst.wanted);
+        let soon = now.since(burst.ended) <= rung(wanted).saturating_mul(5) / 2 + elapsed;
+        let is_period = if goes_on { burst.is_period || burst.walks >= SHIFT_WALKS } else { soon };
+        let walks = if goes_on { burst.walks.saturating_add(1) } else { 1 };
+        // What was taught already does not teach once more.
+        let known = if burst.is_period { wants } else { wanted };
+        let kept = if goes_on { wanted } else { wants };
+        self.burst = Some(Burst { walks, is_period, ended: now, wanted: kept });
+        is_period.then_some(known)
     }
 
     fn note_working_set(&mut self, working_set: Bytes, now: Instant) {

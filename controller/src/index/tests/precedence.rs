@@ -147,7 +147,7 @@ fn overrides_hold_where_the_policy_allows_them() {
     "]].assert_eq(&explain(&index));
     let policy = index.explain("a", "web").unwrap().policy.unwrap();
     assert_eq!(policy.spec.mode, Some(api::ModeSpec::Observe));
-    assert_eq!(policy.spec.dram.floor.unwrap().to_string(), "0");
+    assert_eq!(policy.spec.dram.floor, None);
 }
 
 #[test]
