@@ -19,7 +19,7 @@ use host::lru_gen::{
 use host::probe::ProbeReport;
 use tiering::{AgeHistogram, Bytes, DemotionSupport, Instant, NodeId, NodeSet};
 
-use super::{EngineError, Found, Ground, Look, Moved, Order, target_allowed};
+use super::{EngineError, Found, Ground, Look, Moved, Order, any_target_allowed, targets_allowed};
 use crate::state::State;
 use crate::tunables::DemotionWindow;
 use layers::Layers;
@@ -228,7 +228,12 @@ impl LruGenEngine {
         now: Instant,
     ) -> Result<Moved, EngineError> {
         let began = Clock::now();
-        if !target_allowed(ground, order.allowed, order.from) {
+        // Strictly anonymous eviction is newer than the kernel's own look at cpuset.mems.
+        let is_allowed = match self.syntax {
+            AnonSyntax::Max => any_target_allowed,
+            AnonSyntax::TwoHundred => targets_allowed,
+        };
+        if !is_allowed(ground, order.allowed, order.from) {
             return Ok(Moved::refused("target_not_allowed"));
         }
         let wanted = (order.bytes.0 / host::pages::page_size()).max(1);

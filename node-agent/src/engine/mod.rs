@@ -42,14 +42,11 @@ impl Ground {
     /// The nodes of the other speed that memory of a node goes to, best first.
     #[must_use]
     pub fn targets(&self, node: NodeId) -> Vec<NodeId> {
-        let (first, all) = if self.fast.contains(node) {
-            (self.tiers.demotion_target(node), &self.slow)
-        } else {
-            (Some(self.tiers.promotion_target(node)), &self.fast)
-        };
-        // Nowhere is not anywhere.
-        let Some(first) = first else { return Vec::new() };
-        std::iter::once(first).chain(all.iter().filter(|other| *other != first)).collect()
+        if self.fast.contains(node) {
+            return self.tiers.demotion_targets(node).to_vec();
+        }
+        let nearest = self.tiers.promotion_target(node);
+        std::iter::once(nearest).chain(self.fast.iter().filter(|other| *other != nearest)).collect()
     }
 }
 
@@ -285,7 +282,14 @@ pub(crate) fn anon_on(cgroup: &Cgroup, nodes: &NodeSet) -> host::Result<Bytes> {
     Ok(nodes.iter().filter_map(|node| stat.anon.get(&node.0)).map(|bytes| Bytes(*bytes)).sum())
 }
 
-/// Whether the kernel would demote from `from` to a node that the cgroup may use.
-pub(crate) fn target_allowed(ground: &Ground, allowed: &NodeSet, from: NodeId) -> bool {
-    ground.tiers.demotion_target(from).is_some_and(|target| allowed.contains(target))
+/// Whether the kernel would demote from `from` only to nodes that the cgroup may use. Before 6.16 or so it does not look at
+/// that itself, and falls back to any of the nodes below.
+pub(crate) fn targets_allowed(ground: &Ground, allowed: &NodeSet, from: NodeId) -> bool {
+    let targets = ground.tiers.demotion_targets(from);
+    !targets.is_empty() && targets.iter().all(|target| allowed.contains(*target))
+}
+
+/// Whether a kernel that looks at `cpuset.mems` itself finds a node to demote to.
+pub(crate) fn any_target_allowed(ground: &Ground, allowed: &NodeSet, from: NodeId) -> bool {
+    ground.tiers.demotion_targets(from).iter().any(|target| allowed.contains(*target))
 }

@@ -13,7 +13,7 @@ use host::probe::ProbeReport;
 use host::reclaim::{ReclaimSwappiness, ReclaimSyntax, write_memory_reclaim};
 use tiering::{Bytes, DemotionSupport, NodeId, NodeSet};
 
-use super::{EngineError, Found, Ground, Look, Moved, Order, target_allowed};
+use super::{EngineError, Found, Ground, Look, Moved, Order, targets_allowed};
 use crate::state::State;
 use crate::tunables::DemotionWindow;
 use std::os::fd::AsFd as _;
@@ -68,7 +68,7 @@ impl ReclaimEngine {
     /// Asks for what is wanted in steps, of each leaf as much as its part of the memory on fast nodes. The cgroup as a whole is not
     /// asked: the kernel would take from what is apart in it, too.
     pub fn demote(&self, ground: &Ground, state: &mut State, order: Order<'_>) -> Result<Moved, EngineError> {
-        if !target_allowed(ground, order.allowed, order.from) {
+        if !targets_allowed(ground, order.allowed, order.from) {
             return Ok(Moved::refused("target_not_allowed"));
         }
         let began = std::time::Instant::now();

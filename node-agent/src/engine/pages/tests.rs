@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use tiering::NodeId;
+
 use super::*;
 use crate::engine::fixture::{cgroup, ground, write};
 
