@@ -56,6 +56,8 @@ struct Page {
     /// Found touched on the slow node by the last walk.
     found: bool,
     demotions: u32,
+    /// When a walk last found it touched.
+    seen: u64,
 }
 
 struct Pod {
@@ -82,6 +84,7 @@ impl Pod {
                 touched: true,
                 found: false,
                 demotions: 0,
+                seen: 0,
             })
         });
         let mut host = Host::new(Settings { promoter, ..Settings::default() });
@@ -138,6 +141,7 @@ impl Pod {
             page.found = page.touched && page.node == SLOW;
             if core::mem::take(&mut page.touched) {
                 page.generation = newest;
+                page.seen = self.second;
             }
         }
         self.births.push((newest + 1, self.second));
@@ -216,7 +220,14 @@ impl Pod {
             let old_enough =
                 generations.iter().zip(&ages).filter(|(_, (age, _))| *age >= least_age).map(|(g, _)| g.seq);
             for seq in old_enough {
-                for page in self.pages.iter_mut().filter(|page| page.node == FAST && page.generation == seq) {
+                // Where the kernel merges two generations, the older one's pages stay those to be evicted first.
+                let mut listed: Vec<&mut Page> = self
+                    .pages
+                    .iter_mut()
+                    .filter(|page| page.node == FAST && page.generation == seq)
+                    .collect();
+                listed.sort_by_key(|page| page.seen);
+                for page in listed {
                     if budget > 0 {
                         (page.node, budget) = (SLOW, budget - 1);
                         page.demotions += 1;

@@ -37,6 +37,8 @@ pub(super) struct OnNode {
     pub(super) bound: Bound,
     /// On a slow node: touched as of the last walk, less what was promoted since.
     pub(super) hot: Bytes,
+    /// Of that, what the walk before had found touched, too.
+    pub(super) hot_twice: Bytes,
     kernel_promoted: Option<Bytes>,
 }
 
@@ -50,6 +52,7 @@ impl OnNode {
             ledger: Ledger::default(),
             bound: Bound::default(),
             hot: Bytes::ZERO,
+            hot_twice: Bytes::ZERO,
             kernel_promoted: None,
         }
     }
@@ -64,6 +67,10 @@ impl OnNode {
         self.ledger.at_least(age, now).min(self.anon) - self.bound.get(now)
     }
 }
+
+/// The allowed nodes, for it is asked for each of thousands of cgroups in each plan. Linux has at most 1024 nodes.
+#[derive(Clone, Copy, Debug, Default)]
+struct NodeBits([u64; 16]);
 
 /// What a sample taught.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,6 +88,7 @@ pub struct CgroupState {
     /// Whether another reason than its policy forbids to act on it.
     pub(super) held: bool,
     pub(super) reach: Reach,
+    allowed: NodeBits,
     pub(super) nodes: Vec<OnNode>,
     pub(super) last: Option<CgroupSample>,
     pub(super) touches: TouchLaw,
@@ -113,6 +121,7 @@ impl CgroupState {
             policy,
             held: false,
             reach: Reach::default(),
+            allowed: NodeBits::default(),
             nodes: Vec::new(),
             last: None,
             portion: Portion::default(),
@@ -130,6 +139,21 @@ impl CgroupState {
             watched_before: learned
                 .map_or(Duration::ZERO, |known| Duration::from_secs(known.watched_seconds)),
         }
+    }
+
+    pub(super) fn set_reach(&mut self, reach: Reach) {
+        self.allowed = NodeBits::default();
+        for node in reach.allowed.iter() {
+            if let Some(word) = self.allowed.0.get_mut(node.0 as usize / 64) {
+                *word |= 1 << (node.0 % 64);
+            }
+        }
+        self.reach = reach;
+    }
+
+    /// Whether its memory may be on a node.
+    pub(super) fn may_use(&self, node: NodeId) -> bool {
+        self.allowed.0.get(node.0 as usize / 64).is_some_and(|word| word >> (node.0 % 64) & 1 == 1)
     }
 
     pub(super) fn set_policy(&mut self, policy: Policy, now: Instant) {
@@ -175,11 +199,23 @@ impl CgroupState {
                 (Some(reading), _) => {
                     walked |= reading.walked;
                     let gone = if speed == Speed::Slow { promoted } else { Bytes::ZERO };
-                    on.ledger.observe(reading, gone, now, |age, bytes| law.touched(age, bytes));
+                    // What a walk finds touched was young if the walk before found it touched.
+                    let young = self.walked.map_or(Duration::ZERO, |at| now.since(at)).saturating_mul(3) / 2;
+                    let mut twice = Bytes::ZERO;
+                    on.ledger.observe(reading, gone, now, |age, bytes| {
+                        law.touched(age, bytes);
+                        if age <= young {
+                            twice += bytes;
+                        }
+                    });
+                    if reading.walked {
+                        on.hot_twice = twice;
+                    }
                 }
                 (None, Speed::Slow) => {
                     on.ledger.resize(usage.anon, now);
                     if let Some(bytes) = usage.touched {
+                        on.hot_twice = Bytes(bytes.0 / 2);
                         on.ledger.touch(bytes.min(usage.anon), now, |age, bytes| law.touched(age, bytes));
                     }
                 }

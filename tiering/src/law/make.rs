@@ -24,7 +24,7 @@ use core::time::Duration;
 use super::Host;
 use super::cgroup::{CgroupState, OnNode};
 use super::fill::{Given, Offer, fill};
-use super::plan::{CgroupPlan, Demote, NodePlan, Plan, Promote, PromoteReason};
+use super::plan::{CgroupPlan, Demote, NodePlan, Plan};
 use super::sample::{Barrier, CgroupKey, Promoter, Speed};
 use crate::decide::{DemoteReason, Limit};
 use crate::memory_high;
@@ -42,19 +42,23 @@ const SOON: Duration = Duration::from_secs(5);
 const BUSY: Duration = Duration::from_secs(1);
 
 /// What is left of a node for this plan.
-struct Left {
-    node: NodeId,
-    targets: Vec<NodeId>,
-    room: Bytes,
-    rate: Bytes,
+pub(super) struct Left {
+    pub(super) targets: Vec<NodeId>,
+    pub(super) room: Bytes,
+    pub(super) rate: Bytes,
+    /// Weights of those who share the node, where it is short of room; zero where it is not.
+    pub(super) weights: u64,
+    pub(super) total: Bytes,
 }
 
 /// The working state of one plan.
-struct Making {
-    now: Instant,
-    promoter: Promoter,
-    page: u64,
+pub(super) struct Making {
+    pub(super) now: Instant,
+    pub(super) promoter: Promoter,
+    pub(super) page: u64,
     left: Vec<Left>,
+    /// Place in `left` by node number.
+    places: Vec<u32>,
 }
 
 /// Time between two walks of a cgroup's page tables: two within `after`, fewer as the age grows.
@@ -78,8 +82,13 @@ fn least_age(state: &CgroupState, urgent: Option<Duration>) -> Duration {
 
 pub(super) fn plan(host: &mut Host, now: Instant) -> Plan {
     let mut nodes = Vec::with_capacity(host.nodes.len());
-    let mut making =
-        Making { now, promoter: host.settings.promoter, page: host.settings.page, left: Vec::new() };
+    let mut making = Making {
+        now,
+        promoter: host.settings.promoter,
+        page: host.settings.page,
+        left: Vec::new(),
+        places: Vec::new(),
+    };
     for (id, state) in &mut host.nodes {
         let sample = &state.sample;
         nodes.push(NodePlan {
@@ -92,14 +101,21 @@ pub(super) fn plan(host: &mut Host, now: Instant) -> Plan {
             fill_age: None,
             unmet: Bytes::ZERO,
         });
+        let number = id.0 as usize;
+        if making.places.len() <= number {
+            making.places.resize(number + 1, u32::MAX);
+        }
+        making.places[number] = u32::try_from(making.left.len()).unwrap_or(u32::MAX);
         making.left.push(Left {
-            node: *id,
             targets: sample.targets.clone(),
             room: sample.room(),
             rate: state.bucket.available(now),
+            weights: 0,
+            total: sample.total,
         });
     }
     let asked = making.headroom(host, &mut nodes);
+    making.weigh(host);
 
     let mut cgroups: Vec<Option<CgroupPlan>> = Vec::new();
     cgroups.resize_with(host.cgroups.len(), || None);
@@ -120,25 +136,25 @@ pub(super) fn plan(host: &mut Host, now: Instant) -> Plan {
 }
 
 impl Making {
-    fn left(&self, node: NodeId) -> Option<&Left> {
-        self.left.binary_search_by_key(&node, |left| left.node).ok().map(|i| &self.left[i])
+    pub(super) fn left(&self, node: NodeId) -> Option<&Left> {
+        self.left.get(*self.places.get(node.0 as usize)? as usize)
     }
 
-    fn left_mut(&mut self, node: NodeId) -> Option<&mut Left> {
-        self.left.binary_search_by_key(&node, |left| left.node).ok().map(|i| &mut self.left[i])
+    pub(super) fn left_mut(&mut self, node: NodeId) -> Option<&mut Left> {
+        self.left.get_mut(*self.places.get(node.0 as usize)? as usize)
     }
 
     /// Room, and what the links let pass, on the nodes where memory of a node may go.
     fn room_below(&self, state: &CgroupState, from: NodeId) -> (Bytes, Bytes) {
         let Some(left) = self.left(from) else { return (Bytes::ZERO, Bytes::ZERO) };
-        let targets = left.targets.iter().filter(|to| state.reach.allowed.contains(**to));
+        let targets = left.targets.iter().filter(|to| state.may_use(**to));
         targets.filter_map(|to| self.left(*to)).fold((Bytes::ZERO, Bytes::ZERO), |(room, rate), to| {
             (room + to.room, rate + to.room.min(to.rate))
         })
     }
 
     fn has_target(&self, state: &CgroupState, from: NodeId) -> bool {
-        self.left(from).is_some_and(|left| left.targets.iter().any(|to| state.reach.allowed.contains(*to)))
+        self.left(from).is_some_and(|left| left.targets.iter().any(|to| state.may_use(*to)))
     }
 
     /// What each cgroup gives for headroom, by node.
@@ -182,7 +198,7 @@ impl Making {
     }
 
     /// What no other's need takes: the stated floor, and of what the kernel protects the part that DRAM is of the host's memory.
-    fn protected(&self, state: &CgroupState) -> Bytes {
+    pub(super) fn protected(&self, state: &CgroupState) -> Bytes {
         let limits = state.last.as_ref().map(|last| last.limits).unwrap_or_default();
         let low = limits.low.unwrap_or_default().max(limits.min.unwrap_or_default());
         let (floor, _) = bounds(state, self.now);
@@ -270,6 +286,13 @@ impl Making {
         if voluntary >= worth {
             self.cold(state, plan.effective_age, voluntary, &mut wishes);
         }
+        let swapped = self.exchange(state, plan);
+        if !swapped.is_zero() && wishes.is_empty() {
+            self.cold(state, exchange_age(state), swapped, &mut wishes);
+            for (.., reason) in &mut wishes {
+                *reason = DemoteReason::Ceiling;
+            }
+        }
         plan.limit = match guard {
             Some(limit) if plan.cold > sum_of(&wishes) => Some(limit),
             _ if free > trial => Some(Limit::Portion(state.portion.on_trial())),
@@ -332,7 +355,7 @@ impl Making {
             left.rate -= bytes;
             targets.clone_from(&left.targets);
         }
-        targets.retain(|to| state.reach.allowed.contains(*to));
+        targets.retain(|to| state.may_use(*to));
         let mut missing = bytes;
         for to in &targets {
             let Some(left) = self.left_mut(*to) else { continue };
@@ -442,92 +465,9 @@ impl Making {
         {
             return Some(Limit::IoPressure(stall));
         }
-        let (touched, allowed) = (plan.touched_per_minute, plan.allowed_touch);
-        // Touches that a promotion can end don't hold the demotion that makes its room.
-        let hot: Bytes = state.slow().map(|on| on.hot).sum();
-        let room: Bytes = state.fast().filter_map(|on| self.left(on.node)).map(|left| left.room).sum();
-        let makes_room = state.policy.promote.enabled && room < hot;
-        (touched > allowed && !makes_room).then_some(Limit::SlowTouch { touched, allowed })
-    }
-
-    fn promote(&mut self, state: &mut CgroupState, gives: bool, plan: &mut CgroupPlan) {
-        let hot: Bytes = state.slow().map(|on| on.hot.min(on.anon)).sum();
-        plan.promote_budget = self.promote_budget(state, gives, plan);
-        if hot.is_zero() {
-            return;
-        }
-        if !state.policy.promote.enabled {
-            plan.promote_limit = Some(Limit::PromotionOff);
-            return;
-        }
-        match self.promoter {
-            Promoter::None => {
-                plan.promote_limit = Some(Limit::NoPromoter);
-                return;
-            }
-            Promoter::Kernel => return,
-            Promoter::Agent => {}
-        }
-        if state.breaker.is_open(self.now) {
-            plan.promote_limit = Some(Limit::Churn);
-            return;
-        }
-        // What was just asked to leave is not brought up in the same plan.
-        let mut below_ceiling = if gives { Bytes::ZERO } else { plan.ceiling - state.on_fast() };
-        let mut cap = state.promote_bucket.available(self.now);
-        let undo = state.portion.undo();
-        let reason = if undo.is_zero() { PromoteReason::Touched } else { PromoteReason::TooWarm };
-        let slow: Vec<(NodeId, Bytes)> = state.slow().map(|on| (on.node, on.hot.min(on.anon))).collect();
-        for (from, hot) in slow {
-            let mut missing = hot;
-            let targets = self.left(from).map(|left| left.targets.clone()).unwrap_or_default();
-            for to in targets.into_iter().filter(|to| state.reach.allowed.contains(*to)) {
-                let link = self.left(from).map_or(Bytes::ZERO, |left| left.rate);
-                let (room, rate) =
-                    self.left(to).map_or((Bytes::ZERO, Bytes::ZERO), |left| (left.room, left.rate));
-                let mut bytes = missing;
-                for (most, limit) in [
-                    (room.min(below_ceiling), Limit::FastFull),
-                    (rate.min(link), Limit::NodeRate),
-                    (cap, Limit::RateCap),
-                ] {
-                    if bytes > most {
-                        (bytes, plan.promote_limit) = (most, Some(limit));
-                    }
-                }
-                bytes = bytes.round_down(self.page);
-                if bytes.is_zero() {
-                    continue;
-                }
-                missing -= bytes;
-                cap -= bytes;
-                below_ceiling -= bytes;
-                if let Some(left) = self.left_mut(to) {
-                    left.room -= bytes;
-                    left.rate -= bytes;
-                }
-                if let Some(left) = self.left_mut(from) {
-                    left.rate -= bytes;
-                }
-                let rate = state.policy.promote.max_rate;
-                plan.promote.push(Promote { from, to, bytes, rate, reason });
-            }
-            if missing.is_zero() {
-                plan.promote_limit = None;
-            }
-        }
-    }
-
-    /// The standing budget of an engine that promotes by itself.
-    fn promote_budget(&self, state: &CgroupState, gives: bool, plan: &CgroupPlan) -> ByteRate {
-        let has_room = state.fast().any(|on| self.left(on.node).is_some_and(|left| !left.room.is_zero()));
-        let may = self.promoter != Promoter::None
-            && state.policy.promote.enabled
-            && !state.breaker.is_open(self.now)
-            && !gives
-            && has_room
-            && state.on_fast() < plan.ceiling;
-        if may { state.policy.promote.max_rate } else { ByteRate(0) }
+        // Touches of what is young, for want of room in DRAM, don't hold the demotion that makes the room.
+        let (touched, allowed) = (state.touches.passed(), plan.allowed_touch);
+        (touched > allowed).then_some(Limit::SlowTouch { touched, allowed })
     }
 
     fn limits(&self, state: &mut CgroupState, plan: &mut CgroupPlan) {
@@ -557,23 +497,17 @@ impl Making {
             }
         }
     }
-
-    /// What the kernel may promote: what the policies of those allow that have something to bring up and room for it.
-    fn kernel_promotion(&self, host: &Host) -> ByteRate {
-        let able = host.cgroups.values().filter(|state| {
-            state.policy.promote.enabled
-                && !state.breaker.is_open(self.now)
-                && state.slow().any(|on| !on.anon.is_zero())
-        });
-        let rates = able.map(|state| state.policy.promote.max_rate.0).fold(0, u64::saturating_add);
-        ByteRate(rates.min(host.settings.link_rate.0))
-    }
 }
 
 /// The floor and the ceiling that apply to a cgroup. Where no floor is stated it is the working set; but not above a stated ceiling.
 fn bounds(state: &CgroupState, _now: Instant) -> (Bytes, Bytes) {
     let footprint = state.footprint();
     (state.policy.floor(footprint), state.policy.ceiling(footprint))
+}
+
+/// Memory that two walks did not find touched is colder than what two walks did.
+pub(super) fn exchange_age(state: &CgroupState) -> Duration {
+    walk_every(state).saturating_mul(2)
 }
 
 fn is_enforced(state: &CgroupState) -> bool {

@@ -10,7 +10,7 @@
 //! 1. [`Host::observe_nodes`] and [`Host::observe`]: samples in. Each cgroup's ages by node are its own record ([`ledger`]), and what was
 //!    touched at which age makes the age that counts as cold ([`touches`]).
 //! 2. [`Host::plan`]: what each node lacks ([`lines`]) is taken from the coldest first ([`fill`]); then ceilings, then what is cold within
-//!    portions ([`portion`]), guards and rates ([`make`]); then what comes up, unless it only goes to and fro ([`churn`]).
+//!    portions ([`portion`]), guards and rates ([`make`]); then what comes up ([`raise`]), unless it only goes to and fro ([`churn`]).
 //! 3. [`Host::demoted`], [`Host::promoted`]: what was really moved; what stayed is learned ([`bound`]) and changes the next plan.
 //!
 //! # Properties
@@ -27,6 +27,7 @@ mod lines;
 mod make;
 mod plan;
 mod portion;
+mod raise;
 mod sample;
 mod touches;
 
@@ -137,7 +138,7 @@ impl Host {
     /// Where its memory may be, and what may be done with it.
     pub fn set_reach(&mut self, key: CgroupKey, reach: Reach) {
         if let Some(state) = self.cgroups.get_mut(&key) {
-            state.reach = reach;
+            state.set_reach(reach);
         }
     }
 

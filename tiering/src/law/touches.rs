@@ -69,6 +69,8 @@ pub struct TouchLaw {
     working_set_faded: Instant,
     /// What the last minute wanted.
     last: Duration,
+    /// Bytes touched per minute, in the last window, at ages that count as cold; whether a shift or not.
+    passed: Bytes,
     /// The last burst of touches above the allowance.
     burst: Option<Burst>,
     comebacks: u64,
@@ -97,6 +99,7 @@ impl TouchLaw {
             working_set: Bytes::ZERO,
             working_set_faded: now,
             last: Duration::ZERO,
+            passed: Bytes::ZERO,
             burst: None,
             comebacks: 0,
             current: after,
@@ -148,6 +151,9 @@ impl TouchLaw {
                 break;
             }
         }
+        let cold_from = above(self.current);
+        let passed: u64 = self.touched[cold_from..].iter().fold(0, |sum, bytes| sum.saturating_add(*bytes));
+        self.passed = Bytes(passed / u64::from(minutes));
         self.touched = [0; LADDER];
         self.began = now;
         self.fade(now);
@@ -212,6 +218,12 @@ impl TouchLaw {
         }
         let percentile = if at == 0 { Duration::ZERO } else { rung(at) };
         self.current = percentile.max(self.last).clamp(self.after, self.after_max);
+    }
+
+    /// Bytes touched per minute in the last window at ages that count as cold, wherever they were.
+    #[must_use]
+    pub fn passed(&self) -> Bytes {
+        self.passed
     }
 
     /// The age.

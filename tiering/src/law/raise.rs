@@ -1,0 +1,177 @@
+//! What comes up, and how fast.
+//!
+//! # Approach
+//! What the last walk found touched on slow nodes is to come up, as far as fast nodes have room above the line of promotion, the ceiling
+//! leaves some, and rates allow. Where the last portion that sank is touched too much, as much as sank comes up, touched or not.
+//!
+//! On a node that is tight, who holds more than its share by weight promotes at a rate of `(share / held)^4`, at least 1/16 (Equilibria). What only goes to and
+//! fro pauses ([`super::churn`]). At the ceiling, memory that two walks found touched changes places with memory that two walks did not,
+//! one for one (memory-optimizer's rule: hot less cold at least two).
+
+use alloc::vec::Vec;
+
+use super::Host;
+use super::cgroup::CgroupState;
+use super::make::{Making, exchange_age};
+use super::plan::{CgroupPlan, Promote, PromoteReason};
+use super::sample::Promoter;
+use crate::decide::Limit;
+use crate::node::NodeId;
+use crate::units::{ByteRate, Bytes, Ratio};
+
+impl Making {
+    /// The weights of those who share each tight node.
+    pub(super) fn weigh(&mut self, host: &Host) {
+        for (id, node) in &host.nodes {
+            let tight = node.sample.room() < Ratio::of_parts(2, 100).of(node.sample.total);
+            if !tight || node.sample.speed != super::Speed::Fast {
+                continue;
+            }
+            let holds = |state: &&CgroupState| state.fast().any(|on| on.node == *id && !on.anon.is_zero());
+            let weights =
+                host.cgroups.values().filter(holds).map(|state| u64::from(state.policy.dram.weight)).sum();
+            if let Some(left) = self.left_mut(*id) {
+                left.weights = weights;
+            }
+        }
+    }
+
+    /// What a cgroup may promote per second: its policy's rate, less for who churns or holds more than its share of a tight node.
+    fn rate_up(&self, state: &CgroupState) -> ByteRate {
+        let most = state.breaker.allows(state.policy.promote.max_rate, state.footprint());
+        let mut sixteenths = 16;
+        for on in state.fast() {
+            let Some(left) = self.left(on.node).filter(|left| left.weights > 0) else { continue };
+            let share =
+                u128::from(left.total.0) * u128::from(state.policy.dram.weight) / u128::from(left.weights);
+            let share = Bytes(u64::try_from(share).unwrap_or(u64::MAX)).max(self.protected(state));
+            if on.anon > share {
+                // In 1/1000, to the fourth.
+                let part = u128::from(share.0) * 1000 / u128::from(on.anon.0.max(1));
+                let fourth = part * part / 1000 * part / 1000 * part / 1000;
+                sixteenths = sixteenths.min(u64::try_from(fourth * 16 / 1000).unwrap_or(16)).max(1);
+            }
+        }
+        ByteRate(most.0 / 16 * sixteenths)
+    }
+
+    pub(super) fn promote(&mut self, state: &mut CgroupState, gives: bool, plan: &mut CgroupPlan) {
+        let hot: Bytes = state.slow().map(|on| on.hot.min(on.anon)).sum();
+        let rate_up = self.rate_up(state);
+        plan.promote_budget = self.promote_budget(state, gives, plan, rate_up);
+        let undo = state.portion.undo();
+        if hot.is_zero() && undo.is_zero() {
+            return;
+        }
+        if !state.policy.promote.enabled {
+            plan.promote_limit = Some(Limit::PromotionOff);
+            return;
+        }
+        match self.promoter {
+            Promoter::None => {
+                plan.promote_limit = Some(Limit::NoPromoter);
+                return;
+            }
+            Promoter::Kernel if rate_up.0 > 0 => return,
+            Promoter::Kernel | Promoter::Agent => {}
+        }
+        if rate_up.0 == 0 {
+            plan.promote_limit = Some(Limit::Churn);
+            return;
+        }
+        // What was just asked to leave is not brought up in the same plan.
+        let mut below_ceiling = if gives { Bytes::ZERO } else { plan.ceiling - state.on_fast() };
+        state.promote_bucket.set_rate(rate_up, self.now);
+        let mut cap = state.promote_bucket.available(self.now);
+        let reason = if undo > hot {
+            PromoteReason::TooWarm
+        } else if plan.ceiling < Bytes::MAX && below_ceiling < hot {
+            PromoteReason::Exchange
+        } else {
+            PromoteReason::Touched
+        };
+        let slow: Vec<(NodeId, Bytes, Bytes)> =
+            state.slow().map(|on| (on.node, on.hot.min(on.anon), on.anon)).collect();
+        let mut more = undo - hot;
+        for (from, hot, anon) in slow {
+            let warm = more.min(anon - hot);
+            more -= warm;
+            let mut missing = hot + warm;
+            let targets = self.left(from).map(|left| left.targets.clone()).unwrap_or_default();
+            for to in targets.into_iter().filter(|to| state.may_use(*to)) {
+                let link = self.left(from).map_or(Bytes::ZERO, |left| left.rate);
+                let (room, rate) =
+                    self.left(to).map_or((Bytes::ZERO, Bytes::ZERO), |left| (left.room, left.rate));
+                let mut bytes = missing;
+                for (most, limit) in [
+                    (room.min(below_ceiling), Limit::FastFull),
+                    (rate.min(link), Limit::NodeRate),
+                    (cap, Limit::RateCap),
+                ] {
+                    if bytes > most {
+                        (bytes, plan.promote_limit) = (most, Some(limit));
+                    }
+                }
+                bytes = bytes.round_down(self.page);
+                if bytes.is_zero() {
+                    continue;
+                }
+                missing -= bytes;
+                cap -= bytes;
+                below_ceiling -= bytes;
+                if let Some(left) = self.left_mut(to) {
+                    left.room -= bytes;
+                    left.rate -= bytes;
+                }
+                if let Some(left) = self.left_mut(from) {
+                    left.rate -= bytes;
+                }
+                plan.promote.push(Promote { from, to, bytes, rate: rate_up, reason });
+            }
+            if missing.is_zero() {
+                plan.promote_limit = None;
+            }
+        }
+    }
+
+    /// The standing budget of an engine that promotes by itself.
+    fn promote_budget(
+        &self,
+        state: &CgroupState,
+        gives: bool,
+        plan: &CgroupPlan,
+        rate_up: ByteRate,
+    ) -> ByteRate {
+        let has_room = state.fast().any(|on| self.left(on.node).is_some_and(|left| !left.room.is_zero()));
+        let may = self.promoter != Promoter::None
+            && state.policy.promote.enabled
+            && !gives
+            && has_room
+            && state.on_fast() < plan.ceiling;
+        if may { rate_up } else { ByteRate(0) }
+    }
+
+    /// What is to change places at the ceiling.
+    pub(super) fn exchange(&self, state: &mut CgroupState, plan: &CgroupPlan) -> Bytes {
+        let fast = state.on_fast();
+        let at_ceiling = plan.ceiling < Bytes::MAX && fast + Bytes(plan.ceiling.0 / 64) >= plan.ceiling;
+        if !at_ceiling || self.promoter == Promoter::None || !state.policy.promote.enabled {
+            return Bytes::ZERO;
+        }
+        let twice: Bytes = state.slow().map(|on| on.hot_twice.min(on.hot)).sum();
+        let room = plan.ceiling - fast;
+        let cold: Bytes = state.fast().map(|on| on.older(exchange_age(state), self.now)).sum();
+        let second = self.rate_up(state).over(core::time::Duration::from_secs(1));
+        (twice - room).min(cold).min(second)
+    }
+
+    /// What the kernel may promote: what the policies of those allow that have something to bring up.
+    pub(super) fn kernel_promotion(&self, host: &Host) -> ByteRate {
+        let able = host
+            .cgroups
+            .values()
+            .filter(|state| state.policy.promote.enabled && state.slow().any(|on| !on.anon.is_zero()));
+        let rates = able.map(|state| self.rate_up(state).0).fold(0, u64::saturating_add);
+        ByteRate(rates.min(host.settings.link_rate.0))
+    }
+}
