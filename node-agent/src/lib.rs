@@ -18,7 +18,7 @@ pub mod exit;
 mod fixture;
 pub mod http;
 pub mod kubernetes;
-mod learned;
+pub mod learned;
 pub mod limits;
 pub mod managed;
 pub mod metrics;

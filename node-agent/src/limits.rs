@@ -195,6 +195,8 @@ pub struct Movers<'a> {
     pub engine: Option<&'a mut Engine>,
     /// Page moves, both ways.
     pub pages: Option<&'a mut PagesEngine>,
+    /// What rates let pass, and who counts against them.
+    pub law: &'a mut law::Host,
     /// Begin no new step after this much time.
     pub budget: Duration,
 }
@@ -228,7 +230,6 @@ pub fn step_tiers(
     root: &host::cgroup::CgroupRoot,
     ground: &Ground,
     node: &NodeMemory,
-    law: &mut law::Host,
     state: &mut State,
     managed: &mut Managed,
     mut movers: Movers<'_>,
@@ -313,10 +314,9 @@ pub fn step_tiers(
             // NUMA balancing brings up what is touched as soon as it may. Its moves are not ours to hold back, but ours are.
             if let Some(before) = before.filter(|_| up) {
                 let arrived = arrived(&before, &resident, &wanted);
-                law.promoted(managed.key(), &whole(Way { from, to, bytes: arrived }), now);
+                movers.law.promoted(managed.key(), &whole(Way { from, to, bytes: arrived }), now);
             }
-            let relocated =
-                relocate(root, ground, law, state, managed, movers, Way { from, to, bytes }, now)?;
+            let relocated = relocate(root, ground, state, managed, movers, Way { from, to, bytes }, now)?;
             let bytes = relocated.map_or(Bytes::ZERO, Relocated::bytes);
             *resident.entry(from).or_default() -= bytes;
             *resident.entry(to).or_default() += bytes;
@@ -330,7 +330,6 @@ pub fn step_tiers(
 fn relocate(
     root: &host::cgroup::CgroupRoot,
     ground: &Ground,
-    law: &mut law::Host,
     state: &mut State,
     managed: &mut Managed,
     movers: Movers<'_>,
@@ -339,6 +338,7 @@ fn relocate(
 ) -> Result<Option<Relocated>, LimitError> {
     let down = ground.fast.contains(from) && !ground.fast.contains(to);
     let key: CgroupKey = managed.key();
+    let Movers { engine, pages, law, budget } = movers;
     let (down_cap, up_cap) = law.rates(key, now);
     let cap = if down { down_cap } else { up_cap };
     if cap.is_zero() {
@@ -352,9 +352,9 @@ fn relocate(
         to: &[to],
         bytes: bytes.min(cap),
         age: Duration::ZERO,
-        budget: movers.budget,
+        budget,
     };
-    let (by, moved, stuck) = match (movers.pages, movers.engine) {
+    let (by, moved, stuck) = match (pages, engine) {
         (Some(pages), _) => {
             let step = pages.relocate(ground, order, now)?;
             ("pages", step.moved, step.stuck)

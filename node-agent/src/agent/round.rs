@@ -367,9 +367,8 @@ impl Agent {
             (Some(Engine::Pages(pages)), _) => (None, Some(&mut **pages)),
             (engine, mover) => (engine.as_mut(), mover.as_mut()),
         };
-        let movers = Movers { engine: pages.0, pages: pages.1, budget: MOVE_BUDGET };
-        let tiers =
-            step_tiers(&self.root, &self.ground, &self.node, &mut self.law, state, managed, movers, now);
+        let movers = Movers { engine: pages.0, pages: pages.1, law: &mut self.law, budget: MOVE_BUDGET };
+        let tiers = step_tiers(&self.root, &self.ground, &self.node, state, managed, movers, now);
         let tiers = tiers.map(|(progress, moved, restored)| {
             let totals = &mut self.totals;
             match moved {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use host::cgroup::Cgroup;
 use host::probe::ProbeReport;
 use host::reclaim::{ReclaimSwappiness, ReclaimSyntax, write_memory_reclaim};
-use tiering::{Bytes, DemotionSupport, NodeId, NodeSet};
+use tiering::{Bytes, DemotionSupport, NodeSet};
 
 use super::{EngineError, Found, Ground, Look, Moved, Order, targets_allowed};
 use crate::state::State;
@@ -155,6 +155,8 @@ fn shares<'a>(ground: &Ground, order: Order<'a>) -> host::Result<Vec<Share<'a>>>
 
 #[cfg(test)]
 mod tests {
+    use tiering::NodeId;
+
     use super::*;
     use crate::engine::fixture::{cgroup, ground, write};
 

@@ -144,10 +144,10 @@ fn the_first_step_of_a_change_of_tiers_moves_before_any_sample() {
     law.add(managed.key(), managed.policy.clone(), None, Instant::default());
     let mut node = NodeMemory::default();
     node.read(&ground, Instant::default()).unwrap();
-    let movers = Movers { engine: Some(&mut engine), pages: None, budget: Duration::from_secs(1) };
+    let movers =
+        Movers { engine: Some(&mut engine), pages: None, law: &mut law, budget: Duration::from_secs(1) };
     let step =
-        step_tiers(&root, &ground, &node, &mut law, &mut state, &mut managed, movers, Instant::default())
-            .unwrap();
+        step_tiers(&root, &ground, &node, &mut state, &mut managed, movers, Instant::default()).unwrap();
     assert!(matches!(step, (Progress::Stepping, Some(Relocated::Down("reclaim", _)), _)), "{step:?}");
     assert_eq!(managed.allowed, *ground.tiers.nodes(), "what the engine may move between");
     assert_eq!(std::fs::read_to_string(dir.path().join("cgroup/pod/cpuset.mems")).unwrap(), "0-1\n");
@@ -161,11 +161,11 @@ fn a_change_of_tiers_waits_until_the_memory_of_the_nodes_is_known() {
     law.add(managed.key(), managed.policy.clone(), None, Instant::default());
     let id = managed.cgroup.id();
     state.will_write_file(id, managed.cgroup.path(), ControlFile::CpusetMems, "", "0-1").unwrap();
-    let movers = Movers { engine: Some(&mut engine), pages: None, budget: Duration::from_secs(1) };
+    let movers =
+        Movers { engine: Some(&mut engine), pages: None, law: &mut law, budget: Duration::from_secs(1) };
     let node = NodeMemory::default();
     let step =
-        step_tiers(&root, &ground, &node, &mut law, &mut state, &mut managed, movers, Instant::default())
-            .unwrap();
+        step_tiers(&root, &ground, &node, &mut state, &mut managed, movers, Instant::default()).unwrap();
     assert!(matches!(step, (Progress::Waiting, None, _)), "{step:?}");
     assert!(state.file(id, ControlFile::CpusetMems).is_some(), "what an agent before set stays");
     assert_eq!(std::fs::read_to_string(dir.path().join("cgroup/pod/cpuset.mems")).unwrap(), "0-1\n");
