@@ -54,8 +54,13 @@ impl Agent {
             self.put_back_leftovers()?;
         }
         self.choose_engine_again(now);
+        let mut short = false;
         match self.node.read(&self.ground, now) {
-            Ok(()) => self.law.observe_nodes(self.node.sample(&self.ground, now)),
+            Ok(()) => {
+                let nodes = self.node.sample(&self.ground, now);
+                short = nodes.nodes.iter().any(|node| !node.shortfall().is_zero());
+                self.law.observe_nodes(nodes);
+            }
             Err(error) => {
                 tracing::warn!(%error, "memory of the nodes can't be read; decisions use what was known");
             }
@@ -63,16 +68,20 @@ impl Agent {
         self.hold_numa_balancing()?;
         self.hold_demotion()?;
 
-        let before = self.law.plan(now);
-        let due = self.due(&before, now);
-        self.observe(&due, now);
-        let plan = self.law.plan(self.now());
-        self.note_plans(&plan, &due);
-        for id in in_order(&plan, &due) {
-            if began.elapsed() >= ROUND_BUDGET || self.sources.has_assignment() {
-                break;
+        // Who is to give for others is planned by what is known, and again by what is found.
+        let asked = short.then(|| self.law.plan(now));
+        let due = self.due(asked.as_ref(), now);
+        // A round with nobody to look at costs next to nothing, however many there are.
+        if !due.is_empty() {
+            self.observe(&due, now);
+            let plan = self.law.plan(self.now());
+            self.note_plans(&plan, &due);
+            for id in in_order(&plan, &due) {
+                if began.elapsed() >= ROUND_BUDGET || self.sources.has_assignment() {
+                    break;
+                }
+                self.act(id, plan.of(CgroupKey(id.get())), now)?;
             }
-            self.act(id, plan.of(CgroupKey(id.get())), now)?;
         }
         self.schedule(now);
         self.publish(&due, began);
@@ -81,10 +90,9 @@ impl Agent {
     }
 
     /// The cgroups to look at in this round. Where one can't wait, those whose time is near come along: an engine may look at
-    /// many for the price of one.
-    fn due(&self, plan: &Plan, now: Instant) -> Vec<CgroupId> {
+    /// many for the price of one. `asked` is what is planned while a fast node is short.
+    fn due(&self, asked: Option<&Plan>, now: Instant) -> Vec<CgroupId> {
         // Who gives up how much follows from what each holds now, not from what it held at its last walk.
-        let short = plan.nodes.iter().any(|node| !node.shortfall.is_zero());
         let fresh = self.config.interval * STALE_ROUNDS;
         let sampled =
             |managed: &Managed| self.law.cgroup(managed.key()).and_then(|known| Some(known.last()?.at));
@@ -92,12 +100,13 @@ impl Agent {
             managed.enforced() && sampled(managed).is_none_or(|at| now.since(at) >= fresh)
         };
         let is_asked = |managed: &Managed| {
-            let asked = plan.of(managed.key()).into_iter().flat_map(|plan| &plan.demote);
-            managed.enforced()
-                && asked.map(|demote| demote.reason).any(|reason| reason == DemoteReason::Headroom)
+            let plan = asked.and_then(|plan| plan.of(managed.key()));
+            let mut demotes = plan.into_iter().flat_map(|plan| &plan.demote);
+            managed.enforced() && demotes.any(|demote| demote.reason == DemoteReason::Headroom)
         };
-        let is_due =
-            |managed: &Managed| managed.next_look <= now || short && (is_asked(managed) || is_stale(managed));
+        let is_due = |managed: &Managed| {
+            managed.next_look <= now || asked.is_some() && (is_asked(managed) || is_stale(managed))
+        };
         if !self.managed.values().any(is_due) {
             return Vec::new();
         }
@@ -246,9 +255,13 @@ impl Agent {
     /// Moves memory of one fast node down; what is left to be done.
     fn demote(&mut self, id: CgroupId, wanted: &law::Demote, now: Instant) -> Left {
         let key = CgroupKey(id.get());
-        // Where the kernel's own listing is younger than our record, its oldest are what is meant.
+        // Where the kernel's own listing is younger than our record, its oldest are what is meant; but something of age always.
         let known = self.law.cgroup(key);
         let listed = known.map(|known| known.listed_age(wanted.from, wanted.bytes, now));
+        let age = match wanted.least_age {
+            Duration::ZERO => Duration::ZERO,
+            least => least.min(listed.unwrap_or(least)).max(Duration::from_millis(1)),
+        };
         let (Some(managed), Some(engine), Some(state)) =
             (self.managed.get(&id), self.engine.as_mut(), self.state.as_mut())
         else {
@@ -261,7 +274,7 @@ impl Agent {
             from: wanted.from,
             to: &wanted.to,
             bytes: wanted.bytes,
-            age: wanted.least_age.min(listed.unwrap_or(wanted.least_age)),
+            age,
             budget: MOVE_BUDGET,
         };
         let name = engine.name();
