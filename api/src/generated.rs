@@ -24,10 +24,9 @@ fn the_crds_are_up_to_date() {
         // `kubectl explain` shows descriptions as they are.
         assert!(!yaml(&definition).contains("[`"), "a description has a link that only rustdoc follows");
     }
-    expect_file!["../../charts/thermocline/files/crds/tieringpolicies.yaml"]
+    expect_file!["../../charts/thermocline/crds/tieringpolicies.yaml"]
         .assert_eq(&yaml(&TieringPolicy::crd()));
-    expect_file!["../../charts/thermocline/files/crds/nodetierings.yaml"]
-        .assert_eq(&yaml(&NodeTiering::crd()));
+    expect_file!["../../charts/thermocline/crds/nodetierings.yaml"].assert_eq(&yaml(&NodeTiering::crd()));
 }
 
 #[test]

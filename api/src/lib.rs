@@ -16,6 +16,7 @@ mod quantity;
 
 pub mod annotations;
 pub mod conditions;
+pub mod lenient;
 
 pub use duration::WireDuration;
 pub use node_tiering::{

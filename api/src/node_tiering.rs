@@ -233,6 +233,7 @@ pub struct TierStatus {
     /// Its name, such as `dram`.
     pub name: String,
     /// 0 is the fastest.
+    #[schemars(with = "i32")]
     pub rank: u32,
     /// Its memory nodes, as in `0,2-3`.
     pub nodes: String,

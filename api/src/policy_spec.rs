@@ -109,6 +109,7 @@ pub struct TieringPolicyStatus {
     pub observed_generation: Option<i64>,
     /// Pods that have this policy, by whatever rule.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>")]
     pub matched_pods: Option<u32>,
     /// Conditions by type.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -205,7 +206,7 @@ pub struct DramSpec {
     pub ceiling: Option<WireShare>,
     /// Share of scarce DRAM relative to others, 1 to 10000. Default: 100.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 10_000), extend("default" = 100))]
+    #[schemars(with = "Option<i32>", range(min = 1, max = 10_000), extend("default" = 100))]
     pub weight: Option<u32>,
 }
 

@@ -93,6 +93,58 @@ fn bytes(text: &str) -> Result<u64, Option<&'static str>> {
     u64::try_from(product.div_ceil(10_u128.pow(places))).map_err(|_| Some("it is more than 16Ei"))
 }
 
+impl Quantity {
+    /// Reads any amount that Kubernetes takes and API servers return, which is more than users of ours need to write: a sign, digits
+    /// on either side of the point alone, `n`, `u`, `m`, exponents of either sign.
+    ///
+    /// A part of a byte counts as a whole one, and more than fits is as much as fits. `None` for what is negative or no amount.
+    /// Source: `resource.ParseQuantity` of Kubernetes.
+    #[must_use]
+    pub fn of_kubernetes(text: &str) -> Option<Self> {
+        const BELOW_ONE: [(&str, i64); 3] = [("m", -3), ("u", -6), ("n", -9)];
+        /// With fewer digits than this, ten times as much and 2^60 fit in 128 bits.
+        const MOST: u128 = 10_u128.pow(18);
+        let (number, unit) = split_number(text.strip_prefix('+').unwrap_or(text));
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if fraction.contains('.') || whole.len() + fraction.len() == 0 {
+            return None;
+        }
+        let of_ten = |unit: &str| {
+            let above = DECIMAL.iter().find(|(name, _)| *name == unit);
+            let above = above.map(|(_, size)| i64::from(size.ilog10()));
+            above.or_else(|| BELOW_ONE.iter().find(|(name, _)| *name == unit).map(|(_, exponent)| *exponent))
+        };
+        let (size, mut exponent) = match BINARY.iter().find(|(name, _)| *name == unit) {
+            Some((_, size)) => (*size, 0),
+            None => (
+                1,
+                of_ten(unit).or_else(|| unit.strip_prefix(['e', 'E'])?.parse::<i32>().ok().map(i64::from))?,
+            ),
+        };
+        let (mut digits, mut inexact) = (0_u128, false);
+        for (place, digit) in whole.bytes().chain(fraction.bytes()).enumerate() {
+            let is_whole = place < whole.len();
+            if digits < MOST {
+                digits = digits * 10 + u128::from(digit - b'0');
+                exponent -= i64::from(!is_whole);
+            } else {
+                inexact |= digit != b'0';
+                exponent += i64::from(is_whole);
+            }
+        }
+        let power = u32::try_from(exponent.unsigned_abs()).ok().and_then(|power| 10_u128.checked_pow(power));
+        let product = digits * size;
+        let bytes = match (exponent >= 0, power) {
+            _ if product == 0 => u128::from(inexact),
+            (true, power) => product.saturating_mul(power.unwrap_or(u128::MAX)),
+            (false, None) => 1,
+            (false, Some(power)) if inexact => product / power + 1,
+            (false, Some(power)) => product.div_ceil(power),
+        };
+        Some(Self(Bytes(u64::try_from(bytes).unwrap_or(u64::MAX))))
+    }
+}
+
 /// `e9` or `E9`.
 fn exponent(unit: &str) -> Option<u128> {
     let digits = unit.strip_prefix(['e', 'E'])?;
@@ -270,6 +322,44 @@ mod tests {
         check("0.1Gi", 107_374_183, "107374183");
         check("15.5Ei", 31 << 59, "15872Pi");
         check("18446744073709551615", u64::MAX, "18446744073709551615");
+    }
+
+    #[test]
+    fn what_an_api_server_returns_is_read_in_every_notation_and_rounded_up() {
+        let check = |text: &str, bytes: u64| {
+            assert_eq!(Quantity::of_kubernetes(text), Some(Quantity(Bytes(bytes))), "{text}");
+        };
+        check("0", 0);
+        check("128974848", 128_974_848);
+        check("+5", 5);
+        check(".5Gi", 1 << 29);
+        check("5.", 5);
+        check("1.5Gi", 3 << 29);
+        check("0.1Gi", 107_374_183);
+        check("128974848000m", 128_974_848);
+        check("1500m", 2);
+        check("1m", 1);
+        check("357910397752320u", 357_910_398);
+        check("715820795504640u", 715_820_796);
+        check("1000000001n", 2);
+        check("1n", 1);
+        check("0n", 0);
+        check("129e6", 129_000_000);
+        check("129E+6", 129_000_000);
+        check("12e-3", 1);
+        check("1500e-3", 2);
+        check("2E", 2_000_000_000_000_000_000);
+        check("0.333333333333333333333333333333333333333333Gi", 357_913_942);
+        check("1000000000000000000000000000000000000000e-36", 1000);
+        check("1e-400", 1);
+        check("1e400", u64::MAX);
+        check("16Ei", u64::MAX);
+        check("99999999999999999999999999999999999999999999", u64::MAX);
+        for text in
+            ["", "Gi", ".", "-1Gi", "1.2.3", "1K", "1mi", "64MB", "1e", "1 Gi", "much", "1e9Gi", "--1", "+-1"]
+        {
+            assert_eq!(Quantity::of_kubernetes(text), None, "{text}");
+        }
     }
 
     #[test]

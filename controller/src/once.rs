@@ -10,12 +10,12 @@ use crate::args::OutputFormat;
 use crate::exit::{ExitCode, Failure};
 use crate::index::{Explanation, Index};
 use crate::watch::PAGE_SIZE;
-use crate::watched::{Guarded, Kind, Namespace, Node, Object, Pod};
+use crate::watched::{Guarded, Kind, Namespace, Node, Object, Pod, Policy};
 
 /// The index of a whole cluster as it is.
 pub async fn read(client: &Client, default_policy: Option<&str>) -> Result<Index, Failure> {
     let mut index = Index::new(default_policy);
-    list::<api::TieringPolicy>(client, Kind::Policy, &mut index).await?;
+    list::<Policy>(client, Kind::Policy, &mut index).await?;
     list::<Namespace>(client, Kind::Namespace, &mut index).await?;
     list::<Node>(client, Kind::Node, &mut index).await?;
     list::<Pod>(client, Kind::Pod, &mut index).await?;

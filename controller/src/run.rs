@@ -20,7 +20,7 @@ use crate::lease::Candidate;
 use crate::occurrence;
 use crate::once;
 use crate::watch::{LONGEST, watch, with_causes};
-use crate::watched::{Kind, Namespace, Node, NodeTiering, Pod};
+use crate::watched::{Kind, Namespace, Node, NodeTiering, Pod, Policy};
 use crate::write::Writer;
 
 /// Events of watches and writes that may wait for the loop.
@@ -102,10 +102,7 @@ async fn serve(args: &Args, client: Client) -> Result<(), Failure> {
         "watch of namespaces",
         watch::<Namespace, _>(client.clone(), Kind::Namespace, events.clone()),
     ));
-    tasks.spawn(named(
-        "watch of policies",
-        watch::<api::TieringPolicy, _>(client.clone(), Kind::Policy, events.clone()),
-    ));
+    tasks.spawn(named("watch of policies", watch::<Policy, _>(client.clone(), Kind::Policy, events.clone())));
     tasks.spawn(named("watch of nodes", watch::<Node, _>(client.clone(), Kind::Node, events.clone())));
     tasks.spawn(named(
         "watch of NodeTierings",

@@ -7,6 +7,7 @@ mod namespace;
 mod node;
 mod node_tiering;
 mod pod;
+mod policy;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ pub use namespace::Namespace;
 pub use node::Node;
 pub use node_tiering::{NodeTiering, PodConditions};
 pub use pod::{Container, Memory, Pod, Resources};
+pub use policy::Policy;
 
 /// No annotation that has a meaning has a longer value, in bytes.
 const LONGEST_VALUE: usize = 1024;
@@ -59,7 +61,7 @@ impl Kind {
 #[derive(Clone, Debug)]
 pub enum Object {
     /// A pod.
-    Pod(Pod),
+    Pod(Box<Pod>),
     /// A namespace.
     Namespace(Namespace),
     /// A policy.
@@ -72,7 +74,7 @@ pub enum Object {
 
 impl From<Pod> for Object {
     fn from(pod: Pod) -> Self {
-        Self::Pod(pod)
+        Self::Pod(Box::new(pod))
     }
 }
 
@@ -82,9 +84,9 @@ impl From<Namespace> for Object {
     }
 }
 
-impl From<TieringPolicy> for Object {
-    fn from(policy: TieringPolicy) -> Self {
-        Self::Policy(Box::new(policy))
+impl From<Policy> for Object {
+    fn from(policy: Policy) -> Self {
+        Self::Policy(Box::new(policy.into()))
     }
 }
 

@@ -33,14 +33,14 @@ const GENERATED: [Generated; 3] = [
         targets: &["--lib"],
         tests: "generated::",
         count: 3,
-        files: "charts/thermocline/files/crds, docs/annotations.md, docs/policy.md",
+        files: "charts/thermocline/crds, docs/annotations.md, docs/policy.md",
     },
     // Last: it renders the files above.
     Generated {
         targets: &["--test", "manifests"],
         tests: "generated::",
-        count: 2,
-        files: "deploy/base, deploy/components, charts/thermocline/README.md",
+        count: 3,
+        files: "deploy/base, deploy/components, charts/thermocline-crds, charts/thermocline/README.md",
     },
 ];
 

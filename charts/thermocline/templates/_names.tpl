@@ -20,6 +20,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: thermocline
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{/* Never to change: a DaemonSet's and a Deployment's selectors are immutable. */}}
@@ -33,12 +36,47 @@ app.kubernetes.io/component: {{ . }}
 
 {{/* An image, given (dict "root" $ "image" .Values.agent.image). */}}
 {{- define "thermocline.image" -}}
-{{- $name := printf "%s/%s" .root.Values.image.registry .image.repository -}}
+{{- $values := .root.Values -}}
+{{- $registry := coalesce .image.registry $values.global.imageRegistry $values.image.registry -}}
+{{- $name := printf "%s/%s" $registry .image.repository -}}
 {{- if .image.digest -}}
 {{ printf "%s@%s" $name .image.digest }}
 {{- else -}}
-{{ printf "%s:%s" $name (default .root.Chart.AppVersion .root.Values.image.tag) }}
+{{ printf "%s:%s" $name (coalesce .image.tag $values.image.tag .root.Chart.AppVersion) }}
 {{- end -}}
+{{- end }}
+
+{{/* Of a pod: the release's and those that a chart around this one sets, which may be names alone. */}}
+{{- define "thermocline.imagePullSecrets" -}}
+{{- $secrets := list -}}
+{{- range concat .Values.global.imagePullSecrets .Values.imagePullSecrets -}}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) -}}
+{{- end -}}
+{{- with $secrets | uniq }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Of the agents or the controller, given (dict "root" $ "component" "agent"). */}}
+{{- define "thermocline.serviceAccountName" -}}
+{{- $account := (index .root.Values .component).serviceAccount -}}
+{{- default (printf "%s-%s" (include "thermocline.fullname" .root) .component) $account.name -}}
+{{- end }}
+
+{{- define "thermocline.serviceAccount" -}}
+{{- $account := (index .root.Values .component).serviceAccount -}}
+{{- if $account.create -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ include "thermocline.serviceAccountName" . }}
+  namespace: {{ .root.Release.Namespace }}
+  labels: {{- include "thermocline.labels" . | nindent 4 }}
+  {{- with $account.annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+automountServiceAccountToken: false
+{{- end }}
 {{- end }}
 
 {{/* Whether the cluster serves ValidatingAdmissionPolicies; helm template knows no kinds, only versions. */}}

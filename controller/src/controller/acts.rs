@@ -208,7 +208,8 @@ impl Controller {
     /// What is to be said of a policy, and how many pods have it.
     pub(super) fn standing(&self, name: &Name) -> Option<(Standing, u32)> {
         if let Some(error) = &self.policies.get(name)?.unreadable {
-            return Some((Standing::Unreadable(error.clone()), 0));
+            let matched = self.index.policy(name).map_or(0, |(_, _, matched)| matched);
+            return Some((Standing::Unreadable(error.clone()), matched));
         }
         let (_, accepted, matched) = self.index.policy(name)?;
         let standing = match accepted {

@@ -110,8 +110,8 @@ impl Controller {
         }
     }
 
-    /// A pod or namespace that can't be read stays as it was when it could; a policy is as none. A node is one all the same, and what
-    /// it was told is told again unless it was ourselves who told it.
+    /// A pod, namespace or policy that can't be read stays as it was when it could. A node is one all the same, and what it was told
+    /// is told again unless it was ourselves who told it.
     fn malformed(&mut self, kind: Kind, malformed: &Malformed) {
         let metadata = &malformed.metadata;
         let name = metadata.name.as_deref().unwrap_or_default();
@@ -126,7 +126,7 @@ impl Controller {
         );
         match kind {
             Kind::Policy => {
-                self.index.delete_policy(name);
+                self.index.keep(kind, namespace, name);
                 let unreadable = Some(malformed.message.clone());
                 // What it says already is not to be said again, with a new time.
                 let status = serde_json::from_value(malformed.status.clone()).unwrap_or_else(|_| {

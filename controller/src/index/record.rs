@@ -138,10 +138,11 @@ impl Pod {
         } else {
             Standing::Usual
         };
+        let whole = pod.whole();
         let containers = pod.containers().map(|container| Container {
             name: pool.names.get(container.name),
             id: container.id.map(ContainerId::new),
-            memory: container.memory,
+            memory: container.memory.within(whole),
         });
         let containers = containers.collect();
         let pairs: Box<[_]> = pod.annotations().map(|(key, value)| (key.into(), value.into())).collect();

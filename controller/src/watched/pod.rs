@@ -47,6 +47,8 @@ pub struct Spec {
     #[serde(default)]
     init_containers: Vec<ContainerSpec>,
     resources: Option<Resources>,
+    #[serde(default)]
+    overhead: Amounts,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -67,6 +69,7 @@ pub struct Status {
     container_statuses: Vec<ContainerStatus>,
     #[serde(default)]
     init_container_statuses: Vec<ContainerStatus>,
+    resources: Option<Resources>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -101,6 +104,14 @@ pub struct Memory {
     pub limit: Option<Bytes>,
 }
 
+impl Memory {
+    /// That of a container in a pod of which this is said as a whole: no container may use more than its pod.
+    #[must_use]
+    pub fn within(self, pod: Self) -> Self {
+        Self { request: self.request, limit: self.limit.into_iter().chain(pod.limit).min() }
+    }
+}
+
 /// A container of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container<'a> {
@@ -112,19 +123,23 @@ pub struct Container<'a> {
     pub memory: Memory,
 }
 
-impl Resources {
-    fn memory(&self) -> Memory {
-        let read = |amounts: &Amounts| amounts.memory.as_deref().and_then(bytes);
-        Memory { request: read(&self.requests), limit: read(&self.limits) }
+impl Amounts {
+    fn bytes(&self) -> Option<Bytes> {
+        self.memory.as_deref().and_then(bytes)
     }
 }
 
-/// An amount in any notation of Kubernetes. The API server writes parts of a byte as thousandths: whole bytes suffice here.
-pub(super) fn bytes(text: &str) -> Option<Bytes> {
-    match text.strip_suffix('m') {
-        Some(thousandths) => thousandths.parse::<u64>().ok().map(|number| Bytes(number.div_ceil(1000))),
-        None => text.parse::<api::Quantity>().ok().map(|quantity| quantity.0),
+impl Resources {
+    fn memory(&self) -> Memory {
+        // To kubelet a limit of nothing is none.
+        let limit = self.limits.bytes().filter(|limit| *limit != Bytes(0));
+        Memory { request: self.requests.bytes(), limit }
     }
+}
+
+/// An amount in any notation of Kubernetes.
+pub(super) fn bytes(text: &str) -> Option<Bytes> {
+    api::Quantity::of_kubernetes(text).map(|quantity| quantity.0)
 }
 
 /// Whether it can be part of a cgroup's name, and of a `NodeTiering`: one that can't would have all of the node's pods refused.
@@ -189,33 +204,62 @@ impl Pod {
 
     /// All containers that it may run, those that only prepare it included.
     pub fn containers(&self) -> impl Iterator<Item = Container<'_>> {
-        of(&self.spec.init_containers, &self.status.init_container_statuses)
-            .chain(of(&self.spec.containers, &self.status.container_statuses))
+        self.init_containers().chain(self.main_containers())
     }
 
-    /// What all its containers together may use: what is said of the pod, or the sum of those that run side by side. There is a
-    /// limit only where each of them has one.
+    fn init_containers(&self) -> impl Iterator<Item = Container<'_>> {
+        of(&self.spec.init_containers, &self.status.init_container_statuses)
+    }
+
+    fn main_containers(&self) -> impl Iterator<Item = Container<'_>> {
+        of(&self.spec.containers, &self.status.container_statuses)
+    }
+
+    /// What its cgroup may use, as kubelet counts it: what is said of the whole pod, or else of the containers the most that run
+    /// at a time; with the overhead of its runtime. There is a limit only where each container has one, or the pod as a whole.
+    ///
+    /// Source: `resourcehelper.PodRequests` and `PodLimits` of Kubernetes, and kubelet's `ResourceConfigForPod`.
     #[must_use]
     pub fn memory(&self) -> Memory {
-        let of_pod = self.spec.resources.as_ref().map(Resources::memory).unwrap_or_default();
-        let sidecars =
-            self.spec.init_containers.iter().filter(|spec| spec.restart_policy.as_deref() == Some("Always"));
-        let side_by_side: Vec<&str> =
-            sidecars.chain(&self.spec.containers).map(|container| container.name.as_str()).collect();
-        let all: Vec<Memory> = self
-            .containers()
-            .filter(|container| side_by_side.contains(&container.name))
-            .map(|container| container.memory)
-            .collect();
-        let sum = |of: fn(&Memory) -> Option<Bytes>| {
-            all.iter().filter_map(of).fold(0_u64, |sum, amount| sum.saturating_add(amount.0))
+        let init: Vec<Memory> = self.init_containers().map(|container| container.memory).collect();
+        let main: Vec<Memory> = self.main_containers().map(|container| container.memory).collect();
+        let all = || init.iter().chain(&main);
+        let requested = all().any(|memory| memory.request.is_some());
+        let limited = !main.is_empty() && all().all(|memory| memory.limit.is_some());
+        let most = |of: fn(&Memory) -> Option<Bytes>| {
+            let amount = |memory: &Memory| of(memory).unwrap_or_default().0;
+            // Containers that prepare the pod run one after the other, beside the sidecars that began before them.
+            let (mut sidecars, mut highest) = (0_u64, 0_u64);
+            for (spec, memory) in self.spec.init_containers.iter().zip(&init) {
+                let running = sidecars.saturating_add(amount(memory));
+                highest = highest.max(running);
+                if spec.is_sidecar() {
+                    sidecars = running;
+                }
+            }
+            Bytes(main.iter().map(amount).fold(sidecars, u64::saturating_add).max(highest))
         };
-        let requested = all.iter().any(|memory| memory.request.is_some());
-        let limited = !all.is_empty() && all.iter().all(|memory| memory.limit.is_some());
-        Memory {
-            request: of_pod.request.or_else(|| requested.then(|| Bytes(sum(|memory| memory.request)))),
-            limit: of_pod.limit.or_else(|| limited.then(|| Bytes(sum(|memory| memory.limit)))),
-        }
+        let whole = self.whole();
+        let overhead = self.spec.overhead.bytes();
+        let with_overhead = |amount: Bytes| Bytes(amount.0.saturating_add(overhead.unwrap_or_default().0));
+        let request = whole.request.or_else(|| requested.then(|| most(|memory| memory.request)));
+        let limit = whole.limit.or_else(|| limited.then(|| most(|memory| memory.limit)));
+        Memory { request: request.map(with_overhead).or(overhead), limit: limit.map(with_overhead) }
+    }
+
+    /// What is said of the whole pod, as it is in force: a resize changes the spec at once, and the status when the node has
+    /// followed.
+    #[must_use]
+    pub fn whole(&self) -> Memory {
+        let Some(asked) = &self.spec.resources else { return Memory::default() };
+        self.status.resources.as_ref().unwrap_or(asked).memory()
+    }
+}
+
+impl ContainerSpec {
+    /// Whether it begins before those that prepare the pod after it, and stays.
+    fn is_sidecar(&self) -> bool {
+        self.restart_policy.as_deref() == Some("Always")
     }
 }
 

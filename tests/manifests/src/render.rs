@@ -10,7 +10,7 @@ pub const RELEASE: &str = "thermocline";
 /// The release's namespace.
 pub const NAMESPACE: &str = "thermocline-system";
 
-/// The documents of the chart. `arguments` are those of `helm template`, such as `--set` and `--values`.
+/// The documents of the chart, its definitions among them, without the pod of `helm test`. `arguments` are those of `helm template`, such as `--set` and `--values`.
 ///
 /// # Errors
 /// Where helm refuses, with what it says.
@@ -23,7 +23,15 @@ pub fn helm_template(arguments: &[&str]) -> Result<Vec<Value>> {
 /// # Errors
 /// Where helm refuses, with what it says.
 pub fn helm_template_text(arguments: &[&str]) -> Result<String> {
-    let fixed = ["template", RELEASE, "charts/thermocline", "--namespace", NAMESPACE];
+    let fixed = [
+        "template",
+        RELEASE,
+        "charts/thermocline",
+        "--namespace",
+        NAMESPACE,
+        "--include-crds",
+        "--skip-tests",
+    ];
     run("helm", fixed.iter().chain(arguments))
 }
 

@@ -1,6 +1,5 @@
-{{/* The agent's own file: settings of the node. Policies come from the API server. */}}
+{{/* The agent's own file: settings of the node, given those of its pool. Policies come from the API server. */}}
 {{- define "thermocline.agentConfig" -}}
-{{- with .Values.agent -}}
 listen: 0.0.0.0:{{ .port }}
 stateFile: /run/thermocline/state
 kernelDemotion: {{ .config.kernelDemotion }}
@@ -8,5 +7,4 @@ interval: {{ .config.interval }}
 {{- with .config.tiers }}
 tiers: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- end -}}
 {{- end }}

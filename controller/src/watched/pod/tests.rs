@@ -81,47 +81,119 @@ fn critical_is_what_kubernetes_calls_so() {
     check(json!({ "priorityClassName": "system-cluster-critical" }), true);
 }
 
+/// A container of this request and limit; empty for none.
+fn container(request: &str, limit: &str) -> serde_json::Value {
+    let amount = |text: &str| if text.is_empty() { json!({}) } else { json!({ "memory": text }) };
+    json!({ "name": "c", "resources": { "requests": amount(request), "limits": amount(limit) } })
+}
+
+fn sidecar(request: &str, limit: &str) -> serde_json::Value {
+    let mut sidecar = container(request, limit);
+    sidecar["restartPolicy"] = json!("Always");
+    sidecar
+}
+
+fn named(name: &str, mut container: serde_json::Value) -> serde_json::Value {
+    container["name"] = json!(name);
+    container
+}
+
 #[test]
-fn a_pod_may_use_what_its_containers_may_together() {
-    let check = |spec: serde_json::Value, status: serde_json::Value, expected: Memory| {
+fn a_pod_may_use_the_most_that_its_containers_may_at_a_time() {
+    let check = |init: &[serde_json::Value], main: &[serde_json::Value], expected: Memory| {
+        let number = |(n, container): (usize, &serde_json::Value)| named(&format!("c{n}"), container.clone());
+        let init: Vec<_> = init.iter().enumerate().map(number).collect();
+        let main: Vec<_> =
+            main.iter().enumerate().map(|(n, container)| number((n + 64, container))).collect();
+        let spec = json!({ "initContainers": init, "containers": main });
         let shown = spec.to_string();
+        assert_eq!(pod(json!({ "metadata": {}, "spec": spec })).memory(), expected, "{shown}");
+    };
+    let app = || container("64Mi", "128Mi");
+    check(&[], &[], memory(None, None));
+    check(&[], &[container("", "")], memory(None, None));
+    check(&[], &[app()], memory(Some(64), Some(128)));
+    check(&[], &[app(), container("", "64Mi")], memory(Some(64), Some(192)));
+    check(&[], &[app(), container("", "")], memory(Some(64), None));
+    // To kubelet a limit of 0 is none.
+    check(&[], &[container("64Mi", "0")], memory(Some(64), None));
+    // What prepares the pod runs alone, and one after the other.
+    check(&[container("256Mi", "512Mi")], &[app()], memory(Some(256), Some(512)));
+    check(&[container("32Mi", "96Mi"), container("16Mi", "64Mi")], &[app()], memory(Some(64), Some(128)));
+    check(&[container("32Mi", "")], &[app()], memory(Some(64), None));
+    check(&[container("", "512Mi")], &[app()], memory(Some(64), Some(512)));
+    // A sidecar runs beside the app, and beside what prepares the pod after it, but not beside what did so before.
+    check(&[sidecar("64Mi", "64Mi")], &[app()], memory(Some(128), Some(192)));
+    check(&[sidecar("64Mi", "64Mi"), container("256Mi", "512Mi")], &[app()], memory(Some(320), Some(576)));
+    check(&[container("256Mi", "512Mi"), sidecar("64Mi", "64Mi")], &[app()], memory(Some(256), Some(512)));
+    check(
+        &[sidecar("64Mi", "64Mi"), container("8Mi", "8Mi"), sidecar("1Gi", "1Gi")],
+        &[app()],
+        memory(Some(1152), Some(1216)),
+    );
+    check(&[sidecar("64Mi", "")], &[app()], memory(Some(128), None));
+}
+
+#[test]
+fn what_is_said_of_the_whole_pod_goes_before_its_containers_once_it_is_in_force() {
+    let check = |spec: serde_json::Value, status: serde_json::Value, expected: Memory| {
+        let shown = format!("{spec} {status}");
         assert_eq!(
             pod(json!({ "metadata": {}, "spec": spec, "status": status })).memory(),
             expected,
             "{shown}"
         );
     };
-    let container = |name: &str, request: &str, limit: &str| {
-        let amount = |text: &str| if text.is_empty() { json!({}) } else { json!({ "memory": text }) };
-        json!({ "name": name, "resources": { "requests": amount(request), "limits": amount(limit) } })
+    let resources = |request: &str, limit: &str| container(request, limit)["resources"].clone();
+    let whole = |request: &str, limit: &str| json!({ "containers": [container("64Mi", "")], "resources": resources(request, limit) });
+    check(whole("", "1Gi"), json!({}), memory(Some(64), Some(1024)));
+    check(whole("256Mi", "1Gi"), json!({}), memory(Some(256), Some(1024)));
+    // A resize that the node has not followed, or never will.
+    check(
+        whole("256Mi", "2Gi"),
+        json!({ "resources": resources("256Mi", "1Gi") }),
+        memory(Some(256), Some(1024)),
+    );
+    check(
+        whole("512Mi", "2Gi"),
+        json!({ "resources": resources("512Mi", "2Gi") }),
+        memory(Some(512), Some(2048)),
+    );
+    // Where nothing is said of the whole pod, a status of it has no meaning.
+    check(
+        json!({ "containers": [container("64Mi", "128Mi")] }),
+        json!({ "resources": resources("", "1Gi") }),
+        memory(Some(64), Some(128)),
+    );
+    // Of a container, too, it is what the node has put in force.
+    let status = |request: &str, limit: &str| json!({ "containerStatuses": [{ "name": "c", "resources": resources(request, limit) }] });
+    check(json!({ "containers": [container("64Mi", "128Mi")] }), status("32Mi", ""), memory(Some(32), None));
+    check(
+        json!({ "containers": [container("64Mi", "256Mi")] }),
+        status("64Mi", "128Mi"),
+        memory(Some(64), Some(128)),
+    );
+    // What the runtime itself needs comes on top, but makes no limit.
+    let with_overhead = |mut spec: serde_json::Value| {
+        spec["overhead"] = json!({ "memory": "120Mi", "cpu": "250m" });
+        spec
     };
-    let nothing = || json!({});
-    check(nothing(), nothing(), memory(None, None));
-    check(json!({ "containers": [container("a", "64Mi", "128Mi")] }), nothing(), memory(Some(64), Some(128)));
-    let two = |limit| json!({ "containers": [container("a", "64Mi", "128Mi"), container("b", "", limit)] });
-    check(two("64Mi"), nothing(), memory(Some(64), Some(192)));
-    check(two(""), nothing(), memory(Some(64), None));
-    // A container that only prepares the pod does not add to those after it; a sidecar does.
-    let mut prepared = json!({ "containers": [container("a", "64Mi", "128Mi")], "initContainers": [container("i", "1Gi", "")] });
-    check(prepared.clone(), nothing(), memory(Some(64), Some(128)));
-    prepared["initContainers"][0]["restartPolicy"] = json!("Always");
-    check(prepared, nothing(), memory(Some(1088), None));
-    // What is said of the whole pod goes before the sum.
-    let whole =
-        json!({ "containers": [container("a", "64Mi", "")], "resources": { "limits": { "memory": "1Gi" } } });
-    check(whole, nothing(), memory(Some(64), Some(1024)));
-    // In-place resize: what the node has put in force.
-    let resized =
-        json!({ "containerStatuses": [{ "name": "a", "resources": { "requests": { "memory": "32Mi" } } }] });
-    check(json!({ "containers": [container("a", "64Mi", "128Mi")] }), resized, memory(Some(32), None));
+    check(
+        with_overhead(json!({ "containers": [container("64Mi", "128Mi")] })),
+        json!({}),
+        memory(Some(184), Some(248)),
+    );
+    check(with_overhead(whole("256Mi", "1Gi")), json!({}), memory(Some(376), Some(1144)));
+    check(with_overhead(json!({ "containers": [container("", "")] })), json!({}), memory(Some(120), None));
 }
 
 #[test]
-fn amounts_are_whole_bytes() {
-    assert_eq!(bytes("1500m"), Some(Bytes(2)));
-    assert_eq!(bytes("128Mi"), Some(Bytes::mib(128)));
-    assert_eq!(bytes("1e9"), Some(Bytes(1_000_000_000)));
-    assert_eq!(bytes("much"), None);
+fn a_container_may_use_no_more_than_its_pod() {
+    let check = |own: Memory, pod: Memory, expected: Memory| assert_eq!(own.within(pod), expected);
+    check(memory(None, None), memory(None, None), memory(None, None));
+    check(memory(Some(64), None), memory(Some(256), Some(1024)), memory(Some(64), Some(1024)));
+    check(memory(Some(64), Some(128)), memory(None, Some(1024)), memory(Some(64), Some(128)));
+    check(memory(Some(64), Some(128)), memory(None, None), memory(Some(64), Some(128)));
 }
 
 #[test]

@@ -155,10 +155,10 @@ fn every_alert_fires_when_it_should_and_is_silent_when_not() {
 
 #[test]
 fn an_alert_about_the_daemonset_has_its_name_whatever_the_release_is_called() {
-    let names = ["--set", "monitoring.alerts=true,fullnameOverride=memory-tiering"];
+    let names = ["--set", "monitoring.prometheusRule.enabled=true,fullnameOverride=memory-tiering"];
     let documents = helm_template(&names).unwrap();
     let rules = documents.iter().find(|document| document["kind"] == "PrometheusRule").unwrap().to_string();
     let daemonset = documents.iter().find(|document| document["kind"] == "DaemonSet").unwrap();
     let name = daemonset["metadata"]["name"].as_str().unwrap();
-    assert!(rules.contains(&format!("number_unavailable{{daemonset=\\\"{name}\\\"}}")), "{rules}");
+    assert!(rules.contains(&format!("number_unavailable{{daemonset=~\\\"{name}(-.+)?\\\"}}")), "{rules}");
 }

@@ -1,4 +1,4 @@
-//! The chart as a whole: it renders for every file of values in `ci/`, and gives each pod no more rights than its mode says.
+//! The chart as a whole: it renders for every file of values, and gives each pod no more rights than its mode says.
 
 use clap::Parser as _;
 use manifest_tests::{helm_template, parse, root, run};
@@ -14,7 +14,7 @@ pub(crate) fn object(documents: &[Value], kind: &str, name: &str) -> Value {
     found[0].clone()
 }
 
-/// The files of values that the chart is tested with, the defaults first.
+/// The files of values that the chart is tested with, the defaults first, then those of `ci/`, then those of distributions.
 pub(crate) fn values_files() -> Vec<String> {
     let mut files: Vec<_> = std::fs::read_dir(root().join("charts/thermocline/ci"))
         .unwrap()
@@ -22,7 +22,8 @@ pub(crate) fn values_files() -> Vec<String> {
         .collect();
     files.sort();
     files.insert(0, "charts/thermocline/values.yaml".to_owned());
-    assert!(files.len() > 4, "{files:?}");
+    files.extend(crate::distributions::values_files());
+    assert!(files.len() > 12, "{files:?}");
     files
 }
 
@@ -38,6 +39,10 @@ fn every_object_says_whose_it_is() {
     for values in values_files() {
         for document in helm_template(&["--values", &values]).unwrap() {
             let labels = &document["metadata"]["labels"];
+            // Helm does not render what lies in crds/.
+            if document["kind"] == "CustomResourceDefinition" {
+                continue;
+            }
             for label in ["name", "instance", "version", "part-of", "managed-by"] {
                 let label = format!("app.kubernetes.io/{label}");
                 assert!(
@@ -136,6 +141,7 @@ fn the_agent_in_mode_full_has_four_capabilities_and_its_own_profile() {
             "/sys/kernel/debug*",
             "/proc",
             "/proc/sys/kernel/numa_balancing*",
+            "/proc/sys/kernel/numa_balancing_promote_rate_limit_MBps*",
         ]
     );
 }
@@ -188,7 +194,8 @@ fn the_pod_that_restores_is_the_agent_with_what_restoring_writes_and_no_more() {
             "/sys/fs/cgroup*",
             "/sys/kernel/mm*",
             "/proc",
-            "/proc/sys/kernel/numa_balancing*"
+            "/proc/sys/kernel/numa_balancing*",
+            "/proc/sys/kernel/numa_balancing_promote_rate_limit_MBps*"
         ]
     );
 }
@@ -226,7 +233,7 @@ fn the_controller_s_pod_is_restricted() {
 }
 
 /// What each role may do, as `group/resource: verbs`.
-fn rights(documents: &[Value], kind: &str, name: &str) -> Vec<String> {
+pub(crate) fn rights(documents: &[Value], kind: &str, name: &str) -> Vec<String> {
     object(documents, kind, name)["rules"]
         .as_array()
         .unwrap()
@@ -276,38 +283,79 @@ fn the_controller_writes_no_pod_and_reads_no_secret() {
     );
 }
 
+/// Helm installs what lies in `crds/` before anything else, and never deletes it.
 #[test]
 fn definitions_stay_when_the_release_goes() {
+    let rendered = run("helm", ["template", "charts/thermocline"]).unwrap();
+    assert!(!rendered.contains("kind: CustomResourceDefinition"), "a template has definitions");
     let documents = helm_template(&[]).unwrap();
-    let definitions: Vec<_> =
-        documents.iter().filter(|document| document["kind"] == "CustomResourceDefinition").collect();
-    assert_eq!(definitions.len(), 2);
-    for definition in definitions {
+    let kind = |document: &&Value| document["kind"] == "CustomResourceDefinition";
+    assert_eq!(documents.iter().filter(kind).count(), 2);
+    for definition in parse(&run("helm", ["template", "charts/thermocline-crds"]).unwrap()).unwrap() {
         assert_eq!(definition["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
     }
 }
 
-/// Helm would look the kind of an ordinary object up before the definitions are there, and delete a hook with
-/// `before-hook-creation` at each upgrade, its policy's pods with it.
+/// No hook and no look at a cluster: what `helm template` renders is all that Argo CD and Flux need.
 #[test]
-fn policies_are_hooks_that_helm_never_deletes_once_made() {
+fn the_chart_renders_without_a_cluster_and_without_hooks() {
+    for values in values_files() {
+        for document in helm_template(&["--values", &values]).unwrap() {
+            let annotations = &document["metadata"]["annotations"];
+            assert!(annotations.get("helm.sh/hook").is_none(), "{}", document["metadata"]["name"]);
+        }
+    }
+    for entry in walk(&root().join("charts/thermocline/templates")) {
+        let text = std::fs::read_to_string(&entry).unwrap();
+        for function in ["lookup ", "randAlpha", "genCA", "genSelfSigned", "now |", "uuidv4"] {
+            assert!(!text.contains(function), "{} uses {function}", entry.display());
+        }
+    }
+}
+
+/// All files below a directory.
+fn walk(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn policies_stay_when_the_release_goes_and_take_no_dram_from_others() {
     let documents = helm_template(&[]).unwrap();
     let names: Vec<_> = documents
         .iter()
         .filter(|document| document["kind"] == "TieringPolicy")
         .map(|policy| {
-            let annotations = &policy["metadata"]["annotations"];
-            assert_eq!(annotations["helm.sh/hook"], "post-install,post-upgrade");
-            assert_eq!(annotations["helm.sh/hook-delete-policy"], "hook-failed");
-            policy["metadata"]["name"].as_str().unwrap()
+            let name = policy["metadata"]["name"].as_str().unwrap();
+            assert_eq!(policy["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+            // Every pod may name them: none has a floor, lets pods ask for one, or weighs more than a policy that says nothing.
+            let dram = &policy["spec"]["dram"];
+            assert!(dram.get("floor").is_none(), "{name}");
+            assert!(dram["weight"].as_u64().unwrap_or(100) <= 100, "{name}");
+            let overrides = policy["spec"]["allowOverrides"].to_string();
+            assert!(!overrides.contains("floor"), "{name}");
+            name
         })
         .collect();
     assert_eq!(names, ["batch", "cold-only", "latency", "observe"]);
 }
 
 #[test]
+fn helm_test_asks_what_the_controller_may_read() {
+    let fixed = ["template", "thermocline", "charts/thermocline", "--show-only=templates/tests/once.yaml"];
+    let pod = parse(&run("helm", fixed).unwrap()).unwrap().remove(0);
+    assert_eq!(pod["metadata"]["annotations"]["helm.sh/hook"], "test");
+    assert_eq!(pod["spec"]["serviceAccountName"], "thermocline-controller");
+    let container = &pod["spec"]["containers"][0];
+    let line = ["thermocline-controller", container["args"][0].as_str().unwrap()];
+    assert!(controller::args::Args::try_parse_from(line).unwrap().once);
+    assert_eq!(container["env"][0], json!({ "name": "THERMOCLINE_DEFAULT_POLICY", "value": "observe" }));
+    crate::round_trip::check(&[pod], "helm test");
+}
+
+#[test]
 fn selectors_find_their_pods_and_nothing_else() {
-    let documents = helm_template(&["--set", "networkPolicy.enabled=true,monitoring.monitors=true"]).unwrap();
+    let documents = helm_template(&["--set", "networkPolicy.enabled=true,monitoring.podMonitor.enabled=true,monitoring.serviceMonitor.enabled=true"]).unwrap();
     let labels = |kind: &str, name: &str| {
         object(&documents, kind, name)["spec"]["template"]["metadata"]["labels"].clone()
     };

@@ -8,16 +8,19 @@ use manifest_tests::{helm_template_text, root};
 use crate::values::documented;
 
 /// Files below `deploy/` and the templates that they are made of.
-const FILES: [(&str, &[&str]); 6] = [
+const FILES: [(&str, &[&str]); 8] = [
     ("base/agent.yaml", &["templates/agent/"]),
     ("base/controller.yaml", &["templates/controller/"]),
+    ("base/rights.yaml", &["templates/rights.yaml"]),
+    ("base/resource-quota.yaml", &["templates/resourcequota.yaml"]),
     ("base/admission-policies.yaml", &["templates/admissionpolicies.yaml"]),
     ("components/network-policy/network-policies.yaml", &["templates/networkpolicy.yaml"]),
     ("components/prometheus/monitors.yaml", &["templates/monitoring/monitors.yaml"]),
     ("components/prometheus/alerts.yaml", &["templates/monitoring/alerts.yaml"]),
 ];
 
-const EVERYTHING: &str = "networkPolicy.enabled=true,monitoring.monitors=true,monitoring.alerts=true";
+const EVERYTHING: &str = "networkPolicy.enabled=true,monitoring.podMonitor.enabled=true,\
+     monitoring.serviceMonitor.enabled=true,monitoring.prometheusRule.enabled=true";
 
 /// What only a release of Helm has.
 const OF_HELM: [&str; 4] =
@@ -45,6 +48,23 @@ fn the_manifests_are_what_the_chart_renders() {
             }
         }
         expect_file![root().join("deploy").join(path)].assert_eq(&file);
+    }
+}
+
+/// The chart of the definitions alone holds those of the main chart: a chart reads no file beside it.
+#[test]
+fn the_chart_of_the_definitions_has_those_of_the_chart() {
+    for name in ["nodetierings", "tieringpolicies"] {
+        let path = format!("charts/thermocline/crds/{name}.yaml");
+        let definition = std::fs::read_to_string(root().join(&path)).unwrap();
+        assert!(!definition.contains("{{"), "{path} would be taken for a template");
+        // Uninstalling the chart must not delete what users wrote.
+        let named = format!("metadata:\n  name: {name}.thermocline.io\n");
+        assert_eq!(definition.matches(&named).count(), 1, "{path} has changed shape");
+        let text = definition
+            .replace(&named, &format!("{named}  annotations:\n    helm.sh/resource-policy: keep\n"));
+        let template = format!("charts/thermocline-crds/templates/{name}.yaml");
+        expect_file![root().join(template)].assert_eq(&text);
     }
 }
 

@@ -13,7 +13,11 @@ const COMPONENTS: [(&str, &str); 5] = [
         "admissionPolicies.warnOfAnnotations=false,admissionPolicies.ownNodeOnly=false",
     ),
     ("no-default-policy", "controller.defaultPolicy="),
-    ("prometheus", "monitoring.monitors=true,monitoring.alerts=true,monitoring.dashboard=true"),
+    (
+        "prometheus",
+        "monitoring.podMonitor.enabled=true,monitoring.serviceMonitor.enabled=true,\
+         monitoring.prometheusRule.enabled=true,monitoring.dashboard.enabled=true",
+    ),
     ("reclaim", "agent.mode=reclaim"),
 ];
 
@@ -52,6 +56,10 @@ fn normalised(documents: Vec<Value>) -> BTreeMap<(String, String), Value> {
                 *text = text.as_str().unwrap().trim_end().into();
             }
             strip(&mut document);
+            // Helm leaves definitions as they lie in crds/.
+            if document["kind"] == "CustomResourceDefinition" {
+                document["metadata"]["labels"] = Value::Null;
+            }
             let word = |value: &Value| value.as_str().unwrap().to_owned();
             ((word(&document["kind"]), word(&document["metadata"]["name"])), document)
         })
@@ -72,6 +80,8 @@ fn strip(value: &mut Value) {
             });
         }
         Value::Array(array) => array.iter_mut().for_each(strip),
+        // 1.0 and 1 are one number; kustomize writes the second for the first.
+        Value::Number(number) => *value = number.as_f64().into(),
         _ => {}
     }
 }

@@ -42,6 +42,10 @@ struct Endpoint {
     interval: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     honor_labels: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scrape_timeout: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    metric_relabelings: Vec<Relabeling>,
     #[serde(default)]
     relabelings: Vec<Relabeling>,
 }
@@ -55,6 +59,10 @@ struct Relabeling {
     target_label: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     replacement: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    regex: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    action: Option<String>,
 }
 
 #[derive(Deserialize, Serialize)]

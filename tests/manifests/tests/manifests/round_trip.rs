@@ -4,7 +4,7 @@ use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ResourceQuota, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::chart::values_files;
+use crate::distributions::{NodeFeatureRule, SecurityContextConstraints};
 use crate::monitoring::{PodMonitor, PrometheusRule, ServiceMonitor};
 
 fn through<T: DeserializeOwned + Serialize>(document: &Value) -> Result<Value, serde_json::Error> {
@@ -28,6 +29,7 @@ fn typed(document: &Value) -> Result<Value, serde_json::Error> {
         ("v1", "ConfigMap") => through::<ConfigMap>(document),
         ("v1", "Namespace") => through::<Namespace>(document),
         ("v1", "Pod") => through::<Pod>(document),
+        ("v1", "ResourceQuota") => through::<ResourceQuota>(document),
         ("v1", "Service") => through::<Service>(document),
         ("v1", "ServiceAccount") => through::<ServiceAccount>(document),
         ("apps/v1", "DaemonSet") => through::<DaemonSet>(document),
@@ -48,6 +50,10 @@ fn typed(document: &Value) -> Result<Value, serde_json::Error> {
             through::<CustomResourceDefinition>(document)
         }
         ("thermocline.io/v1alpha1", "TieringPolicy") => through::<api::TieringPolicy>(document),
+        ("nfd.k8s-sigs.io/v1alpha1", "NodeFeatureRule") => through::<NodeFeatureRule>(document),
+        ("security.openshift.io/v1", "SecurityContextConstraints") => {
+            through::<SecurityContextConstraints>(document)
+        }
         ("monitoring.coreos.com/v1", "PodMonitor") => through::<PodMonitor>(document),
         ("monitoring.coreos.com/v1", "ServiceMonitor") => through::<ServiceMonitor>(document),
         ("monitoring.coreos.com/v1", "PrometheusRule") => through::<PrometheusRule>(document),
@@ -79,7 +85,7 @@ fn lost(document: &Value, typed: &Value, path: &str) -> Vec<String> {
     }
 }
 
-fn check(documents: &[Value], source: &str) {
+pub(crate) fn check(documents: &[Value], source: &str) {
     for document in documents {
         let name = format!("{} {} of {source}", document["kind"], document["metadata"]["name"]);
         let typed = typed(document).unwrap_or_else(|error| panic!("{name}: {error}"));
