@@ -198,7 +198,7 @@ pub enum LabelOperator {
      quantity(string(self.floor)).compareTo(quantity(string(self.ceiling))) <= 0")
     .message("floor is above ceiling"))]
 pub struct DramSpec {
-    /// Least DRAM: demotion stops here. Default: what was accessed of late is not taken for the sake of others.
+    /// Least DRAM: demotion stops here. Default: the working set where others are short.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floor: Option<WireShare>,
     /// Most DRAM: memory above sinks whatever its age. Default: none.
@@ -323,7 +323,7 @@ pub struct PressureSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "0.1%"))]
     pub memory: Option<Percentage>,
-    /// Of `io.pressure`, `some`. Default: not looked at, for demotion causes no I/O.
+    /// Of `io.pressure`, `some`. Default: not looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub io: Option<Percentage>,
 }
