@@ -68,7 +68,8 @@ impl Failure {
                 Self::new(ExitCode::Forbidden, format!("may not list {plural}: {message}"))
             }
             kube::Error::Api(status) if status.code == 404 => {
-                Self::new(ExitCode::NotInstalled, format!("the cluster has no {plural}: {message}"))
+                // The server's own words would only be those of a page that is not found.
+                Self::new(ExitCode::NotInstalled, format!("the cluster knows no {plural}"))
             }
             kube::Error::Api(status) if status.code == 401 => {
                 Self::new(ExitCode::NoCluster, format!("the cluster does not know us: {message}"))

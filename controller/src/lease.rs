@@ -100,11 +100,21 @@ impl Candidate {
     /// Gets and keeps the lease until `stop`, and says each time whether it is held. Returns itself, for [`Self::release`].
     pub async fn run(mut self, stop: CancellationToken, mut tell: impl AsyncFnMut(bool)) -> Self {
         let mut leading = false;
+        let mut trouble = None;
         loop {
-            let lapsed = self.step().await.unwrap_or_else(|error| {
-                tracing::warn!(%error, lease = NAME, "cannot renew or look at the lease");
-                false
-            });
+            let outcome = self.step().await;
+            match &outcome {
+                // What stays as it is, is said once: this comes by every second.
+                Err(error) if trouble.as_ref() != Some(error) => {
+                    tracing::warn!(%error, lease = NAME, "cannot renew or look at the lease; it is tried again each time");
+                }
+                Ok(_) if trouble.is_some() => {
+                    tracing::info!(lease = NAME, "the lease can be read and renewed again");
+                }
+                _ => {}
+            }
+            let lapsed = outcome.as_ref().copied().unwrap_or(false);
+            trouble = outcome.err();
             for &news in news(leading, lapsed, self.fence.holds(Instant::now())) {
                 leading = news;
                 tracing::info!(identity = self.identity, leading, "leadership");
@@ -204,14 +214,42 @@ fn news(leading: bool, lapsed: bool, holds: bool) -> &'static [bool] {
 async fn request<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
     match timeout(REQUEST_TIMEOUT, request).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(crate::watch::with_causes(&error)),
+        Ok(Err(error)) => Err(said(&error)),
         Err(_) => Err(format!("no answer within {} s", REQUEST_TIMEOUT.as_secs())),
+    }
+}
+
+/// What a server answered, and what to do about it.
+fn said(error: &kube::Error) -> String {
+    let message = crate::watch::with_causes(error);
+    match error {
+        kube::Error::Api(status) if status.code == 404 => {
+            let message = &status.message;
+            format!("{message}: create the namespace of the lease, or name another with --lease-namespace")
+        }
+        kube::Error::Api(status) if status.code == 403 => {
+            format!(
+                "{message}: install the chart's Role, which permits leases in the namespace of --lease-namespace"
+            )
+        }
+        _ => message,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_namespace_that_is_not_there_is_named_with_what_to_do() {
+        let status = kube::core::Status::failure("namespaces \"thermocline-system\" not found", "NotFound")
+            .with_code(404);
+        assert_eq!(
+            said(&kube::Error::Api(Box::new(status))),
+            "namespaces \"thermocline-system\" not found: create the namespace of the lease, or name another with \
+             --lease-namespace"
+        );
+    }
 
     #[test]
     fn a_fence_that_lapsed_and_holds_again_is_told_twice() {

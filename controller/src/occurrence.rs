@@ -115,8 +115,8 @@ impl Occurrence {
             uid: Some(uid.to_owned()).filter(|uid| !uid.is_empty()),
             ..ObjectReference::default()
         };
-        // Servers take an Event only into the namespace that it says its object is in, also where that is in none: a namespace's own
-        // is where its owner looks, and of policies it is the one that kubectl looks into.
+        // Servers take an Event into the namespace that it says its object is in, or of an object that is in none into `default`. A
+        // namespace's own is where its owner looks. Of a policy `kubectl describe` asks for Events about an object in no namespace.
         let (namespace, regarding) = match &self.about {
             About::Pod { namespace, name, uid } => (namespace.as_str(), reference("Pod", "v1", name, uid)),
             About::Namespace(name) => (name.as_str(), reference("Namespace", "v1", name, "")),
@@ -125,7 +125,9 @@ impl Occurrence {
                 ("default", reference(&api::TieringPolicy::kind(&()), &version, name, uid))
             }
         };
-        let regarding = ObjectReference { namespace: Some(namespace.to_owned()), ..regarding };
+        let in_none = matches!(self.about, About::Policy { .. });
+        let of_object = Some(namespace.to_owned()).filter(|_| !in_none);
+        let regarding = ObjectReference { namespace: of_object, ..regarding };
         let mut hasher = DefaultHasher::new();
         (&regarding.kind, &regarding.uid, reason, note, self.occasion).hash(&mut hasher);
         let name = regarding.name.clone().unwrap_or_default();
@@ -302,5 +304,23 @@ mod tests {
     fn a_long_note_is_cut_to_what_a_server_takes() {
         let event = occurrence(&"ü".repeat(2000), 0).event("one", Timestamp::UNIX_EPOCH);
         assert_eq!(event.note.unwrap().len(), LONGEST_NOTE);
+    }
+}
+
+#[cfg(test)]
+mod event_tests {
+    use super::*;
+
+    #[test]
+    fn an_event_of_a_policy_is_about_an_object_in_no_namespace() {
+        let about = |about, namespace: Option<&str>, regarding: Option<&str>| {
+            let occurrence = Occurrence { about, what: What::Rejected("why".to_owned()), occasion: 0 };
+            let event = occurrence.event("me", Timestamp::UNIX_EPOCH);
+            assert_eq!(event.metadata.namespace.as_deref(), namespace);
+            assert_eq!(event.regarding.unwrap().namespace.as_deref(), regarding);
+        };
+        let (name, uid) = ("any".to_owned(), "u1".to_owned());
+        about(About::Policy { name: name.clone(), uid: uid.clone() }, Some("default"), None);
+        about(About::Pod { namespace: "apps".to_owned(), name, uid }, Some("apps"), Some("apps"));
     }
 }

@@ -35,9 +35,7 @@ impl Standing {
             Self::Accepted => {
                 (true, reasons::VALID, "the policy is assigned to the pods that it applies to".to_owned())
             }
-            Self::Rejected(error) => {
-                (false, reasons::INVALID, format!("{}: {error}", error.path().join(".")))
-            }
+            Self::Rejected(error) => (false, reasons::INVALID, error.with_path()),
             Self::Unreadable(error) => (false, reasons::UNREADABLE, error.clone()),
         }
     }
@@ -225,7 +223,7 @@ mod tests {
         let rejected = status(&Standing::Rejected(SpecError::NoTiers), 3, 0, &newer, at(40));
         let condition = &rejected.conditions[0];
         assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "Invalid"));
-        assert!(condition.message.starts_with("tiers: tiers is empty"), "{}", condition.message);
+        assert!(condition.message.starts_with("tiers is empty"), "{}", condition.message);
         assert_eq!(condition.last_transition_time, at(40));
         let unreadable = status(&Standing::Unreadable("unknown field".to_owned()), 4, 0, &rejected, at(50));
         assert_eq!(unreadable.conditions[0].last_transition_time, at(40));

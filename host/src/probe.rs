@@ -150,6 +150,10 @@ pub enum Tries {
     NoCgroupWrite,
 }
 
+/// In the place of what would switch generations on: they do not help where the kernel demotes nowhere.
+const WITHOUT_TIERS: &str = "nothing, before `tiers` is available: the engine lru-gen demotes only where the kernel sees two \
+                             tiers; the engine pages needs no generations";
+
 /// Tries what it may. Fails at nothing: what cannot be tried is a row that says so.
 #[must_use]
 pub fn run(roots: &Roots, cgroup_root: &Path, tries: Tries) -> ProbeReport {
@@ -161,14 +165,22 @@ pub fn run(roots: &Roots, cgroup_root: &Path, tries: Tries) -> ProbeReport {
             (tries::missing("not tried: that takes a write to a file of a cgroup", remedy), None)
         }
     };
+    let tiers = tries::tiers(roots);
+    let mut lru_gen_read = tries::lru_gen_read(roots);
+    let mut lru_gen_write = lru_gen_write;
+    if tiers.state != State::Available {
+        for found in [&mut lru_gen_read, &mut lru_gen_write] {
+            found.remedy = found.remedy.take().map(|_| WITHOUT_TIERS.to_owned());
+        }
+    }
     let rows = [
         (Feature::Capabilities, tries::capabilities(roots)),
         (Feature::Cgroup2, tries::cgroup2(cgroup_root)),
-        (Feature::MemoryController, tries::controller(cgroup_root, "memory")),
-        (Feature::CpusetController, tries::controller(cgroup_root, "cpuset")),
-        (Feature::Tiers, tries::tiers(roots)),
+        (Feature::MemoryController, tries::controller(roots, cgroup_root, "memory")),
+        (Feature::CpusetController, tries::controller(roots, cgroup_root, "cpuset")),
+        (Feature::Tiers, tiers),
         (Feature::Demotion, tries::demotion(roots)),
-        (Feature::LruGenRead, tries::lru_gen_read(roots)),
+        (Feature::LruGenRead, lru_gen_read),
         (Feature::LruGenWrite, lru_gen_write),
         (Feature::Reclaim, reclaim),
         (Feature::MovePages, tries::own_pages()),
@@ -211,17 +223,52 @@ mod tests {
         assert!(!report.lru_gen() && !report.damon() && !report.reclaim() && !report.pages());
     }
 
+    /// A host whose kernel sees two tiers, and `files`.
+    fn with_tiers<'a>(files: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let tiers = [
+            ("sys/devices/system/node/online", "0-1\n"),
+            ("sys/devices/system/node/has_memory", "0-1\n"),
+            ("sys/devices/system/node/has_cpu", "0\n"),
+            ("sys/devices/system/node/has_normal_memory", "0\n"),
+            ("sys/devices/system/node/node0/distance", "10 20\n"),
+            ("sys/devices/system/node/node1/distance", "20 10\n"),
+            ("sys/devices/system/node/node0/meminfo", "Node 0 MemTotal:        1018912 kB\n"),
+            ("sys/devices/system/node/node1/meminfo", "Node 1 MemTotal:        1031180 kB\n"),
+            ("sys/devices/virtual/memory_tiering/memory_tier4/nodelist", "0\n"),
+            ("sys/devices/virtual/memory_tiering/memory_tier22/nodelist", "1\n"),
+        ];
+        tiers.iter().chain(files).copied().collect()
+    }
+
+    #[test]
+    fn generations_are_not_advised_where_the_kernel_demotes_nowhere() {
+        let off = ("sys/kernel/mm/lru_gen/enabled", "0x0000\n");
+        let one_tier: Vec<_> =
+            with_tiers(&[off]).into_iter().filter(|(file, _)| !file.contains("memory_tier22")).collect();
+        check(&one_tier, Feature::LruGenRead, State::Missing, "the engine pages needs no generations");
+    }
+
     #[test]
     fn every_obstacle_names_its_remedy() {
         let enabled = ("sys/kernel/mm/lru_gen/enabled", "0x0007\n");
-        check(&[enabled], Feature::LruGenRead, State::Missing, "mount -t debugfs");
+        check(&with_tiers(&[enabled]), Feature::LruGenRead, State::Missing, "mount -t debugfs");
         check(
-            &[("sys/kernel/mm/lru_gen/enabled", "0x0000\n")],
+            &with_tiers(&[("sys/kernel/mm/lru_gen/enabled", "0x0000\n")]),
             Feature::LruGenRead,
             State::Missing,
             "echo y > /sys/kernel/mm/lru_gen/enabled",
         );
         check(&[enabled, ("debug/lru_gen", "")], Feature::LruGenRead, State::Available, "");
+        check(
+            &[
+                ("cgroup/cgroup.controllers", "cpuset\n"),
+                ("cgroup/cgroup.subtree_control", "cpuset\n"),
+                ("proc/cmdline", "cgroup_disable=memory\n"),
+            ],
+            Feature::MemoryController,
+            State::Missing,
+            "boot without cgroup_disable=memory",
+        );
         check(
             &[
                 ("cgroup/cgroup.controllers", "cpuset memory\n"),

@@ -266,7 +266,9 @@ impl Agent {
                     Event::ConfigTouched => self.reload(),
                     Event::Assigned(assignment) => self.assign(&assignment)?,
                     Event::Stop(signal) => {
-                        tracing::info!(signal, "stopping: putting back what was changed");
+                        let undoing =
+                            if self.state.is_some() { ": putting back what was changed" } else { "" };
+                        tracing::info!(signal, "stopping{undoing}");
                         return Ok(());
                     }
                 }

@@ -5,24 +5,27 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use host::roots::Roots;
 use tiering::{DramPolicy, EngineChoice, MemoryHighPolicy, Mode, Policy, Share};
 
 use crate::args::CheckArgs;
 use crate::config::{Config, KernelDemotion, PolicyEntry};
-use crate::exit::Failure;
+use crate::exit::{Failure, printed};
+use crate::host_settings;
 use api::WireDuration;
 
-/// Reads the configuration and prints what it does. `cgroup_root` shows what its globs match now, if it is there.
-pub fn check(args: &CheckArgs, cgroup_root: &Path) -> Result<(), Failure> {
+/// Reads the configuration and prints what it does. `cgroup_root` shows what its globs match now, if it is there, and `roots`
+/// what `run` would set for the whole host.
+pub fn check(args: &CheckArgs, cgroup_root: &Path, roots: Roots) -> Result<(), Failure> {
     let file = &args.file;
+    let config = if args.kubernetes { Config::load_node_settings(Some(file))? } else { Config::load(file)? };
+    let sets = host_settings::told(roots, cgroup_root, &config, args.kubernetes);
     let report = if args.kubernetes {
-        node_report(&Config::load_node_settings(Some(file))?, file)
+        node_report(&config, file, &sets)
     } else {
-        report(&Config::load(file)?, file, cgroups(cgroup_root).as_deref())
+        report(&config, file, cgroups(cgroup_root).as_deref(), &sets)
     };
-    io::stdout().lock().write_all(report.as_bytes()).context("cannot write to standard output")?;
-    Ok(())
+    printed(io::stdout().lock().write_all(report.as_bytes()))
 }
 
 /// The paths of all cgroups below the mount; `None` where there is no cgroup v2.
@@ -46,16 +49,17 @@ fn cgroups(root: &Path) -> Option<Vec<String>> {
     Some(paths)
 }
 
-/// What the configuration of `file` does; `cgroups` are the paths there are now, for what its globs match.
+/// What the configuration of `file` does; `cgroups` are the paths there are now, for what its globs match, and `sets` what is set
+/// for the whole host.
 #[must_use]
-pub fn report(config: &Config, file: &Path, cgroups: Option<&[String]>) -> String {
+pub fn report(config: &Config, file: &Path, cgroups: Option<&[String]>, sets: &[String]) -> String {
     let mut out = Report(String::new());
     let count = match config.policies.len() {
         1 => "1 policy".to_owned(),
         n => format!("{n} policies"),
     };
     out.line(format_args!("{} is valid: {count}.", file.display()));
-    settings(&mut out, config);
+    settings(&mut out, config, sets);
     let mut warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
     for entry in &config.policies {
         let matched = cgroups.map(|cgroups| {
@@ -84,17 +88,17 @@ pub fn report(config: &Config, file: &Path, cgroups: Option<&[String]>) -> Strin
 
 /// What the settings of a cluster's node do.
 #[must_use]
-pub fn node_report(config: &Config, file: &Path) -> String {
+pub fn node_report(config: &Config, file: &Path, sets: &[String]) -> String {
     let mut out = Report(String::new());
     out.line(format_args!(
         "{} is valid for a node of a cluster, whose policies are assigned to it.",
         file.display()
     ));
-    settings(&mut out, config);
+    settings(&mut out, config, sets);
     out.0
 }
 
-fn settings(out: &mut Report, config: &Config) {
+fn settings(out: &mut Report, config: &Config, sets: &[String]) {
     out.line(format_args!(""));
     out.field("looks every", format_args!("{} while something is to be done", WireDuration(config.interval)));
     match config.listen {
@@ -112,6 +116,10 @@ fn settings(out: &mut Report, config: &Config) {
             }
         ),
     );
+    for (i, setting) in sets.iter().enumerate() {
+        let name = if i == 0 { "sets" } else { "" };
+        out.field(name, format_args!("for the whole host: {setting}"));
+    }
     if config.tiers.is_empty() {
         out.field("tiers", format_args!("as the kernel says"));
     } else {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use host::cgroup::{CgroupRoot, enter_hosts_namespace};
+use host::cgroup::{CgroupRoot, controller_absence, enter_hosts_namespace};
 use host::probe::Tries;
 use host::roots::Roots;
 use tiering::{EngineChoice, Policy};
@@ -19,7 +19,7 @@ use crate::background::Background;
 use crate::check;
 use crate::config::Config;
 use crate::engine::{Engine, Ground};
-use crate::exit::{ExitCode, Failure};
+use crate::exit::{Cause, ExitCode, Failure, printed};
 use crate::http::Server;
 use crate::kubernetes::assignment::Assignment;
 use crate::kubernetes::client::{self, Client, ClientError};
@@ -30,13 +30,16 @@ use crate::probe_output::probe_table;
 use crate::promoter::Promoter;
 use crate::restore::{Outcome, Restored, restore_all};
 use crate::seccomp;
-use crate::snapshot::Published;
+use crate::snapshot::{Published, Snapshot};
 use crate::state::State;
 use crate::table::observe_table;
 use crate::tier_map::{in_words, tier_map};
 
 /// Width of a picture that goes to no terminal.
 const DEFAULT_WIDTH: usize = 120;
+
+/// `observe --once` waits so many intervals for a cgroup that can't be read.
+const PATIENCE: u32 = 10;
 
 /// How a cgroup2 mount is opened.
 pub type OpenRoot = fn(&Path) -> host::Result<CgroupRoot>;
@@ -52,7 +55,7 @@ pub fn dispatch(args: &Args, open: OpenRoot) -> Result<(), Failure> {
         Command::Observe(observe_args) => observe(args, observe_args, open),
         Command::Restore(restore_args) => restore(args, restore_args, open),
         Command::Check(check_args) => {
-            check::check(check_args, &cgroup_mount(&args.host, open, CgroupRoot::find))
+            check::check(check_args, &cgroup_mount(&args.host, open, CgroupRoot::find), roots(&args.host))
         }
         Command::Probe(probe_args) => probe(&args.host, probe_args, open),
         Command::Seccomp(seccomp_args) => seccomp(seccomp_args),
@@ -88,7 +91,7 @@ fn run(args: &Args, run_args: &RunArgs, open: OpenRoot) -> Result<(), Failure> {
     let server = match (config.listen, &background) {
         (Some(listen), Some(background)) => {
             let server = Server::start(background, listen, published.clone(), config.interval);
-            Some(server.map_err(|error| Failure::new(ExitCode::Unexpected, error.to_string()))?)
+            Some(server?)
         }
         _ => None,
     };
@@ -163,8 +166,14 @@ fn observe(args: &Args, observe_args: &ObserveArgs, open: OpenRoot) -> Result<()
     let once = observe_args.once;
     let output = observe_args.output;
     let began = std::time::Instant::now();
-    if output == OutputFormat::Table && io::stdout().is_terminal() {
+    if output == OutputFormat::Table && io::stderr().is_terminal() {
         eprintln_notice("aging reads clear accessed bits of pages; no cgroup file is written");
+        if once {
+            let interval = observe_args.interval;
+            eprintln_notice(&format!(
+                "the first look begins to count ages, the picture follows in {interval}"
+            ));
+        }
     }
     let agent = Agent::start(Start {
         roots: roots(&args.host),
@@ -177,17 +186,22 @@ fn observe(args: &Args, observe_args: &ObserveArgs, open: OpenRoot) -> Result<()
         state: None,
         published: Published::default(),
         after_round: Box::new(move |published| {
-            // The first look begins to count ages; the picture of interest is the one after an interval.
-            if once && began.elapsed() < interval {
+            if once && !looked_twice(&published.latest(), began.elapsed() >= interval * PATIENCE) {
                 return true;
             }
-            show(published, output).is_ok() && !once
+            show(published, output, once).is_ok() && !once
         }),
     })?;
     agent.run()
 }
 
-fn show(published: &Published, output: OutputFormat) -> io::Result<()> {
+/// Whether each cgroup of the picture was looked at twice, since ages need two looks. One that can't be read is waited for until
+/// `patience_is_over`.
+fn looked_twice(snapshot: &Snapshot, patience_is_over: bool) -> bool {
+    snapshot.rounds >= 2 && (patience_is_over || snapshot.cgroups.values().all(|cgroup| cgroup.looks >= 2))
+}
+
+fn show(published: &Published, output: OutputFormat, once: bool) -> io::Result<()> {
     let snapshot = published.latest();
     let mut out = io::stdout().lock();
     let terminal = out.is_terminal();
@@ -198,20 +212,26 @@ fn show(published: &Published, output: OutputFormat) -> io::Result<()> {
         }
         OutputFormat::Table if terminal => {
             let (width, height) = terminal_size();
-            write!(out, "\x1b[H\x1b[2J{}", live_or_table(&snapshot, width, height))?;
+            let clear = if once { "" } else { "\x1b[H\x1b[2J" };
+            write!(out, "{clear}{}", live_or_table(&snapshot, width, height))?;
         }
         OutputFormat::Table => write!(out, "{}", observe_table(&snapshot, DEFAULT_WIDTH, false))?,
     }
     out.flush()
 }
 
-fn live_or_table(snapshot: &crate::snapshot::Snapshot, width: usize, height: usize) -> String {
+fn live_or_table(snapshot: &Snapshot, width: usize, height: usize) -> String {
     // A picture takes several lines a cgroup; a table one.
     if snapshot.cgroups.len() * 4 <= height {
-        live_picture(snapshot, width, height, true)
+        live_picture(snapshot, width, height, wants_colour())
     } else {
-        observe_table(snapshot, width, true)
+        observe_table(snapshot, width, wants_colour())
     }
+}
+
+/// See <https://no-color.org>.
+fn wants_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn terminal_size() -> (usize, usize) {
@@ -232,8 +252,7 @@ fn put_back(host_args: &HostArgs, restore_args: &RestoreArgs, open: OpenRoot) ->
     let roots = roots(host_args);
     let mut state = State::open(&restore_args.state, &boot_id(&roots.proc)?)?;
     let mut out = io::stdout().lock();
-    let mut tell =
-        |line: String| writeln!(out, "{line}").map_err(|error| Failure::from(anyhow::Error::from(error)));
+    let mut tell = |line: String| printed(writeln!(out, "{line}"));
     // That is so on any host, whatever it lacks.
     if state.is_empty() {
         return tell("nothing to put back".to_owned());
@@ -264,11 +283,10 @@ fn put_back(host_args: &HostArgs, restore_args: &RestoreArgs, open: OpenRoot) ->
 }
 
 fn seccomp(seccomp_args: &SeccompArgs) -> Result<(), Failure> {
-    let done = match &seccomp_args.install {
-        Some(path) => seccomp::install(path),
-        None => io::stdout().lock().write_all(seccomp::PROFILE.as_bytes()).map_err(anyhow::Error::from),
-    };
-    Ok(done?)
+    match &seccomp_args.install {
+        Some(path) => Ok(seccomp::install(path)?),
+        None => printed(io::stdout().lock().write_all(seccomp::PROFILE.as_bytes())),
+    }
 }
 
 fn probe(host_args: &HostArgs, probe_args: &ProbeArgs, open: OpenRoot) -> Result<(), Failure> {
@@ -301,7 +319,8 @@ fn probe(host_args: &HostArgs, probe_args: &ProbeArgs, open: OpenRoot) -> Result
             let terminal = out.is_terminal();
             let width = if terminal { terminal_size().0 } else { DEFAULT_WIDTH };
             let engine = engine.as_ref().map_err(String::as_str).copied();
-            write!(out, "{}", probe_table(&report, &words, engine, promoter, width, terminal))
+            let colour = terminal && wants_colour();
+            write!(out, "{}", probe_table(&report, &words, engine, promoter, width, colour))
         }
         OutputFormat::Json => {
             let engine = engine.map_or_else(|missing| format!("none: {missing}"), str::to_owned);
@@ -311,7 +330,7 @@ fn probe(host_args: &HostArgs, probe_args: &ProbeArgs, open: OpenRoot) -> Result
                 .and_then(|()| writeln!(out))
         }
     };
-    written.map_err(|error| anyhow::Error::from(error).into())
+    printed(written)
 }
 
 fn be_root() -> Result<(), Failure> {
@@ -335,6 +354,10 @@ fn cgroup_mount(host_args: &HostArgs, open: OpenRoot, find: OpenRoot) -> PathBuf
 /// What `run`, `observe` and `restore` need of the host, checked in an order that names the first thing to mend.
 fn prepare(host_args: &HostArgs, open: OpenRoot) -> Result<CgroupRoot, Failure> {
     be_root()?;
+    hierarchy(host_args, open)
+}
+
+fn hierarchy(host_args: &HostArgs, open: OpenRoot) -> Result<CgroupRoot, Failure> {
     let root = find_root(host_args, open, CgroupRoot::find)
         .map_err(|error| Failure::new(ExitCode::NoCgroup2, error.to_string()))?;
     let controllers = root
@@ -342,10 +365,10 @@ fn prepare(host_args: &HostArgs, open: OpenRoot) -> Result<CgroupRoot, Failure> 
         .and_then(|top| top.read_cgroup_controllers())
         .map_err(|error| Failure::new(ExitCode::NoCgroup2, error.to_string()))?;
     if !controllers.unwrap_or_default().contains("memory") {
-        return Err(Failure::new(
-            ExitCode::NoMemoryController,
-            format!("{} has no memory controller", root.mount().display()),
-        ));
+        let absence = controller_absence(&host_args.proc_root, "memory");
+        let message =
+            format!("{} has no memory controller: {}", root.mount().display(), absence.finding("memory"));
+        return Err(Failure::new(Cause::NoMemoryController(absence), message));
     }
     Ok(root)
 }
@@ -398,6 +421,20 @@ mod tests {
     }
 
     #[test]
+    fn once_is_two_looks_at_each_cgroup_however_long_they_take() {
+        let with = |rounds, looks: &[u64]| {
+            let cgroup = |looks: &u64| crate::snapshot::CgroupView { looks: *looks, ..Default::default() };
+            let cgroups = looks.iter().map(|looks| (looks.to_string(), cgroup(looks))).collect();
+            Snapshot { rounds, cgroups, ..Snapshot::default() }
+        };
+        assert!(!looked_twice(&with(1, &[1]), false));
+        assert!(!looked_twice(&with(2, &[2, 1]), false));
+        assert!(looked_twice(&with(2, &[2, 3]), false));
+        assert!(looked_twice(&with(9, &[9, 0]), true));
+        assert!(!looked_twice(&with(1, &[]), false) && looked_twice(&with(2, &[]), false));
+    }
+
+    #[test]
     fn where_nothing_stands_there_is_nothing_to_put_back_on_any_host() {
         let dir = tempfile::tempdir().unwrap();
         let proc = dir.path().join("proc");
@@ -408,6 +445,62 @@ mod tests {
             ["thermocline-agent".into(), "restore".into(), "--proc-root".into(), proc.into_os_string()];
         let args = Args::try_parse_from(line).unwrap();
         put_back(&args.host, &RestoreArgs { state }, nowhere).unwrap();
+    }
+
+    /// Each cause of a command's end, made, and what its `to do` says.
+    #[test]
+    fn the_remedy_is_right_for_the_cause() {
+        fn opened(mount: &Path) -> host::Result<CgroupRoot> {
+            CgroupRoot::open_unchecked(mount)
+        }
+        fn check<T: std::fmt::Debug>(outcome: Result<T, Failure>, code: ExitCode, to_do: &str) {
+            let failure = outcome.unwrap_err();
+            assert_eq!(failure.code(), code, "{failure}");
+            let remedy = failure.cause.remedy();
+            assert!(remedy.contains(to_do), "{failure}");
+            assert_eq!(remedy.is_empty(), to_do.is_empty(), "{failure}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| {
+            let path = dir.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let mut args = Args::try_parse_from(["thermocline-agent", "probe"]).unwrap();
+        args.host.cgroup_root = dir.path().join("cgroup");
+        args.host.proc_root = dir.path().join("proc");
+        write("proc/self/mountinfo", "");
+        write("cgroup/cgroup.controllers", "cpuset\n");
+        check(hierarchy(&args.host, nowhere), ExitCode::NoCgroup2, "mount -t cgroup2");
+        let no_memory = ExitCode::NoMemoryController;
+        write("proc/cmdline", "cgroup_disable=memory\n");
+        check(hierarchy(&args.host, opened), no_memory, "boot without cgroup_disable=memory");
+        write("proc/cmdline", "quiet\n");
+        write("proc/self/mountinfo", "30 25 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n");
+        check(hierarchy(&args.host, opened), no_memory, "systemd.unified_cgroup_hierarchy=1");
+
+        let state = dir.path().join("run/state");
+        let held = State::open(&state, "boot").unwrap();
+        let again = || State::open(&state, "boot").map_err(Failure::from);
+        check(again(), ExitCode::AlreadyRunning, "stop it first");
+        drop(held);
+        write("run/state", "garbage");
+        check(again(), ExitCode::StateNotWritable, "");
+        let below_a_file = State::open(&dir.path().join("proc/cmdline/state"), "boot");
+        check(below_a_file.map_err(Failure::from), ExitCode::StateNotWritable, "`stateFile`");
+
+        let missing = Config::load(&dir.path().join("agent.yaml")).map_err(Failure::from);
+        assert!(!format!("{missing:?}").contains("--config"), "`check` has no --config");
+        check(missing, ExitCode::Usage, "");
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let background = Background::start().unwrap();
+        let server = Server::start(
+            &background,
+            taken.local_addr().unwrap(),
+            Published::default(),
+            Duration::from_secs(1),
+        );
+        check(server.map(drop).map_err(Failure::from), ExitCode::Usage, "");
     }
 
     #[test]

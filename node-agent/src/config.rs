@@ -8,6 +8,7 @@ mod error;
 mod file;
 mod globs;
 mod locate;
+mod unit;
 mod validate;
 
 pub use error::{ConfigError, Place, Warning};

@@ -1,9 +1,14 @@
 //! How a command ends: a number for scripts, words and a remedy for people.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::io;
 use std::process;
 
+use host::cgroup::Absence;
+
 use crate::config::ConfigError;
+use crate::http::ServeError;
 use crate::state::StateError;
 
 /// What the process returns. The numbers are stable.
@@ -69,40 +74,6 @@ impl ExitCode {
             Self::RestoreIncomplete => "not everything could be put back",
         }
     }
-
-    /// What to do about it; empty where the message says all.
-    #[must_use]
-    pub const fn remedy(self) -> &'static str {
-        match self {
-            Self::Success | Self::Usage => "",
-            Self::Unexpected => "run again with --log-level debug and report what it says",
-            Self::NotPermitted => {
-                "run as root; in a container, as root with CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH and \
-                 CAP_DAC_OVERRIDE, and with the host's /sys/fs/cgroup, /sys and debugfs mounted"
-            }
-            Self::NoCgroup2 => {
-                "mount it (mount -t cgroup2 none /sys/fs/cgroup), boot with systemd.unified_cgroup_hierarchy=1, or say \
-                 where it is with --cgroup-root"
-            }
-            Self::NoMemoryController => {
-                "boot without cgroup_disable=memory, and see that `memory` is in cgroup.controllers of the root and in \
-                 cgroup.subtree_control above the managed cgroups"
-            }
-            Self::NoLowerTier => {
-                "nothing can be demoted here; `thermocline-agent observe` still shows what is cold, `thermocline-agent \
-                 probe` what the kernel says of its memory nodes, and `tiers` in the configuration names slower nodes \
-                 where the kernel does not know them"
-            }
-            Self::StateNotWritable => {
-                "nothing was changed, because nothing could be put back; see to the file that is named above, or name \
-                 another with `stateFile`"
-            }
-            Self::AlreadyRunning => "stop it first (systemctl stop thermocline-agent)",
-            Self::RestoreIncomplete => {
-                "the state file is kept: see to what is named above and run `thermocline-agent restore` again"
-            }
-        }
-    }
 }
 
 impl From<ExitCode> for process::ExitCode {
@@ -111,26 +82,136 @@ impl From<ExitCode> for process::ExitCode {
     }
 }
 
-/// A command that did not do what it should: what happened, and by its code what to do.
+/// Why a command did not do what it should. Each has one exit code, and one remedy that is right for it alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Nobody foresaw it.
+    Unforeseen,
+    /// The message says all: wrong arguments, a configuration, an address to listen on that is not to be had.
+    Told(ExitCode),
+    /// The user is not root, or a container lacks a capability.
+    NotPermitted,
+    /// No cgroup v2.
+    NoCgroup2,
+    /// The cgroup hierarchy has no memory controller.
+    NoMemoryController(Absence),
+    /// No memory node is slower than another.
+    NoLowerTier,
+    /// Original values cannot be kept.
+    StateNotWritable,
+    /// Another agent holds the state file.
+    AlreadyRunning,
+    /// Some original values could not be put back.
+    RestoreIncomplete,
+}
+
+impl Cause {
+    /// How to end.
+    #[must_use]
+    pub const fn code(&self) -> ExitCode {
+        match self {
+            Self::Unforeseen => ExitCode::Unexpected,
+            Self::Told(code) => *code,
+            Self::NotPermitted => ExitCode::NotPermitted,
+            Self::NoCgroup2 => ExitCode::NoCgroup2,
+            Self::NoMemoryController(_) => ExitCode::NoMemoryController,
+            Self::NoLowerTier => ExitCode::NoLowerTier,
+            Self::StateNotWritable => ExitCode::StateNotWritable,
+            Self::AlreadyRunning => ExitCode::AlreadyRunning,
+            Self::RestoreIncomplete => ExitCode::RestoreIncomplete,
+        }
+    }
+
+    /// What to do about it; empty where the message says all.
+    #[must_use]
+    pub fn remedy(&self) -> Cow<'static, str> {
+        match self {
+            Self::Told(_) => "".into(),
+            Self::Unforeseen => "run again with --log-level debug and report what it says".into(),
+            Self::NotPermitted => {
+                "run as root; in a container, as root with CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH and \
+                 CAP_DAC_OVERRIDE, and with the host's /sys/fs/cgroup, /sys and debugfs mounted"
+                    .into()
+            }
+            Self::NoCgroup2 => {
+                "mount it (mount -t cgroup2 none /sys/fs/cgroup), boot with systemd.unified_cgroup_hierarchy=1, or say \
+                 where it is with --cgroup-root"
+                    .into()
+            }
+            Self::NoMemoryController(absence) => absence.remedy("memory").into(),
+            Self::NoLowerTier => {
+                "nothing can be demoted here; `thermocline-agent observe` still shows what is cold, `thermocline-agent \
+                 probe` what the kernel says of its memory nodes, and `tiers` in the configuration names slower nodes \
+                 where the kernel does not know them"
+                    .into()
+            }
+            Self::StateNotWritable => {
+                "nothing was changed, because nothing could be put back; make its directory writable, or name another file with \
+                 `stateFile`"
+                    .into()
+            }
+            Self::AlreadyRunning => "stop it first (systemctl stop thermocline-agent)".into(),
+            Self::RestoreIncomplete => {
+                "the state file is kept: see to what is named above and run `thermocline-agent restore` again".into()
+            }
+        }
+    }
+}
+
+impl From<ExitCode> for Cause {
+    fn from(code: ExitCode) -> Self {
+        match code {
+            ExitCode::Unexpected => Self::Unforeseen,
+            ExitCode::NotPermitted => Self::NotPermitted,
+            ExitCode::NoCgroup2 => Self::NoCgroup2,
+            ExitCode::NoMemoryController => Self::NoMemoryController(Absence::NotPassedOn),
+            ExitCode::NoLowerTier => Self::NoLowerTier,
+            ExitCode::StateNotWritable => Self::StateNotWritable,
+            ExitCode::AlreadyRunning => Self::AlreadyRunning,
+            ExitCode::RestoreIncomplete => Self::RestoreIncomplete,
+            ExitCode::Success | ExitCode::Usage => Self::Told(code),
+        }
+    }
+}
+
+/// A command that did not do what it should: what happened, and by its cause what to do.
 #[derive(Debug)]
 pub struct Failure {
-    /// How to end.
-    pub code: ExitCode,
+    /// Why.
+    pub cause: Cause,
     /// What happened.
     pub message: String,
 }
 
 impl Failure {
     /// A failure with a message of its own.
-    pub fn new(code: ExitCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+    pub fn new(cause: impl Into<Cause>, message: impl Into<String>) -> Self {
+        Self { cause: cause.into(), message: message.into() }
+    }
+
+    /// How to end.
+    #[must_use]
+    pub const fn code(&self) -> ExitCode {
+        self.cause.code()
+    }
+}
+
+/// What came of writing to standard output. A reader who has seen enough (`| head`) is no failure.
+pub fn printed(outcome: io::Result<()>) -> Result<(), Failure> {
+    match outcome {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            // A disk that is full, as a rule.
+            let message = format!("cannot write to standard output: {error}");
+            Err(Failure::new(Cause::Told(ExitCode::Unexpected), message))
+        }
+        _ => Ok(()),
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.message)?;
-        match self.code.remedy() {
+        match &*self.cause.remedy() {
             "" => Ok(()),
             remedy => write!(f, "\n  to do: {remedy}"),
         }
@@ -148,11 +229,23 @@ impl From<ConfigError> for Failure {
 /// A state file that can't be written ends the agent: without it nothing could be put back.
 impl From<StateError> for Failure {
     fn from(error: StateError) -> Self {
-        let code = match error {
-            StateError::Held { .. } => ExitCode::AlreadyRunning,
-            StateError::Io { .. } | StateError::Unreadable { .. } => ExitCode::StateNotWritable,
+        let cause = match error {
+            StateError::Held { .. } => Cause::AlreadyRunning,
+            StateError::Io { .. } => Cause::StateNotWritable,
+            // Another state file would leave what this one holds unrestored.
+            StateError::Unreadable { .. } => Cause::Told(ExitCode::StateNotWritable),
         };
-        Self::new(code, error.to_string())
+        Self::new(cause, error.to_string())
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        let code = match error {
+            ServeError::Bind { .. } => ExitCode::Usage,
+            ServeError::Metrics(_) => ExitCode::Unexpected,
+        };
+        Self::new(Cause::Told(code), error.to_string())
     }
 }
 
@@ -170,12 +263,26 @@ mod tests {
     fn numbers_are_consecutive_and_every_failure_says_what_to_do() {
         for (i, code) in ExitCode::ALL.into_iter().enumerate() {
             assert_eq!(usize::from(code.number()), i);
+            assert_eq!(Cause::from(code).code(), code);
             assert_eq!(
-                code.remedy().is_empty(),
+                Cause::from(code).remedy().is_empty(),
                 matches!(code, ExitCode::Success | ExitCode::Usage),
                 "{code:?}"
             );
         }
+    }
+
+    #[test]
+    fn no_remedy_repeats_what_the_message_says_already() {
+        let failure = Failure::from(StateError::Held { path: "/run/thermocline/state.lock".into() });
+        assert_eq!(failure.to_string().matches("stop it first").count(), 1, "{failure}");
+    }
+
+    #[test]
+    fn a_reader_who_has_seen_enough_is_no_failure() {
+        assert!(printed(Err(io::ErrorKind::BrokenPipe.into())).is_ok());
+        let failure = printed(Err(io::ErrorKind::StorageFull.into())).unwrap_err();
+        assert!(!failure.to_string().contains("report"), "{failure}");
     }
 
     #[test]

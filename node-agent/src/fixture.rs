@@ -142,7 +142,10 @@ pub(crate) fn full() -> Snapshot {
     snapshot.config.error = Some("agent.yaml:3:5: unknown field".to_owned());
     snapshot.totals = Totals {
         failed_pages: BTreeMap::from([(("lru-gen", "busy"), 3)]),
-        decisions: BTreeMap::from([(("demote", "cold"), 7), (("hold", "nothing_cold"), 30)]),
+        decisions: BTreeMap::from([
+            (("Enforce", "demote", "cold"), 7),
+            (("Observe", "hold", "nothing_cold"), 30),
+        ]),
         write_errors: BTreeMap::from([(("memory.high", "EBUSY"), 1)]),
         drift: BTreeMap::from([("memory.high", 2)]),
         walks: 11,

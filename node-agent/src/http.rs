@@ -38,8 +38,8 @@ const PATHS: &str = "\
 pub enum ServeError {
     /// The address is not to be had.
     #[error(
-        "cannot listen on {listen} for /metrics and /healthz: {source}; is another agent running, or another \
-         program on this port? Choose an address of this host and a free port, or switch the listener off"
+        "cannot listen on {listen} for /metrics and /healthz: {source}; another agent or program may have the port. Set \
+         `listen` in the configuration to an address of this host with a free port, or to \"off\""
     )]
     Bind {
         /// The address asked for.
@@ -224,6 +224,7 @@ mod tests {
     use std::net::TcpStream;
 
     use super::*;
+    use crate::exit::{ExitCode, Failure};
     use crate::fixture;
     use crate::snapshot::ClusterView;
 
@@ -329,7 +330,10 @@ mod tests {
             Server::start(&server.background, server.address(), Published::default(), Duration::from_secs(1))
                 .unwrap_err();
         let words = error.to_string();
-        assert!(words.contains(&server.address().to_string()) && words.contains("free port"), "{words}");
+        assert!(words.contains(&server.address().to_string()) && words.contains("`listen`"), "{words}");
+        let failure = Failure::from(error);
+        assert_eq!(failure.code(), ExitCode::Usage);
+        assert!(!failure.to_string().contains("to do:"), "{failure}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod engine;
 pub mod exit;
 #[cfg(test)]
 mod fixture;
+pub mod host_settings;
 pub mod http;
 pub mod kubernetes;
 pub mod learned;

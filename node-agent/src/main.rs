@@ -15,5 +15,5 @@ fn main() -> ExitCode {
     };
     // Nobody can be told that standard error is gone.
     let _ = writeln!(io::stderr(), "thermocline-agent: {failure}");
-    failure.code.into()
+    failure.code().into()
 }

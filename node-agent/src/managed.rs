@@ -47,6 +47,8 @@ pub struct Managed {
     /// What other writers did to our files.
     pub drift: BTreeMap<ControlFile, Drift>,
     plan: Option<CgroupPlan>,
+    /// Times it was decided about.
+    looks: u64,
     /// Since when the last decisions were kept from more by the same.
     limited_since: Instant,
     /// A move for a change of tiers that moved nothing: what is left moves with the narrowing.
@@ -117,6 +119,7 @@ impl Managed {
             slack: Duration::ZERO,
             drift: BTreeMap::new(),
             plan: None,
+            looks: 0,
             limited_since: now,
             relocation_stuck: false,
             after_step: None,
@@ -140,6 +143,12 @@ impl Managed {
     #[must_use]
     pub fn enforced(&self) -> bool {
         self.policy.mode == Mode::Enforce && !self.is_pinned()
+    }
+
+    /// What is done about its decisions, whatever its policy says.
+    #[must_use]
+    pub fn acting_mode(&self) -> Mode {
+        if self.enforced() { Mode::Enforce } else { Mode::Observe }
     }
 
     /// Whether another writer chose its memory nodes, so that it is left alone.
@@ -371,6 +380,7 @@ impl Managed {
     /// Takes a plan; whether it does or says something else than the one before.
     pub fn planned(&mut self, plan: &CgroupPlan, now: Instant) -> bool {
         let limit = |plan: &CgroupPlan| plan.limit.map(tiering::Limit::as_str);
+        self.looks += 1;
         let last = self.plan.replace(plan.clone());
         if last.as_ref().is_none_or(|last| limit(last) != limit(plan)) {
             self.limited_since = now;
@@ -444,11 +454,9 @@ impl Managed {
             pod: self.pod.as_ref().map(|pod| pod.identity.clone()),
             pinned: self.is_pinned(),
             policy: self.policy_name.clone(),
-            mode: match self.policy.mode {
-                Mode::Enforce => "Enforce",
-                Mode::Observe => "Observe",
-            },
+            mode: mode_name(self.policy.mode),
             leaves: self.leaves.len(),
+            looks: self.looks,
             anon_bytes_by_tier: by_tier,
             current_bytes: sampled.and_then(|known| known.last()).map_or(0, |last| last.current.0),
             memory_high_bytes: high,
@@ -494,6 +502,15 @@ fn node_uses(cgroup: &Cgroup) -> host::Result<Option<NodeUses>> {
         )
     };
     Ok(Some(stat.anon.iter().map(node_use).collect()))
+}
+
+/// A mode as configurations, labels and tables spell it.
+#[must_use]
+pub const fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enforce => "Enforce",
+        Mode::Observe => "Observe",
+    }
 }
 
 /// `demote`, `promote`, `both` or `hold`.

@@ -4,7 +4,7 @@ use tiering::Bytes;
 
 use crate::promoter::Promoter;
 use crate::snapshot::{CgroupView, Snapshot, TierView};
-use crate::table::{age_words, amount, bytes_by_age, dram_name, nothing_managed, warnings};
+use crate::table::{age_words, amount, bytes_by_age, dram_name, nothing_managed, warning_lines};
 use crate::text::{Ink, Line, bar_cells, middle_cut, shared_cells, short_time};
 
 const FREE: &str = "·";
@@ -41,14 +41,7 @@ pub fn live_picture(snapshot: &Snapshot, width: usize, height: usize, colour: bo
     let mut above = vec![title(snapshot), totals(snapshot)];
     above.extend(snapshot.tiers.iter().enumerate().map(|(index, tier)| tier_line(tier, index, width)));
     above.push(Line::default());
-    let mut below: Vec<Line> = warnings(snapshot)
-        .iter()
-        .map(|words| {
-            let mut line = Line::default();
-            line.push(Ink::Bad, format!(" {words}"));
-            line
-        })
-        .collect();
+    let mut below = warning_lines(snapshot, width);
     below.push(legend(snapshot));
 
     let room = height.saturating_sub(above.len() + below.len());
@@ -172,14 +165,13 @@ fn cgroup_lines(
     bar.push(Ink::Plain, format!(" {}", amount(anon(cgroup))));
 
     let mut decision = Line::default();
-    let acting = matches!(cgroup.decision.action, "demote" | "promote" | "both");
+    // An arrow is for what is done; what is only observed says so itself.
+    let acts = matches!(cgroup.decision.action, "demote" | "promote" | "both");
+    let acting = acts && cgroup.mode == "Enforce" && !cgroup.pinned;
     let ink = if acting { Ink::Good } else { Ink::Faint };
     decision
         .pad_to(indent + 1)
         .push(ink, format!("{} {}", if acting { "→" } else { "·" }, cgroup.decision.text));
-    if cgroup.mode == "Observe" {
-        decision.push(Ink::Faint, " (only observed)");
-    }
 
     match detail {
         Detail::Bar => vec![bar],

@@ -3,7 +3,7 @@
 use host::probe::{Feature, ProbeReport, State};
 
 use crate::promoter::Promoter;
-use crate::text::{Ink, Line};
+use crate::text::{Ink, Line, wrapped};
 
 const NAME_WIDTH: usize = 20;
 const STATE_WIDTH: usize = 11;
@@ -58,21 +58,17 @@ pub fn probe_table(
     out
 }
 
-/// `words` in the last column, on as many lines as they need: a remedy that is cut off cannot be typed.
+/// `words` in the last column, on as many lines as they need.
 fn push_wrapped(lines: &mut Vec<Line>, mut line: Line, ink: Ink, mark: &str, words: &str, width: usize) {
     let column = NAME_WIDTH + STATE_WIDTH;
     let room = width.saturating_sub(column + mark.chars().count()).max(24);
     line.pad_to(column).push(ink, mark);
-    let mut used = 0;
-    for word in words.split_whitespace() {
-        let length = word.chars().count();
-        if used > 0 && used + 1 + length > room {
+    for (i, words) in wrapped(words, room).into_iter().enumerate() {
+        if i > 0 {
             lines.push(std::mem::take(&mut line));
             line.pad_to(column + mark.chars().count());
-            used = 0;
         }
-        line.push(ink, if used > 0 { " " } else { "" }).push(ink, word);
-        used += length + usize::from(used > 0);
+        line.push(ink, words);
     }
     lines.push(line);
 }

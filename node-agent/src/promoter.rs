@@ -1,5 +1,6 @@
 //! Who promotes.
 
+use host::numa_balancing::NumaBalancing;
 use host::probe::{Feature, ProbeReport};
 use serde::Serialize;
 use tiering::{DemotionSupport, TierMap};
@@ -41,6 +42,17 @@ impl Promoter {
             Self::Kernel => tiering::law::Promoter::Kernel,
             Self::Pages => tiering::law::Promoter::Agent,
             Self::None => tiering::law::Promoter::None,
+        }
+    }
+
+    /// What NUMA balancing is set to while anyone is promoted: off where another promotes, or the kernel would promote behind
+    /// our back. `None` leaves it alone.
+    #[must_use]
+    pub fn numa_balancing(self) -> Option<NumaBalancing> {
+        match self {
+            Self::Kernel => Some(NumaBalancing::TIERING),
+            Self::Pages => Some(NumaBalancing::OFF),
+            Self::None => None,
         }
     }
 

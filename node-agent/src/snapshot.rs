@@ -113,6 +113,8 @@ pub struct CgroupView {
     pub mode: &'static str,
     /// Cgroups below it that hold memory of their own.
     pub leaves: usize,
+    /// Times it was looked at and decided about.
+    pub looks: u64,
     /// Anonymous bytes by tier name.
     pub anon_bytes_by_tier: BTreeMap<String, u64>,
     /// `memory.current`.
@@ -233,9 +235,9 @@ pub struct Totals {
     /// Pages whose move failed, by engine and reason.
     #[serde(serialize_with = "joined_keys")]
     pub failed_pages: BTreeMap<(&'static str, &'static str), u64>,
-    /// Decisions by action and reason or limit.
-    #[serde(serialize_with = "joined_keys")]
-    pub decisions: BTreeMap<(&'static str, &'static str), u64>,
+    /// Decisions by mode, action and reason or limit.
+    #[serde(serialize_with = "three_joined_keys")]
+    pub decisions: BTreeMap<(&'static str, &'static str, &'static str), u64>,
     /// Kernel writes that failed, by file and errno name.
     #[serde(serialize_with = "joined_keys")]
     pub write_errors: BTreeMap<(&'static str, &'static str), u64>,
@@ -254,6 +256,14 @@ pub struct Totals {
 /// JSON has no keys of two parts: writes them as `engine/reason`.
 fn joined_keys<S: Serializer>(sums: &BTreeMap<(&str, &str), u64>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(sums.iter().map(|((first, second), sum)| (format!("{first}/{second}"), sum)))
+}
+
+/// The same for three parts.
+fn three_joined_keys<S: Serializer>(
+    sums: &BTreeMap<(&str, &str, &str), u64>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(sums.iter().map(|((a, b, c), sum)| (format!("{a}/{b}/{c}"), sum)))
 }
 
 /// The place where the loop publishes and readers look.

@@ -93,7 +93,7 @@ const VERSION: u32 = 1;
 pub enum StateError {
     /// Another agent has it.
     #[error(
-        "another agent is running: it holds {}; stop it first (two agents would undo each other's work)",
+        "another agent is running: it holds {}, and two agents would undo each other's work",
         path.display()
     )]
     Held {
@@ -101,7 +101,7 @@ pub enum StateError {
         path: PathBuf,
     },
     /// It can't be written.
-    #[error("cannot {op} {}: {source}; make the directory writable, or name another with stateFile", path.display())]
+    #[error("cannot {op} {}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,

@@ -3,7 +3,7 @@
 use tiering::Bytes;
 
 use crate::snapshot::{CgroupView, Condition, Snapshot};
-use crate::text::{Ink, Line, middle_cut, shared_cells, short_time};
+use crate::text::{Ink, Line, middle_cut, shared_cells, short_time, wrapped};
 
 /// Ages that are told apart: from the first to the next, in seconds. Generations differ by cgroup; columns may not.
 const AGE_BOUNDS: [f64; 4] = [0.0, 30.0, 120.0, 600.0];
@@ -127,12 +127,23 @@ pub fn observe_table(snapshot: &Snapshot, width: usize, colour: bool) -> String 
     } else {
         lines.extend(table(snapshot, width));
     }
-    lines.extend(warnings(snapshot).iter().map(|words| line(Ink::Bad, words)));
+    lines.extend(warning_lines(snapshot, width));
     let mut out = String::new();
     for line in lines {
         line.render(width, colour, &mut out);
     }
     out
+}
+
+/// [`warnings`] with their whole remedies, on as many lines as they need.
+pub(crate) fn warning_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
+    let indented = |(i, words): (usize, String)| {
+        line(Ink::Bad, &if i == 0 { format!(" {words}") } else { format!("   {words}") })
+    };
+    let all = warnings(snapshot);
+    all.iter()
+        .flat_map(|words| wrapped(words, width.saturating_sub(3)).into_iter().enumerate().map(indented))
+        .collect()
 }
 
 fn line(ink: Ink, words: &str) -> Line {

@@ -81,6 +81,27 @@ impl Line {
     }
 }
 
+/// `words` on lines of at most `width` columns, broken at blanks: a remedy that is cut off cannot be typed.
+pub(crate) fn wrapped(words: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in words.split_whitespace() {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > width {
+            lines.push(String::new());
+            used = 0;
+        }
+        if let Some(line) = lines.last_mut() {
+            if used > 0 {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        used += length + usize::from(used > 0);
+    }
+    lines
+}
+
 /// `path` in at most `width` columns. Cut in the middle: both the slice above and the name at the end tell it apart.
 pub(crate) fn middle_cut(path: &str, width: usize) -> String {
     let count = path.chars().count();
@@ -151,6 +172,13 @@ mod tests {
         assert_eq!(middle_cut("kubepods.slice/pod1234/container5678", 20), "kubepo…container5678");
         assert_eq!(middle_cut("äöüäöü", 4), "ä…öü");
         assert_eq!(middle_cut("abc", 0), "…");
+    }
+
+    #[test]
+    fn words_are_broken_at_blanks_and_none_is_lost() {
+        assert_eq!(wrapped("mount it, then try again", 10), ["mount it,", "then try", "again"]);
+        assert_eq!(wrapped("a-word-that-is-too-long b", 5), ["a-word-that-is-too-long", "b"]);
+        assert_eq!(wrapped("", 5), [""]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::model::Model;
-use crate::policy::Policy;
+use crate::policy::{Mode, Policy};
 use crate::units::{Bytes, Ratio};
 
 /// Why memory should sink.
@@ -220,33 +220,63 @@ impl Decision {
     }
 }
 
-impl fmt::Display for Decision {
+impl Decision {
+    /// In plain words. What is only observed says so first: nobody shall take it for done.
+    #[must_use]
+    pub fn words(&self, mode: Mode) -> Words<'_> {
+        Words { decision: self, observed: mode == Mode::Observe }
+    }
+}
+
+/// A decision in plain words.
+#[derive(Clone, Copy, Debug)]
+pub struct Words<'a> {
+    decision: &'a Decision,
+    observed: bool,
+}
+
+impl Words<'_> {
+    fn verb(self, f: &mut fmt::Formatter<'_>, verb: &str, bytes: Bytes) -> fmt::Result {
+        if self.observed { write!(f, "would {verb} {bytes} (observed)") } else { write!(f, "{verb} {bytes}") }
+    }
+}
+
+impl fmt::Display for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.demote.is_zero(), self.reason) {
-            (true, _) => match self.limit {
+        let decision = self.decision;
+        if decision.demote.is_zero() {
+            match decision.limit {
                 Some(limit) => write!(f, "hold: {limit}")?,
                 None => write!(f, "hold")?,
-            },
-            (false, DemoteReason::Cold) => {
-                write!(f, "demote {}: {} not accessed for {:?}", self.demote, self.cold, self.effective_age)?;
             }
-            (false, DemoteReason::Ceiling) => {
-                write!(f, "demote {}: over the ceiling of {}", self.demote, self.ceiling)?;
+        } else {
+            self.verb(f, "demote", decision.demote)?;
+            match decision.reason {
+                DemoteReason::Cold => {
+                    write!(f, ": {} not accessed for {:?}", decision.cold, decision.effective_age)?;
+                }
+                DemoteReason::Ceiling => write!(f, ": over the ceiling of {}", decision.ceiling)?,
+                DemoteReason::Headroom => write!(f, ": the host is short of DRAM")?,
             }
-            (false, DemoteReason::Headroom) => {
-                write!(f, "demote {}: the host is short of DRAM", self.demote)?;
+            if let Some(limit) = decision.limit {
+                write!(f, " ({limit})")?;
             }
         }
-        if let (false, Some(limit)) = (self.demote.is_zero(), self.limit) {
-            write!(f, " ({limit})")?;
+        if !decision.promote.is_zero() {
+            write!(f, "; ")?;
+            self.verb(f, "promote", decision.promote)?;
+            write!(f, ": touched on a slow node")?;
         }
-        if !self.promote.is_zero() {
-            write!(f, "; promote {}: touched on a slow node", self.promote)?;
-        }
-        match self.promote_limit {
+        match decision.promote_limit {
             Some(Limit::PromotionOff) | None => Ok(()),
             Some(limit) => write!(f, " (promotion: {limit})"),
         }
+    }
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.words(Mode::Enforce).fmt(f)
     }
 }
 

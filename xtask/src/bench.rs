@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     let name = args.name.to_possible_value().context("every benchmark has a name")?;
     say!("building the binaries and the benchmark, optimised as a release");
     let mut build = Command::new("cargo");
-    build.args(["build", "--quiet", "--release", "-p", "thermocline-controller", "-p", "cluster-tests"]);
+    build.args(["build", "--release", "-p", "thermocline-controller", "-p", "cluster-tests"]);
     // Linking takes longer than all the rest: only what is run.
     for binary in ["thermocline-controller", name.get_name()].into_iter().chain(args.name.beside()) {
         build.args(["--bin", binary]);

@@ -44,7 +44,9 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         "there is no demo on {machine}: this kernel sees no lower tier there; try --tier kmem or a newer kernel"
     );
     say!("the demo runs in a virtual machine: two memory tiers, two pods, the agent");
-    say!("what is missing is installed, downloaded or built first, once");
+    say!(
+        "what is missing is installed, downloaded or built first, once: about 4 minutes on two cores and 1 GB of disk"
+    );
     let guests = Guests::prepare(&[machine.kernel], scenario.agent, false)?;
 
     let mut screen = Screen::new(args.speed, args.plain);

@@ -22,7 +22,7 @@ mod vm;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 /// Says on standard error what is going on.
 macro_rules! say {
@@ -44,32 +44,30 @@ struct Cli {
     task: Task,
 }
 
+/// What each does is said in [`xtask_front::TASKS`].
 #[derive(Subcommand)]
 enum Task {
-    /// Measures on a real API server and prints a table
     Bench(bench::Args),
-    /// An API server with our definitions, in the foreground, to try policies and the controller on
     Cluster,
-    /// Writes the documentation that is made from the code
     Codegen(codegen::Args),
-    /// Two pods in a virtual machine with two memory tiers, live: cold memory sinks, hot memory stays
     Demo(demo::Args),
-    /// Feeds mutated kernel files, configurations and states to what reads them
     Fuzz(fuzz::Args),
-    /// Finds or makes Kubernetes' servers, helm, kubectl and promtool, for tests
     Kube(kube::Args),
-    /// The agent's and the controller's container images, as OCI archives
     Image(image::Args),
-    /// A real Kubernetes node in a virtual machine with two memory tiers: pods, their annotations, and the agent
     Node(node::Args),
-    /// Formatting, lints, unit tests, tests on API servers, fuzzing, then every scenario on every kernel
     Test(test::Args),
-    /// One scenario on one kernel with two memory tiers, or a shell there
     Vm(vm::Args),
 }
 
+fn command() -> clap::Command {
+    xtask_front::TASKS.iter().fold(Cli::command(), |command, (name, about)| {
+        command.mut_subcommand(name, |task| task.about(*about))
+    })
+}
+
 fn main() -> ExitCode {
-    match run(&Cli::parse()) {
+    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
+    match run(&cli) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -91,5 +89,17 @@ fn run(cli: &Cli) -> Result<bool> {
         Task::Node(args) => node::run(args),
         Task::Test(args) => test::run(args),
         Task::Vm(args) => vm::run(args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_list_has_every_task() {
+        let command = super::command();
+        let tasks: Vec<_> = command.get_subcommands().map(clap::Command::get_name).collect();
+        let listed: Vec<_> = xtask_front::TASKS.iter().map(|(name, _)| *name).collect();
+        assert_eq!(tasks, listed, "xtask/front/src/lib.rs lists the tasks");
+        super::command().debug_assert();
     }
 }

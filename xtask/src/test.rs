@@ -38,6 +38,22 @@ pub(crate) struct Args {
     verbose: bool,
 }
 
+impl Args {
+    /// How long it takes, on two cores that do nothing else.
+    fn duration(&self) -> &'static str {
+        match (self.full, self.quick, self.filter.is_empty()) {
+            (true, ..) => "this takes an hour or more",
+            (_, true, _) => {
+                "this takes about 15 minutes, and as long again the first time, for it builds everything"
+            }
+            (_, _, true) => {
+                "this takes up to 50 minutes, and 15 more the first time, for it builds everything"
+            }
+            (_, _, false) => "the first time, all that is tested is built: 15 minutes",
+        }
+    }
+}
+
 #[derive(Default)]
 struct Count {
     passed: usize,
@@ -67,11 +83,12 @@ struct OnServers {
 
 pub(crate) fn run(args: &Args) -> Result<bool> {
     let wanted = |name: &str| args.filter.split(',').any(|filter| name.contains(filter));
+    say!("{}", args.duration());
     let mut count = Count::default();
     for (name, arguments) in [
         ("fmt", &["fmt", "--all", "--check"][..]),
         ("fmt fuzz", &["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]),
-        ("clippy", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+        ("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     ] {
         if wanted(name) {
             say!("cargo {}", arguments.join(" "));
@@ -147,8 +164,9 @@ fn tests(name: &str, packages: &[impl AsRef<str>], mut show: impl FnMut(String))
     let packages: Vec<_> = packages.iter().map(AsRef::as_ref).collect();
     say!("cargo test {}", packages.join(" "));
     let start = Instant::now();
-    let mut child = cargo(&["test", "--no-fail-fast", "--quiet"])
+    let mut child = cargo(&["test", "--no-fail-fast"])
         .args(&packages)
+        .args(["--", "--quiet"])
         .stdout(Stdio::piped())
         .spawn()
         .context("cargo")?;

@@ -49,7 +49,8 @@ pub(crate) fn ensure(tools: &[&Tool]) -> Result<()> {
         return Ok(());
     }
     let wanted = packages.join(" ");
-    let by_hand = format!("sudo apt-get update && sudo apt-get install --no-install-recommends {wanted}");
+    let by_hand =
+        format!("sudo apt-get update && sudo apt-get install --no-install-recommends --no-remove {wanted}");
     if !Path::new("/usr/bin/apt-get").exists() {
         bail!(
             "missing: {wanted} (Debian package names), and this machine has no apt-get to install them with"
@@ -58,12 +59,22 @@ pub(crate) fn ensure(tools: &[&Tool]) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("missing: {wanted}. Installing needs root; run this, then try again:\n    {by_hand}");
     }
-    say!("installing {wanted} with apt-get");
+    say!("installing {wanted} with apt-get; no package is removed for it");
     // The lists of a fresh machine are empty or old; a failure here shows in the next step if it matters.
     let _ = apt_get(&["update", "-q"]);
-    let mut install = vec!["install", "-q", "-y", "--no-install-recommends"];
-    install.extend(&packages);
-    apt_get(&install).with_context(|| format!("could not install {wanted}; try by hand:\n    {by_hand}"))
+    apt_get(&install(&packages)).with_context(|| {
+        format!(
+            "could not install {wanted} beside what is installed. If apt-get would have to remove a package for it, that is \
+             yours to decide; see what it says to:\n    {by_hand}"
+        )
+    })
+}
+
+/// Never at the price of a package that is there: apt-get fails where it would have to remove one.
+pub(crate) fn install<'a>(packages: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec!["install", "-q", "-y", "--no-install-recommends", "--no-remove"];
+    arguments.extend(packages);
+    arguments
 }
 
 /// Held by whoever has apt change or read this machine's packages: a second one beside it would fail on apt's own locks.
@@ -78,4 +89,12 @@ fn apt_get(args: &[&str]) -> Result<()> {
         bail!("apt-get {} ended with {status}", args.join(" "));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_package_is_removed_to_install_another() {
+        assert!(super::install(&["xz-utils"]).contains(&"--no-remove"));
+    }
 }

@@ -99,3 +99,15 @@ fn a_policy_is_checked_with_its_selector_and_whatever_the_memory() {
     check(r#"{ "memoryHigh": { "mode": "Formula" } }"#, None);
     check(r#"{ "tiers": ["dram", "dram"] }"#, Some("tiers names dram twice"));
 }
+
+#[test]
+fn an_error_behind_its_field_names_the_field_once() {
+    let check = |json: &str, says: &str| {
+        let spec: PolicySpec = serde_json::from_str(json).unwrap();
+        assert_eq!(spec.to_policy(None).unwrap_err().with_path(), says);
+    };
+    check(
+        r#"{"dram": {"floor": "2Gi", "ceiling": "1Gi"}}"#,
+        "dram.floor is above dram.ceiling: no amount of DRAM satisfies both",
+    );
+}

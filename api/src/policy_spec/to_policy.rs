@@ -68,6 +68,13 @@ pub enum SpecError {
 }
 
 impl SpecError {
+    /// The error behind its field, which is named once.
+    #[must_use]
+    pub fn with_path(&self) -> String {
+        let (path, words) = (self.path().join("."), self.to_string());
+        if words.starts_with(&path) { words } else { format!("{path}: {words}") }
+    }
+
     /// The field to look at, as the keys that lead to it.
     #[must_use]
     pub fn path(&self) -> &'static [&'static str] {

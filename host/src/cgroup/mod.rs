@@ -15,11 +15,13 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 
+mod controller;
 mod namespace;
 mod read;
 mod walk;
 mod write;
 
+pub use controller::{Absence, controller_absence};
 pub use namespace::enter_hosts_namespace;
 pub use read::{ByNode, CgroupEvents, MemoryEvents, MemoryStat, NumaStat};
 pub use walk::{leaves, list, list_below, own_cgroup};

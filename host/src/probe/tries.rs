@@ -6,6 +6,7 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use super::State;
+use crate::cgroup::controller_absence;
 use crate::error::Error;
 use crate::lru_gen::{AnonSyntax, lru_gen_path, probe_anon_syntax, read_lru_gen_enabled};
 use crate::node::read_nodes_with_kernel_memory;
@@ -95,7 +96,7 @@ pub(super) fn cgroup2(root: &Path) -> Found {
     }
 }
 
-pub(super) fn controller(root: &Path, name: &'static str) -> Found {
+pub(super) fn controller(roots: &Roots, root: &Path, name: &'static str) -> Found {
     let has = |file: &str| {
         file::read(&root.join(file)).map(|text| text.split_whitespace().any(|controller| controller == name))
     };
@@ -107,7 +108,8 @@ pub(super) fn controller(root: &Path, name: &'static str) -> Found {
             remedy: Some(format!("echo +{name} > {}/cgroup.subtree_control", root.display())),
         },
         (Ok(false), _) => {
-            missing("this kernel, or a cgroup version 1 mount, keeps it", "boot without cgroup v1")
+            let absence = controller_absence(&roots.proc, name);
+            Found { state: State::Missing, detail: absence.finding(name), remedy: Some(absence.remedy(name)) }
         }
         (Err(error), _) | (_, Err(error)) => failed(&error, None),
     }

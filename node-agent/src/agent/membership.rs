@@ -82,6 +82,10 @@ impl Agent {
     /// Manages a cgroup if a policy is for it and it is not a part of one that is managed; which it is, if it is newly so.
     pub(super) fn consider(&mut self, path: &CgroupPath) -> Option<CgroupId> {
         self.note_pod_cgroup(path);
+        // It has no limits, and what is charged to it is the kernel's.
+        if *path == CgroupPath::root() {
+            return None;
+        }
         let assigned = self.assigned_to(path)?;
         if self.is_part_of_managed(path, &assigned) || self.is_ours(path) {
             return None;

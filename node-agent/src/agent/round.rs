@@ -14,7 +14,7 @@ use crate::engine::{Engine, EngineError, Found, Look, Moved, Order};
 use crate::limits::{
     LimitError, Movers, Progress, Relocated, destinations, ours, step_memory_high, step_tiers,
 };
-use crate::managed::{Left, Managed, action, reason};
+use crate::managed::{Left, Managed, action, mode_name, reason};
 use crate::promoter::Promoter;
 use crate::state::StateError;
 
@@ -200,13 +200,15 @@ impl Agent {
             let Some(managed) = self.managed.get_mut(id) else { continue };
             let Some(plan) = plan.of(managed.key()) else { continue };
             if managed.planned(plan, now) {
+                let mode = mode_name(plan.mode);
                 tracing::info!(
                     cgroup = %managed.cgroup.path(),
                     pod = managed.pod_name(),
                     policy = managed.policy_name,
+                    mode,
                     "{plan}"
                 );
-                *self.totals.decisions.entry((action(plan), reason(plan))).or_default() += 1;
+                *self.totals.decisions.entry((mode, action(plan), reason(plan))).or_default() += 1;
             }
         }
     }
@@ -245,6 +247,10 @@ impl Agent {
         if let Some(managed) = self.managed.get_mut(&id) {
             let stepping = if limits == Progress::Stepping { Left::Capped } else { Left::Nothing };
             managed.schedule(now, interval, left.max(stepping), ages.entries());
+            // Who watches is shown a new picture each interval.
+            if self.grain == Grain::Processes {
+                managed.next_look = managed.next_look.min(now + interval);
+            }
             if limits == Progress::Waiting {
                 managed.next_look = managed.next_look.min(now + interval * WAITING_ROUNDS);
             }

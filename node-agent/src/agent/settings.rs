@@ -1,25 +1,17 @@
 //! Settings of the whole host that the agent holds while it works: who promotes, and when the kernel demotes.
 
-use host::numa_balancing::NumaBalancing;
-
 use super::Agent;
 use crate::config::KernelDemotion;
 use crate::engine::Engine;
 use crate::managed::Managed;
-use crate::promoter::Promoter;
 use crate::snapshot::Condition;
 use crate::state::{StateError, Tunable};
 use crate::tunables;
 
 impl Agent {
-    /// Sets who promotes, and keeps it so: 2 where the kernel promotes for us, 0 where we do, or the kernel would promote
-    /// behind our back.
+    /// Sets who promotes, and keeps it so.
     pub(super) fn hold_numa_balancing(&mut self) -> Result<(), StateError> {
-        let wanted = match self.promoter {
-            Promoter::Kernel => NumaBalancing::TIERING,
-            Promoter::Pages => NumaBalancing::OFF,
-            Promoter::None => return Ok(()),
-        };
+        let Some(wanted) = self.promoter.numa_balancing() else { return Ok(()) };
         let anyone =
             self.managed.values().any(|managed| managed.enforced() && managed.policy.promote.enabled);
         let wanted = wanted.bits().to_string();

@@ -9,7 +9,7 @@ fn reported(yaml: &str, cgroups: Option<&[&str]>, expected: &Expect) {
     let file = Path::new("agent.yaml");
     let config = Config::parse(yaml, file).unwrap();
     let cgroups = cgroups.map(|paths| paths.iter().map(|&path| path.to_owned()).collect::<Vec<_>>());
-    expected.assert_eq(&report(&config, file, cgroups.as_deref()));
+    expected.assert_eq(&report(&config, file, cgroups.as_deref(), &[]));
 }
 
 #[test]
@@ -111,6 +111,40 @@ policies:
     );
 }
 
+fn nowhere() -> Roots {
+    let nowhere = || PathBuf::from("/nonexistent");
+    Roots::new(nowhere(), nowhere(), nowhere())
+}
+
+#[test]
+fn what_is_set_for_the_whole_host_is_told_and_that_it_is_put_back() {
+    let file = Path::new("agent.yaml");
+    let config =
+        Config::parse("policies: [{ name: a, cgroups: [/a], spec: { demote: { after: 60s } } }]", file);
+    let sets = ["kernel.numa_balancing 2 (now 1), put back at the end".to_owned()];
+    let told = report(&config.unwrap(), file, None, &sets);
+    let line = "  sets         for the whole host: kernel.numa_balancing 2 (now 1), put back at the end\n";
+    assert!(told.contains(line), "{told}");
+}
+
+#[test]
+fn what_only_looks_sets_nothing_for_the_host() {
+    let file = Path::new("agent.yaml");
+    let config =
+        Config::parse("policies: [{ name: a, cgroups: [/a], spec: { mode: Observe } }]", file).unwrap();
+    assert_eq!(host_settings::told(nowhere(), file, &config, false), ["nothing: no policy acts"]);
+}
+
+#[test]
+fn an_amount_without_a_unit_is_told_with_its_line() {
+    let file = Path::new("agent.yaml");
+    let text =
+        "policies:\n  - name: a\n    cgroups: [/a]\n    spec:\n      dram: { floor: 25, ceiling: 60 }\n";
+    let told = report(&Config::parse(text, file).unwrap(), file, None, &[]);
+    let line = "warning: line 5: dram.floor is 25 B, less than a page: did you mean 25% or 25Mi?\n";
+    assert!(told.contains(line) && told.contains("60% or 60Mi"), "{told}");
+}
+
 #[test]
 fn cgroups_are_found_at_any_depth_and_only_where_there_are_cgroups() {
     let root = tempfile::tempdir().unwrap();
@@ -125,7 +159,7 @@ fn the_examples_are_accepted() {
     let examples = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples"));
     for name in ["agent.yaml", "demo.yaml"] {
         let args = CheckArgs { file: examples.join(name), kubernetes: false };
-        check(&args, Path::new("/nonexistent")).unwrap();
+        check(&args, Path::new("/nonexistent"), nowhere()).unwrap();
     }
 }
 
@@ -133,7 +167,7 @@ fn the_examples_are_accepted() {
 fn a_nodes_settings_are_told_without_policies() {
     let text = "interval: 2s\ntiers:\n  - { name: dram, nodes: [0] }\n  - { name: slow, nodes: [1] }\n";
     let path = Path::new("agent.yaml");
-    let report = node_report(&Config::parse_node_settings(text, path).unwrap(), path);
+    let report = node_report(&Config::parse_node_settings(text, path).unwrap(), path, &[]);
     for part in ["valid for a node of a cluster", "2s while", "dram (node 0), then slow (node 1)"] {
         assert!(report.contains(part), "{report}");
     }

@@ -33,7 +33,7 @@ pub struct ConfigError {
 impl ConfigError {
     pub(super) fn unreadable(file: &Path, source: &io::Error) -> Self {
         let remedy = match source.kind() {
-            io::ErrorKind::NotFound => "create it, or name another one with --config",
+            io::ErrorKind::NotFound => "create it, or name another file",
             io::ErrorKind::PermissionDenied => "run as a user that may read it",
             io::ErrorKind::InvalidData => "save it as UTF-8",
             _ => "see that it is a readable file",

@@ -118,7 +118,7 @@ fn an_unreadable_file_says_what_to_do() {
     assert_eq!(
         error.to_string(),
         "/nonexistent/agent.yaml: cannot read the configuration: No such file or directory (os error 2); create it, or \
-         name another one with --config"
+         name another file"
     );
 }
 

@@ -9,6 +9,7 @@ use super::error::{Problem, Warning};
 use super::file::{ConfigFile, PolicyFile, TierFile};
 use super::globs;
 use super::locate::{Key, locate};
+use super::unit;
 use super::{
     Config, DEFAULT_INTERVAL, DEFAULT_LISTEN, DEFAULT_STATE_FILE, MAX_INTERVAL, MIN_INTERVAL, PolicyEntry,
 };
@@ -192,6 +193,9 @@ fn entry(
         };
         Problem::new(in_spec(error.path()), message)
     })?;
+    for (fields, words) in unit::forgotten(&policy) {
+        warnings.add(&in_spec(fields), words);
+    }
     for (i, tier) in policy.tiers.iter().enumerate().filter(|_| !tiers.is_empty()) {
         let there = match tier {
             // Any lower tier may be called slow.

@@ -116,11 +116,11 @@ static AGENT: &[Family<Scrape>] = &[
     ),
     counter(
         "thermocline_decisions_total",
-        &["action", "reason"],
-        "Decisions by what they do and why.",
+        &["mode", "action", "reason"],
+        "Decisions by what they do and why; with `mode=\"Observe\"` what they would do.",
         |scrape, series| {
-            for ((action, reason), count) in &scrape.snapshot.totals.decisions {
-                series.push(&[action, reason], *count as f64);
+            for ((mode, action, reason), count) in &scrape.snapshot.totals.decisions {
+                series.push(&[mode, action, reason], *count as f64);
             }
         },
     ),

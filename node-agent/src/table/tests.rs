@@ -122,9 +122,9 @@ fn what_is_wrong_stands_below() {
             pods/cache        64 MiB  200 MiB        ·   64 MiB           ·  ░░░░░░░░░░░░░░░░  hold: the floor is reached
             pods/web         512 MiB    3 MiB  500 MiB        ·           ·  ███████████████▓  hold: nothing is cold
             not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
-            ! ForeignWriter: memory.high is written by kubelet
-            ! the newest configuration is not in force: agent.yaml:3:5: unknown field
-            ! jobs/batch/main: ForeignWriter: memory.high is written by kubelet
+             ! ForeignWriter: memory.high is written by kubelet
+             ! the newest configuration is not in force: agent.yaml:3:5: unknown field
+             ! jobs/batch/main: ForeignWriter: memory.high is written by kubelet
         "#]],
     );
 }

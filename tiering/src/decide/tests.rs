@@ -70,6 +70,21 @@ fn a_decision_says_what_and_why() {
 }
 
 #[test]
+fn what_is_only_observed_says_so_before_anything_else() {
+    let check = |bounds, says: &str| {
+        let decision = decide(&model(), &Policy::default(), AGE, Bytes::ZERO, bounds);
+        assert_eq!(decision.words(Mode::Observe).to_string(), says);
+    };
+    check(bounds(), "would demote 100 MiB (observed): 100 MiB not accessed for 120s");
+    check(Bounds { target: Target::None, ..bounds() }, "hold: no slow node is allowed to it");
+    let hot = Bounds { hot_slow: Bytes::mib(20), target: Target::None, ..bounds() };
+    check(
+        hot,
+        "hold: no slow node is allowed to it; would promote 20 MiB (observed): touched on a slow node",
+    );
+}
+
+#[test]
 fn what_bounds_a_decision_is_said() {
     let cold = "100 MiB not accessed for 120s";
     let any = Policy::default();

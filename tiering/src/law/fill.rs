@@ -149,3 +149,61 @@ fn at(age: Duration) -> u32 {
         [1189_u128, 1414, 1682].iter().filter(|factor| u128::from(millis) * 1000 >= base * **factor).count();
     octave * 4 + u32::try_from(quarter).unwrap_or(0) + 1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANY: Duration = Duration::ZERO;
+
+    fn offer(entries: &[(u64, u64)]) -> Offer<impl Iterator<Item = (Duration, Bytes)> + '_> {
+        let entries = entries.iter().map(|(age, mib)| (Duration::from_secs(*age), Bytes::mib(*mib)));
+        Offer { entries, bound: Bytes::ZERO, most: Bytes::MAX, least_age: ANY, weight: 100 }
+    }
+
+    fn given(filled: &Filled) -> Vec<u64> {
+        filled.given.iter().map(|given| given.bytes.0 >> 20).collect()
+    }
+
+    #[test]
+    fn coldest_first() {
+        let offers = || [offer(&[(300, 50), (10, 100)]), offer(&[(200, 50), (100, 100)])].into_iter();
+        assert_eq!(given(&fill(offers(), Bytes::mib(40))), [40, 0]);
+        assert_eq!(given(&fill(offers(), Bytes::mib(90))), [50, 40]);
+        assert_eq!(given(&fill(offers(), Bytes::mib(250))), [100, 150]);
+        // At one age, in proportion to what each has.
+        let alike = [offer(&[(100, 300)]), offer(&[(100, 100)])].into_iter();
+        assert_eq!(given(&fill(alike, Bytes::mib(100))), [75, 25]);
+    }
+
+    #[test]
+    fn conservation() {
+        for shortfall in [0, 1, 77, 200, 250, 1000] {
+            let offers = [offer(&[(300, 50), (10, 100)]), offer(&[(200, 50)])].into_iter();
+            let filled = fill(offers, Bytes::mib(shortfall));
+            let sum: Bytes = filled.given.iter().map(|given| given.bytes).sum();
+            assert_eq!((sum, sum + filled.unmet), (Bytes::mib(shortfall.min(200)), Bytes::mib(shortfall)));
+        }
+    }
+
+    #[test]
+    fn floors_bound_memory_ages_and_weights_count() {
+        let base = || offer(&[(300, 50), (200, 50)]);
+        let check = |offer, shortfall, first| {
+            assert_eq!(given(&fill([offer].into_iter(), Bytes::mib(shortfall))), [first]);
+        };
+        check(Offer { most: Bytes::mib(30), ..base() }, 100, 30);
+        check(Offer { bound: Bytes::mib(60), ..base() }, 100, 40);
+        check(Offer { least_age: Duration::from_secs(250), ..base() }, 100, 50);
+        let heavy = Offer { weight: 300, ..offer(&[(300, 50)]) };
+        assert_eq!(given(&fill([heavy, offer(&[(200, 50)])].into_iter(), Bytes::mib(50))), [0, 50]);
+    }
+
+    #[test]
+    fn rungs_are_in_order() {
+        for i in 0..LADDER - 1 {
+            assert_eq!(at(rung(i)) as usize, i + 1, "{:?}", rung(i));
+        }
+        assert_eq!((at(ANY), at(Duration::from_hours(24 * 365)) as usize <= LADDER), (0, true));
+    }
+}

@@ -273,3 +273,85 @@ fn duration_millis(time: Duration) -> Millis {
 fn to_duration(millis: Millis) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    fn at(seconds: u64) -> Instant {
+        Instant(Duration::from_secs(seconds))
+    }
+
+    fn reading(classes: &[(u64, u64)]) -> AgeReading {
+        let ages = classes.iter().map(|(age, mib)| (Duration::from_secs(*age), Bytes::mib(*mib))).collect();
+        AgeReading { ages, walked: true }
+    }
+
+    /// Least ages and MiB touched.
+    fn observe(ledger: &mut Ledger, second: u64, classes: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let mut touched = Vec::new();
+        ledger.observe(&reading(classes), Bytes::ZERO, at(second), |age, bytes| {
+            touched.push((age.as_secs(), bytes.0 >> 20));
+        });
+        touched
+    }
+
+    #[test]
+    fn what_is_listed_is_known() {
+        let mut ledger = Ledger::default();
+        for (second, classes) in [(0, [(90, 300), (30, 40), (0, 10)]), (60, [(150, 200), (60, 90), (0, 80)])]
+        {
+            observe(&mut ledger, second, &classes);
+            assert_eq!(ledger.total(), classes.iter().map(|(_, mib)| Bytes::mib(*mib)).sum());
+        }
+    }
+
+    #[test]
+    fn ages_are_never_less_than_listed() {
+        let mut ledger = Ledger::default();
+        let mut seed = 1_u64;
+        for second in (0..6000).step_by(60) {
+            let mut next = || {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                seed >> 33
+            };
+            let classes =
+                [(120 + next() % 60, next() % 500), (60 + next() % 50, next() % 500), (0, next() % 500)];
+            observe(&mut ledger, second, &classes);
+            let listed = AgeHistogram::new(reading(&classes).ages);
+            for age in [0, 30, 60, 100, 120, 150].map(Duration::from_secs) {
+                assert!(ledger.at_least(age, at(second)) >= listed.at_least(age), "{age:?} at {second} s");
+            }
+        }
+    }
+
+    #[test]
+    fn the_kernels_own_aging_erases_nothing() {
+        let mut ledger = Ledger::default();
+        observe(&mut ledger, 0, &[(3600, 800), (60, 100), (0, 100)]);
+        // A file reader opens a generation every two seconds: all that is older is six seconds old, as far as the kernel can prove.
+        for second in (60..600).step_by(60) {
+            observe(&mut ledger, second, &[(6, 850), (4, 50), (2, 50), (0, 50)]);
+        }
+        assert!(ledger.at_least(Duration::from_hours(1), at(600)) >= Bytes::mib(800));
+    }
+
+    #[test]
+    fn what_is_touched_is_told_by_its_age() {
+        let mut ledger = Ledger::default();
+        observe(&mut ledger, 0, &[(600, 300), (0, 100)]);
+        // 40 MiB of what was idle for ten minutes, and all that is hot.
+        let touched = observe(&mut ledger, 60, &[(660, 260), (60, 0), (0, 140)]);
+        // An interval more than at the last walk: another walk may miss it once more.
+        assert_eq!(touched, [(720, 40), (60, 100)]);
+        assert_eq!(ledger.at_least(Duration::from_mins(10), at(60)), Bytes::mib(260));
+    }
+
+    #[test]
+    fn what_is_freed_was_not_touched() {
+        let mut ledger = Ledger::default();
+        observe(&mut ledger, 0, &[(600, 300), (0, 0)]);
+        assert_eq!(observe(&mut ledger, 60, &[(660, 100), (60, 0), (0, 0)]), []);
+    }
+}

@@ -7,7 +7,7 @@
 //! # Approach
 //! Google's promotion-rate objective (software-defined far memory, ASPLOS 2019): each minute wants the least age whose touches would
 //! have stayed within the allowance, a share of the working set; the age is a high percentile (98 %) of what the minutes of the last
-//! day wanted, older ones fading with a half-life of half a day, and never less than what the last minute wanted. Touches on fast nodes
+//! day wanted, older ones fading with a half-life of a day, and never less than what the last minute wanted. Touches on fast nodes
 //! count like those on slow ones: they say what a lesser age would cost, so that the age comes down by evidence, not by trial.
 //! The allowance is a share of the greatest working set of about a day.
 //!
@@ -158,9 +158,10 @@ impl TouchLaw {
         self.began = now;
         self.fade(now);
         let lesson = if wants > 0 { self.lesson(wants, elapsed, now) } else { None };
-        let weighs = &mut self.wanted[lesson.unwrap_or(0)];
-        *weighs = weighs.saturating_add(MINUTE.saturating_mul(minutes));
-        self.last = lesson.map_or(Duration::ZERO, rung);
+        let (at, before) = lesson.unwrap_or((0, 0));
+        let weighs = &mut self.wanted[at];
+        *weighs = weighs.saturating_add(MINUTE.saturating_mul(minutes.saturating_add(before)));
+        self.last = lesson.map_or(Duration::ZERO, |(at, _)| rung(at));
         let learns = lesson.is_some();
         self.comebacks += u64::from(learns);
         self.settle();
@@ -168,8 +169,8 @@ impl TouchLaw {
     }
 
     /// The rung that a burst of touches teaches, if it follows an earlier one so soon that it is the same memory's period: what either
-    /// wanted. A burst that goes on from walk to walk is one, for as long as a shift shows.
-    fn lesson(&mut self, wants: usize, elapsed: Duration, now: Instant) -> Option<usize> {
+    /// wanted, and in how many minutes before, which were taken for a shift's. A burst that goes on from walk to walk is one, for as long as a shift shows.
+    fn lesson(&mut self, wants: usize, elapsed: Duration, now: Instant) -> Option<(usize, u32)> {
         let Some(burst) = self.burst else {
             self.burst = Some(Burst { walks: 1, is_period: false, ended: now, wanted: wants });
             return None;
@@ -180,17 +181,17 @@ impl TouchLaw {
         let is_period = if goes_on { burst.is_period || burst.walks >= SHIFT_WALKS } else { soon };
         let walks = if goes_on { burst.walks.saturating_add(1) } else { 1 };
         // What was taught already does not teach once more.
-        let known = if burst.is_period { wants } else { wanted };
+        let lesson = if burst.is_period { (wants, 0) } else { (wanted, burst.walks) };
         let kept = if goes_on { wanted } else { wants };
         self.burst = Some(Burst { walks, is_period, ended: now, wanted: kept });
-        is_period.then_some(known)
+        is_period.then_some(lesson)
     }
 
     fn note_working_set(&mut self, working_set: Bytes, now: Instant) {
         while now.since(self.working_set_faded) >= HOUR {
             self.working_set_faded = self.working_set_faded + HOUR;
-            // Half in twelve hours.
-            self.working_set -= Bytes(self.working_set.0 / 1000 * 56);
+            // Half in a day.
+            self.working_set -= Bytes(self.working_set.0 / 1000 * 28);
         }
         self.working_set = self.working_set.max(working_set);
     }
@@ -199,7 +200,7 @@ impl TouchLaw {
         while now.since(self.faded) >= HOUR {
             self.faded = self.faded + HOUR;
             for weight in &mut self.wanted {
-                *weight -= u32::try_from(u64::from(*weight) * 56 / 1000).unwrap_or(0);
+                *weight -= u32::try_from(u64::from(*weight) * 28 / 1000).unwrap_or(0);
             }
         }
     }
@@ -247,5 +248,94 @@ impl TouchLaw {
     pub(super) fn wanted(&self) -> &[u32] {
         let used = self.wanted.iter().rposition(|weight| *weight > 0).map_or(0, |last| last + 1);
         &self.wanted[..used]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AFTER: Duration = Duration::from_mins(2);
+    const MAX: Duration = Duration::from_mins(32);
+    const WORKING_SET: Bytes = Bytes::mib(10 << 10);
+    const DAY: u64 = 24 * 3600;
+
+    fn rate() -> Ratio {
+        Ratio::of_parts(2, 1000)
+    }
+
+    /// A cgroup walked each minute; `touches` says at which age, in seconds, and how many MiB are touched in the minute before.
+    fn run(
+        days: u64,
+        mut touches: impl FnMut(u64) -> Option<(u64, u64)>,
+        mut each: impl FnMut(u64, &TouchLaw),
+    ) {
+        let mut law = TouchLaw::new(AFTER, MAX, None, Instant::default());
+        for second in (60..=days * DAY).step_by(60) {
+            if let Some((age, mib)) = touches(second) {
+                law.touched(Duration::from_secs(age), Bytes::mib(mib));
+            }
+            law.walked(WORKING_SET, rate(), Instant(Duration::from_secs(second)));
+            assert!((AFTER..=MAX).contains(&law.age()), "bounds");
+            each(second, &law);
+        }
+    }
+
+    #[test]
+    fn a_period_is_passed() {
+        for minutes in [3, 5, 10, 20] {
+            let period = minutes * 60;
+            let touches = |second: u64| second.is_multiple_of(period).then_some((period, 500));
+            run(1, touches, |second, law| {
+                if second >= 2 * period {
+                    assert!(law.age() > Duration::from_secs(period), "{period} s at {second} s");
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn one_shift_teaches_nothing() {
+        let shift = |second| (7200..7320).contains(&second).then_some((3600, 4000));
+        run(1, shift, |second, law| assert_eq!(law.age(), AFTER, "{second} s"));
+    }
+
+    #[test]
+    fn a_nightly_job_costs_no_day() {
+        // Twenty minutes each night in which all that sank in the day is touched.
+        let night =
+            |second: u64| ((DAY / 2..DAY / 2 + 20 * 60).contains(&(second % DAY))).then_some((DAY, 500));
+        run(4, night, |second, law| {
+            // In the first days a job is a greater part of what is known; half a day later it is none.
+            if !(DAY / 2..DAY).contains(&(second % DAY)) {
+                assert_eq!(law.age(), AFTER, "{second} s");
+            }
+        });
+    }
+
+    #[test]
+    fn quiet_heals() {
+        let for_a_day = |second: u64| (second < DAY && second.is_multiple_of(600)).then_some((600, 500));
+        run(8, for_a_day, |second, law| {
+            if second > 4 * DAY {
+                assert_eq!(law.age(), AFTER, "{second} s");
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_within_the_allowance_is_no_touch() {
+        run(1, |_| Some((1000, 20)), |_, law| assert_eq!(law.age(), AFTER));
+    }
+
+    #[test]
+    fn what_was_learned_counts_for_a_replica() {
+        let mut learned = None;
+        let touches = |second: u64| second.is_multiple_of(600).then_some((600, 500));
+        run(1, touches, |_, law| learned = Some(Learned::of(law, Duration::from_secs(DAY))));
+        let replica = TouchLaw::new(AFTER, MAX, learned.as_ref(), Instant::default());
+        assert!(replica.age() > Duration::from_mins(10));
+        let other = learned.map(|learned| Learned { version: 0, ..learned });
+        assert_eq!(TouchLaw::new(AFTER, MAX, other.as_ref(), Instant::default()).age(), AFTER);
     }
 }

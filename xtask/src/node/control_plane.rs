@@ -87,7 +87,7 @@ impl Drop for ControlPlane {
 fn build() -> Result<PathBuf> {
     say!("building the control plane's programs");
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--quiet", "--workspace", "--bin", PROGRAM, "--bin", CONTROLLER]);
+    cargo.args(["build", "--workspace", "--bin", PROGRAM, "--bin", CONTROLLER]);
     ensure!(cargo.current_dir(root()).status().context("cargo")?.success(), "they do not build");
     // Beside this program.
     let own = std::env::current_exe()?;

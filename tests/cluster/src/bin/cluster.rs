@@ -8,6 +8,12 @@ use anyhow::{Context as _, Result};
 use cluster_tests::{ApiServer, Etcd, install_crds, tool};
 use kube::CustomResourceExt as _;
 
+/// `kubeVersion` of charts/thermocline/Chart.yaml.
+const CHARTS_OLDEST: (u32, u32) = (1, 33);
+
+/// A policy to begin with, in one line.
+const POLICY: &str = r#"{"apiVersion":"thermocline.io/v1alpha1","kind":"TieringPolicy","metadata":{"name":"observe"},"spec":{"mode":"Observe"}}"#;
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let file = std::env::args_os().nth(1).map(PathBuf::from);
@@ -21,9 +27,27 @@ async fn main() -> Result<()> {
     let file = file.canonicalize()?;
     let kubectl = tool("kubectl").map_or_else(|_| "kubectl".to_owned(), |path| path.display().to_string());
     writeln!(err, "kube-apiserver at https://{}, its log in {}", access.address(), server.dir().display())?;
+    let version = access.client().await?.apiserver_version().await?;
+    let number = |text: &str| text.trim_end_matches('+').parse::<u32>().unwrap_or_default();
     writeln!(err, "  export KUBECONFIG={}", file.display())?;
     writeln!(err, "  {kubectl} get tieringpolicies,nodetierings")?;
-    writeln!(err, "  cargo run -p thermocline-controller -- --once")?;
+    writeln!(err, "  target/debug/thermocline-controller --once")?;
+    if (number(&version.major), number(&version.minor)) < CHARTS_OLDEST {
+        let (major, minor) = CHARTS_OLDEST;
+        writeln!(
+            err,
+            "This server is Kubernetes {}, and `helm install` asks for {major}.{minor} or later. What works here:",
+            version.git_version
+        )?;
+        writeln!(err, "  {kubectl} create namespace thermocline-system")?;
+        writeln!(err, "  {kubectl} apply -f - <<< '{POLICY}'")?;
+        writeln!(err, "  target/debug/thermocline-controller")?;
+    } else {
+        writeln!(
+            err,
+            "  helm install thermocline charts/thermocline --namespace thermocline-system --create-namespace"
+        )?;
+    }
     writeln!(err, "Ctrl-C ends both servers and removes what they stored.")?;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
@@ -32,4 +56,15 @@ async fn main() -> Result<()> {
     }
     std::fs::remove_file(&file)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_oldest_server_of_the_chart_is_the_charts_own() {
+        let chart = include_str!("../../../../charts/thermocline/Chart.yaml");
+        let (major, minor) = super::CHARTS_OLDEST;
+        assert!(chart.contains(&format!("kubeVersion: \">={major}.{minor}.0-0\"")), "{chart}");
+        serde_json::from_str::<api::TieringPolicy>(super::POLICY).unwrap();
+    }
 }

@@ -1,0 +1,64 @@
+//! The build tasks by name, apart from what they are made of, so that a list of them needs nothing built.
+#![forbid(unsafe_code)]
+
+/// Each task and what it does, in the order of the help.
+pub const TASKS: &[(&str, &str)] = &[
+    ("bench", "Measures on a real API server and prints a table"),
+    (
+        "cluster",
+        "An API server with our definitions, in the foreground, to try policies and the controller on",
+    ),
+    ("codegen", "Writes the documentation that is made from the code"),
+    (
+        "demo",
+        "Two pods in a virtual machine with two memory tiers, live: cold memory sinks, hot memory stays",
+    ),
+    ("fuzz", "Feeds mutated kernel files, configurations and states to what reads them"),
+    ("kube", "Finds or makes Kubernetes' servers, helm, kubectl and promtool, for tests"),
+    ("image", "The agent's and the controller's container images, as OCI archives"),
+    (
+        "node",
+        "A real Kubernetes node in a virtual machine with two memory tiers: pods, their annotations, and the agent",
+    ),
+    (
+        "test",
+        "Formatting, lints, unit tests, tests on API servers, fuzzing, then every scenario on every kernel",
+    ),
+    ("vm", "One scenario on one kernel with two memory tiers, or a shell there"),
+];
+
+/// The text of `cargo xtask help`.
+#[must_use]
+pub fn help() -> String {
+    let width = TASKS.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let lines: Vec<String> = TASKS.iter().map(|(name, about)| format!("  {name:width$}  {about}")).collect();
+    let tasks = lines.join("\n");
+    format!(
+        "Build tasks of Thermocline\n\nUsage: cargo xtask TASK [OPTIONS]\n\nTasks:\n{tasks}\n\n\
+         `cargo xtask TASK --help` has a task's options. The first task of all builds the tasks, about two minutes on two \
+         cores.\n"
+    )
+}
+
+/// Whether these arguments ask for nothing but the list.
+#[must_use]
+pub fn asks_for_help(arguments: &[String]) -> bool {
+    match arguments {
+        [] => true,
+        [one] => matches!(one.as_str(), "help" | "--help" | "-h"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_asked_for_by_any_of_its_names_and_a_tasks_own_help_is_not_it() {
+        let asks =
+            |line: &str| asks_for_help(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        assert!(asks("") && asks("help") && asks("--help") && asks("-h"));
+        assert!(!asks("help demo") && !asks("demo --help") && !asks("demo"));
+    }
+}
