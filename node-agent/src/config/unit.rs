@@ -9,7 +9,7 @@ const LEAST_RATE: Bytes = Bytes::mib(1);
 pub(super) fn forgotten(policy: &Policy) -> Vec<(&'static [&'static str], String)> {
     let DramPolicy { floor, ceiling, .. } = policy.dram;
     let mut found: Vec<(&'static [&'static str], String)> = Vec::new();
-    for (path, share) in [(&["dram", "floor"][..], Some(floor)), (&["dram", "ceiling"], ceiling)] {
+    for (path, share) in [(&["dram", "floor"][..], floor), (&["dram", "ceiling"], ceiling)] {
         if let Some(Share::Bytes(bytes)) = share
             && small(bytes, PAGE)
         {
@@ -69,7 +69,7 @@ mod tests {
     fn an_amount_without_its_unit_is_asked_about_and_any_other_is_not() {
         check(|_| {}, &[]);
         check(
-            |policy| policy.dram.floor = Share::Bytes(Bytes(25)),
+            |policy| policy.dram.floor = Some(Share::Bytes(Bytes(25))),
             &["dram.floor is 25 B, less than a page: did you mean 25% or 25Mi?"],
         );
         check(
@@ -90,7 +90,7 @@ mod tests {
         );
         check(
             |policy| {
-                policy.dram.floor = Share::Bytes(Bytes::mib(25));
+                policy.dram.floor = Some(Share::Bytes(Bytes::mib(25)));
                 policy.demote.max_rate = ByteRate::mib_per_s(1);
             },
             &[],
