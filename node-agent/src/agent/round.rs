@@ -261,13 +261,6 @@ impl Agent {
     /// Moves memory of one fast node down; what is left to be done.
     fn demote(&mut self, id: CgroupId, wanted: &law::Demote, now: Instant) -> Left {
         let key = CgroupKey(id.get());
-        // Where the kernel's own listing is younger than our record, its oldest are what is meant; but something of age always.
-        let known = self.law.cgroup(key);
-        let listed = known.map(|known| known.listed_age(wanted.from, wanted.bytes, now));
-        let age = match wanted.least_age {
-            Duration::ZERO => Duration::ZERO,
-            least => least.min(listed.unwrap_or(least)).max(Duration::from_millis(1)),
-        };
         let (Some(managed), Some(engine), Some(state)) =
             (self.managed.get(&id), self.engine.as_mut(), self.state.as_mut())
         else {
@@ -280,7 +273,7 @@ impl Agent {
             from: wanted.from,
             to: &wanted.to,
             bytes: wanted.bytes,
-            age,
+            age: wanted.least_age,
             budget: MOVE_BUDGET,
         };
         let name = engine.name();
@@ -292,7 +285,8 @@ impl Agent {
                     to,
                     asked: moved.tried,
                     moved: moved.bytes,
-                    stayed: moved.stayed(),
+                    // A handful of pages that were in use at the moment says nothing of the rest.
+                    stayed: if moved.tried < Bytes::mib(1) { law::Stayed::Touched } else { moved.stayed() },
                     least_age: wanted.least_age,
                 };
                 // When it was done: a rate cap counts from then.

@@ -17,7 +17,7 @@ use host::lru_gen::{
     AnonSyntax, Generation, LruGen, LruGenCommand, LruGenWritten, Swappiness, read_lru_gen_of, write_lru_gen,
 };
 use host::probe::ProbeReport;
-use tiering::{AgeHistogram, Bytes, DemotionSupport, Instant, NodeId, NodeSet};
+use tiering::{AgeHistogram, Bytes, DemotionSupport, Instant, NodeId};
 
 use super::{EngineError, Found, Ground, Look, Moved, Order, any_target_allowed, targets_allowed};
 use crate::state::State;
@@ -34,6 +34,9 @@ const OVERSHOOT_PAGES: u64 = 64;
 /// Old memory is left for what it is, in use, where less than this part of a step moved. Each page that stays costs the kernel a
 /// look at its mappings and us as much CPU as a move.
 const STAYS_YOUNG: u64 = 8;
+
+/// Pages of a huge page, which is taken whole.
+const HUGE_PAGES: u64 = 512;
 
 /// Where the kernel would turn to other lists, a request is for this part of what is old.
 const CAREFUL_PART: u64 = 8;
@@ -89,9 +92,7 @@ struct Course {
     began: Clock,
     wanted: u64,
     asked: u64,
-    /// As the kernel counts demotions.
-    demoted_before: Bytes,
-    moved: Bytes,
+    moved: u64,
 }
 
 impl LruGenEngine {
@@ -252,22 +253,15 @@ impl LruGenEngine {
         if parts.is_empty() {
             return Ok(Moved::default());
         }
-        let demoted_before = demoted(order.cgroup, &ground.slow)?;
-        let mut course = Course { began, wanted, asked: 0, demoted_before, moved: Bytes::ZERO };
+        let mut course = Course { began, wanted, asked: 0, moved: 0 };
         for part in parts {
-            let end = match self.syntax {
-                AnonSyntax::Max => self.evict(ground, state, &order, part, &mut course, now)?,
-                AnonSyntax::TwoHundred => {
-                    self.evict_carefully(ground, state, &order, part, &mut course, now)?
-                }
-            };
-            if end == End::Order {
+            if self.evict_from(ground, state, &order, part, &mut course, now)? == End::Order {
                 break;
             }
         }
-        let stayed = course.asked.saturating_sub(course.moved.0 / host::pages::page_size());
+        let stayed = course.asked.saturating_sub(course.moved);
         let failed = if stayed > 0 { BTreeMap::from([("stayed", stayed)]) } else { BTreeMap::new() };
-        Ok(Moved { bytes: course.moved, tried: bytes(course.asked), failed })
+        Ok(Moved { bytes: bytes(course.moved), tried: bytes(course.asked.max(course.moved)), failed })
     }
 
     /// What is at least `age` old, oldest first.
@@ -286,8 +280,12 @@ impl LruGenEngine {
         parts
     }
 
-    /// Evicts by the kernel's strictly anonymous eviction.
-    fn evict(
+    /// Evicts what is old of a part, in steps. What each took is told by the lists: they are exact and of this leaf alone, where counters
+    /// of a cgroup trail by some pages per processor.
+    ///
+    /// Where the kernel goes on with file and `MADV_FREE` pages when it finds anonymous ones in use, each step is careful: a walk comes
+    /// before it, it is small, and at the first sign of another list the rest has to prove its age anew.
+    fn evict_from(
         &mut self,
         ground: &Ground,
         state: &mut State,
@@ -296,70 +294,48 @@ impl LruGenEngine {
         course: &mut Course,
         now: Instant,
     ) -> Result<End, EngineError> {
-        let Some(known) = self.leaves.get_mut(&part.leaf.id()) else { return Ok(End::Part) };
-        let Some(layers) = known.nodes.get_mut(&part.node) else { return Ok(End::Part) };
-        let Some(old) = layers.at_least(order.age, now) else { return Ok(End::Part) };
-        let mut left = old.pages.min(course.wanted - course.asked);
-        while left > 0 {
-            let pages = left.min(STEP_PAGES);
-            let written = {
-                let _window = DemotionWindow::open(&ground.roots, state)?;
-                evict(ground, self.syntax, known.memcg, part.node, old.seq, pages)?
-            };
-            let moved = course.count(order.cgroup, &ground.slow)?;
-            if written != LruGenWritten::Done {
-                return Ok(End::Part);
-            }
-            course.asked += pages;
-            left -= pages;
-            // The kernel finds these pages in use: they looked older than they are.
-            if !order.age.is_zero() && moved < bytes(pages / STAYS_YOUNG) {
-                layers.distrust(now);
-                return Ok(if course.is_over(order.budget) { End::Order } else { End::Part });
-            }
-            if course.is_over(order.budget) {
-                return Ok(End::Order);
-            }
-        }
-        Ok(End::Part)
-    }
-
-    /// Evicts where the kernel goes on with file and `MADV_FREE` pages when it finds anonymous ones in use. What it took is told by its
-    /// lists: they are exact, and of this leaf alone.
-    fn evict_carefully(
-        &mut self,
-        ground: &Ground,
-        state: &mut State,
-        order: &Order<'_>,
-        part: Part<'_>,
-        course: &mut Course,
-        now: Instant,
-    ) -> Result<End, EngineError> {
+        let careful = self.syntax == AnonSyntax::TwoHundred;
         // The first request is the least there is: what can't be moved at all would make the kernel turn to other lists, too.
         let mut most = OVERSHOOT_PAGES;
         loop {
-            let Some(before) = self.walk_and_read(ground, part.leaf, part.node, now)? else {
+            let before = if careful {
+                self.walk_and_read(ground, part.leaf, part.node, now)?
+            } else {
+                self.read(ground, part.leaf, part.node, now)?
+            };
+            let (Some(before), Some(known)) = (before, self.leaves.get(&part.leaf.id())) else {
                 return Ok(End::Part);
             };
-            let Some(known) = self.leaves.get(&part.leaf.id()) else { return Ok(End::Part) };
             let old = known.nodes.get(&part.node).and_then(|layers| layers.at_least(order.age, now));
-            let request =
-                old.and_then(|old| careful_request(old.pages, most.min(course.wanted - course.asked)));
+            let left = course.wanted - course.asked;
+            let request = old.and_then(|old| {
+                if careful {
+                    careful_request(old.pages, most.min(left))
+                } else {
+                    Some(old.pages.min(left).min(STEP_PAGES)).filter(|pages| *pages > 0)
+                }
+            });
             let (Some(old), Some(pages)) = (old, request) else { return Ok(End::Part) };
             let written = {
                 let _window = DemotionWindow::open(&ground.roots, state)?;
                 evict(ground, self.syntax, known.memcg, part.node, old.seq, pages)?
             };
-            course.count(order.cgroup, &ground.slow)?;
             let after = self.read(ground, part.leaf, part.node, now)?;
             let (LruGenWritten::Done, Some(after)) = (written, after) else { return Ok(End::Part) };
+            // Of a huge page that is taken whole, all counts; more than that was freed meanwhile.
+            let taken = before.anon.saturating_sub(after.anon).min(pages + HUGE_PAGES);
             course.asked += pages;
-            let taken = before.anon.saturating_sub(after.anon);
-            if after.file < before.file || taken < pages - pages / STAYS_YOUNG {
+            course.moved += taken;
+            let in_use = if careful {
+                after.file < before.file || taken < pages - pages / STAYS_YOUNG
+            } else {
+                !order.age.is_zero() && taken < pages / STAYS_YOUNG
+            };
+            if in_use {
                 if let Some(layers) = self.layers(part.leaf, part.node) {
                     layers.distrust(now);
                 }
-                return Ok(End::Part);
+                return Ok(if course.is_over(order.budget) { End::Order } else { End::Part });
             }
             if course.is_over(order.budget) {
                 return Ok(End::Order);
@@ -413,13 +389,6 @@ impl LruGenEngine {
 }
 
 impl Course {
-    /// Reads what was demoted since the last count.
-    fn count(&mut self, cgroup: &Cgroup, slow: &NodeSet) -> host::Result<Bytes> {
-        let before = self.moved;
-        self.moved = demoted(cgroup, slow)? - self.demoted_before;
-        Ok(self.moved - before)
-    }
-
     fn is_over(&self, budget: Duration) -> bool {
         self.asked >= self.wanted || self.began.elapsed() >= budget
     }
@@ -462,14 +431,6 @@ fn evict(
 /// another cgroup, on kernels before 7.0 or so, but not while it lives.
 fn lives(leaf: &Cgroup) -> bool {
     leaf.has("cgroup.procs")
-}
-
-/// Bytes demoted so far: the kernel's own count where it keeps one per cgroup, else what is on slow nodes.
-fn demoted(cgroup: &Cgroup, slow: &NodeSet) -> host::Result<Bytes> {
-    match cgroup.read_memory_stat()?.and_then(|stat| stat.pgdemote()) {
-        Some(pages) => Ok(bytes(pages)),
-        None => super::anon_on(cgroup, slow),
-    }
 }
 
 /// Pages that a walk put into the generation that was newest when it began: what was touched since the walk before.

@@ -276,12 +276,6 @@ impl Engine {
     }
 }
 
-/// Anonymous bytes of a cgroup on some nodes.
-pub(crate) fn anon_on(cgroup: &Cgroup, nodes: &NodeSet) -> host::Result<Bytes> {
-    let Some(stat) = cgroup.read_memory_numa_stat()? else { return Ok(Bytes::ZERO) };
-    Ok(nodes.iter().filter_map(|node| stat.anon.get(&node.0)).map(|bytes| Bytes(*bytes)).sum())
-}
-
 /// Whether the kernel would demote from `from` only to nodes that the cgroup may use. Before 6.16 or so it does not look at
 /// that itself, and falls back to any of the nodes below.
 pub(crate) fn targets_allowed(ground: &Ground, allowed: &NodeSet, from: NodeId) -> bool {
