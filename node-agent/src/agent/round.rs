@@ -276,7 +276,7 @@ impl Agent {
             age: wanted.least_age,
             budget: MOVE_BUDGET,
         };
-        let name = engine.name();
+        let (name, chooses) = (engine.name(), matches!(engine, Engine::Reclaim(_)));
         match engine.demote(&self.ground, state, order, now) {
             Ok(moved) => {
                 let to = wanted.to.first().copied();
@@ -285,8 +285,13 @@ impl Agent {
                     to,
                     asked: moved.tried,
                     moved: moved.bytes,
-                    // A handful of pages that were in use at the moment says nothing of the rest.
-                    stayed: if moved.tried < Bytes::mib(1) { law::Stayed::Touched } else { moved.stayed() },
+                    // A handful of pages that were in use at the moment says nothing of the rest, nor does what a kernel that
+                    // chooses itself left.
+                    stayed: if chooses || moved.tried < Bytes::mib(1) {
+                        law::Stayed::Touched
+                    } else {
+                        moved.stayed()
+                    },
                     least_age: wanted.least_age,
                 };
                 // When it was done: a rate cap counts from then.
