@@ -13,6 +13,7 @@ mod kernels;
 mod kube;
 mod node;
 mod qemu;
+mod simulate;
 mod static_build;
 mod suite;
 mod test;
@@ -55,6 +56,7 @@ enum Task {
     Kube(kube::Args),
     Image(image::Args),
     Node(node::Args),
+    Simulate(simulate::Args),
     Test(test::Args),
     Vm(vm::Args),
 }
@@ -87,6 +89,7 @@ fn run(cli: &Cli) -> Result<bool> {
         Task::Kube(args) => kube::run(args),
         Task::Image(args) => image::run(args),
         Task::Node(args) => node::run(args),
+        Task::Simulate(args) => simulate::run(args),
         Task::Test(args) => test::run(args),
         Task::Vm(args) => vm::run(args),
     }

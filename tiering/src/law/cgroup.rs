@@ -253,7 +253,11 @@ impl CgroupState {
         }
         if walked || walked_slow {
             let working_set = self.working_set(MINUTE, now);
-            taught.came_back = self.touches.walked(working_set, self.policy.demote.slow_touch_rate, now);
+            let after = self.policy.demote.after;
+            let idle = self.fast().map(|on| on.ledger.at_least(after, now)).sum::<Bytes>()
+                + self.slow().map(|on| on.anon).sum();
+            let rate = self.policy.demote.slow_touch_rate;
+            taught.came_back = self.touches.walked(working_set, idle, rate, now);
         }
         let per_minute = self.touched_per_minute;
         self.breaker.tick(self.footprint(), per_minute, now);

@@ -85,7 +85,7 @@ impl Breaker {
         if much && !gained {
             self.phase = Phase::Paused { until: now + self.pause };
             self.pause = self.pause.saturating_mul(2).min(LONGEST_PAUSE);
-        } else if self.phase == Phase::Trial {
+        } else if self.phase == Phase::Trial && !self.up.is_zero() {
             (self.phase, self.pause) = (Phase::Free, FIRST_PAUSE);
         }
         self.begin(touched, now);

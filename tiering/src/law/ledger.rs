@@ -6,7 +6,7 @@
 //!
 //! # Approach
 //! Cohorts: bytes and a moment since which they were not accessed, as far as any reading showed. A reading lists classes, each a least
-//! age and bytes. Cohorts that fit into a class stay what they are; where a class holds less than they do, memory was touched, moved
+//! age and bytes. Cohorts that fit into the oldest class stay what they are, the others are what the reading says; where a class holds less than they do, memory was touched, moved
 //! or freed, and goes out of the youngest cohorts of that class; where it holds more, the rest is as old as the class says. So an
 //! age once proven is forgotten only with the memory, and what leaves a cohort says at what age memory was touched.
 //!
@@ -102,9 +102,9 @@ impl Ledger {
             for cohort in own {
                 let stays = cohort.bytes.min(left);
                 left -= stays;
-                if !stays.is_zero() {
-                    push(&mut next, Cohort { since: cohort.since, bytes: stays });
-                }
+                // Of all but the oldest class the listing says when it was accessed last; that one only says before when.
+                let since = if i == 0 { cohort.since } else { class.since };
+                push(&mut next, Cohort { since, bytes: stays });
                 if cohort.bytes > stays {
                     lost.push((cohort.since, cohort.bytes - stays));
                 }

@@ -61,10 +61,17 @@ pub(super) struct Making {
     places: Vec<u32>,
 }
 
-/// Time between two walks of a cgroup's page tables: two within `after`, fewer as the age grows.
+/// Time between two walks of a cgroup's page tables: at most four generations exist, so memory that is provably as old as the age
+/// needs two walks within it. At a ceiling the coldest goes whatever its age, and walks tell what is colder.
 pub(super) fn walk_every(state: &CgroupState) -> Duration {
-    let after = state.policy.demote.after;
-    (after / 2).max(state.touches.age() / 8).max(Duration::from_secs(1))
+    let ceiling = state.policy.ceiling(state.footprint());
+    let age = if is_at(ceiling, state.on_fast()) { state.policy.demote.after } else { state.touches.age() };
+    (age / 2).max(Duration::from_secs(1))
+}
+
+/// Whether a cgroup has what its ceiling leaves it.
+pub(super) fn is_at(ceiling: Bytes, fast: Bytes) -> bool {
+    ceiling < Bytes::MAX && fast + Bytes(ceiling.0 / 32) >= ceiling
 }
 
 /// The youngest memory that is taken for others' sake whatever the shortage.
@@ -275,12 +282,18 @@ impl Making {
         if !over.is_zero() {
             self.over_ceiling(state, over, &mut wishes);
         }
+        // What is younger than `after` no listing proves: there, age does not matter.
+        for (_, given, _) in wishes.iter_mut().filter(|(.., reason)| *reason == DemoteReason::Ceiling) {
+            if given.least_age < state.policy.demote.after {
+                given.least_age = Duration::ZERO;
+            }
+        }
         let guard = self.guard(state, plan);
         let free = match guard {
             None => plan.cold - sum_of(&wishes),
             Some(_) => Bytes::ZERO,
         };
-        let trial = self.on_trial(state, plan.effective_age);
+        let trial = self.on_trial(state, plan);
         let voluntary = free.min(trial);
         let worth = Bytes::mib(1).min(Bytes(fast.0 / 128));
         if voluntary >= worth {
@@ -444,9 +457,11 @@ impl Making {
     }
 
     /// What may sink before the last portion is judged; what is several times as old needs no trial.
-    fn on_trial(&self, state: &CgroupState, age: Duration) -> Bytes {
+    fn on_trial(&self, state: &CgroupState, plan: &CgroupPlan) -> Bytes {
+        let age = plan.effective_age;
         let sure: Bytes = state.fast().map(|on| on.older(age.saturating_mul(4), self.now)).sum();
-        state.portion.left(state.on_fast()).max(sure)
+        let foreseen = state.touches.foreseen(plan.allowed_touch);
+        state.portion.left(state.on_fast(), foreseen).max(sure)
     }
 
     /// What holds voluntary demotion, if anything does.

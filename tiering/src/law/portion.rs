@@ -5,7 +5,8 @@
 //!
 //! # Approach
 //! What is cold sinks in portions. A walk of the slow nodes judges the last one: within the allowance, the next is four times as large; above,
-//! it is a quarter, and as much as sank last comes up again. Memory that has been idle for several ages needs no trial.
+//! it is a quarter, and as much as sank last comes up again. Memory that has been idle for several ages needs no trial. The first is no greater than what is foreseen to
+//! stay within the allowance, by what is touched of what is idle ([`super::touches`]).
 //!
 //! # Properties
 //! - `nothing_more_sinks_unjudged`.
@@ -30,12 +31,12 @@ pub(super) struct Portion {
 }
 
 impl Portion {
-    /// What may sink now.
-    pub(super) fn left(&self, fast: Bytes) -> Bytes {
+    /// What may sink now, where so much is foreseen to stay within the allowance.
+    pub(super) fn left(&self, fast: Bytes, foreseen: Bytes) -> Bytes {
         if !self.undo.is_zero() {
             return Bytes::ZERO;
         }
-        self.size.unwrap_or(Bytes(fast.0 / FIRST)).max(LEAST) - self.sunk
+        self.size.unwrap_or(Bytes(fast.0 / FIRST).min(foreseen)).max(LEAST) - self.sunk
     }
 
     pub(super) fn sank(&mut self, bytes: Bytes, now: Instant) {
@@ -58,7 +59,7 @@ impl Portion {
             self.size = Some(if self.sunk.0 >= size.0 / 2 { Bytes(size.0.saturating_mul(4)) } else { size });
         } else {
             self.size = Some(Bytes(size.0 / 4).max(LEAST));
-            self.undo = self.sunk.min(touched);
+            self.undo = self.sunk;
         }
         self.sunk = Bytes::ZERO;
     }

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 
 use super::Host;
 use super::cgroup::CgroupState;
-use super::make::{Making, exchange_age};
+use super::make::{Making, exchange_age, is_at};
 use super::plan::{CgroupPlan, Promote, PromoteReason};
 use super::sample::Promoter;
 use crate::decide::Limit;
@@ -154,11 +154,10 @@ impl Making {
     /// What is to change places at the ceiling.
     pub(super) fn exchange(&self, state: &mut CgroupState, plan: &CgroupPlan) -> Bytes {
         let fast = state.on_fast();
-        let at_ceiling = plan.ceiling < Bytes::MAX && fast + Bytes(plan.ceiling.0 / 64) >= plan.ceiling;
-        if !at_ceiling || self.promoter == Promoter::None || !state.policy.promote.enabled {
+        if !is_at(plan.ceiling, fast) || self.promoter == Promoter::None || !state.policy.promote.enabled {
             return Bytes::ZERO;
         }
-        let twice: Bytes = state.slow().map(|on| on.hot_twice.min(on.hot)).sum();
+        let twice: Bytes = state.slow().map(|on| on.hot_twice.max(Bytes(on.hot.0 / 4)).min(on.hot)).sum();
         let room = plan.ceiling - fast;
         let cold: Bytes = state.fast().map(|on| on.older(exchange_age(state), self.now)).sum();
         let second = self.rate_up(state).over(core::time::Duration::from_secs(1));
@@ -167,10 +166,10 @@ impl Making {
 
     /// What the kernel may promote: what the policies of those allow that have something to bring up.
     pub(super) fn kernel_promotion(&self, host: &Host) -> ByteRate {
-        let able = host
-            .cgroups
-            .values()
-            .filter(|state| state.policy.promote.enabled && state.slow().any(|on| !on.anon.is_zero()));
+        let able = host.cgroups.values().filter(|state| {
+            let below = state.on_fast() < state.policy.ceiling(state.footprint());
+            state.policy.promote.enabled && below && state.slow().any(|on| !on.anon.is_zero())
+        });
         let rates = able.map(|state| self.rate_up(state).0).fold(0, u64::saturating_add);
         ByteRate(rates.min(host.settings.link_rate.0))
     }

@@ -71,6 +71,8 @@ pub struct TouchLaw {
     last: Duration,
     /// Bytes touched per minute, in the last window, at ages that count as cold; whether a shift or not.
     passed: Bytes,
+    /// Of what had been idle for `after`, touched per minute, fading; and how much was idle so.
+    idle: (Bytes, Bytes),
     /// The last burst of touches above the allowance.
     burst: Option<Burst>,
     comebacks: u64,
@@ -85,6 +87,8 @@ struct Burst {
     is_period: bool,
     ended: Instant,
     wanted: usize,
+    /// Touched in the last of them at ages of `after` and more.
+    bytes: u64,
 }
 
 impl TouchLaw {
@@ -100,6 +104,7 @@ impl TouchLaw {
             working_set_faded: now,
             last: Duration::ZERO,
             passed: Bytes::ZERO,
+            idle: (Bytes::ZERO, Bytes::ZERO),
             burst: None,
             comebacks: 0,
             current: after,
@@ -133,8 +138,8 @@ impl TouchLaw {
         rate.of(self.working_set).max(Bytes::mib(2))
     }
 
-    /// After a walk: closes the minutes since the last closing, once there is one. Whether memory came back that had better stayed.
-    pub(super) fn walked(&mut self, working_set: Bytes, rate: Ratio, now: Instant) -> bool {
+    /// After a walk, which found this much in use and this much `idle` for `after`: closes the minutes since the last closing, once there is one. Whether memory came back that had better stayed.
+    pub(super) fn walked(&mut self, working_set: Bytes, idle: Bytes, rate: Ratio, now: Instant) -> bool {
         self.note_working_set(working_set, now);
         let elapsed = now.since(self.began);
         if elapsed < ONE_MINUTE {
@@ -154,10 +159,17 @@ impl TouchLaw {
         let cold_from = above(self.current);
         let passed: u64 = self.touched[cold_from..].iter().fold(0, |sum, bytes| sum.saturating_add(*bytes));
         self.passed = Bytes(passed / u64::from(minutes));
+        let all =
+            self.touched.iter().fold(0_u64, |sum, bytes| sum.saturating_add(*bytes)) / u64::from(minutes);
+        self.idle = (Bytes(all.max(self.idle.0.0 / 4 * 3)), idle);
         self.touched = [0; LADDER];
         self.began = now;
         self.fade(now);
-        let lesson = if wants > 0 { self.lesson(wants, elapsed, now) } else { None };
+        let lesson = if wants > 0 {
+            self.lesson(wants, all.saturating_mul(u64::from(minutes)), elapsed, now)
+        } else {
+            None
+        };
         let (at, before) = lesson.unwrap_or((0, 0));
         let weighs = &mut self.wanted[at];
         *weighs = weighs.saturating_add(MINUTE.saturating_mul(minutes.saturating_add(before)));
@@ -169,21 +181,30 @@ impl TouchLaw {
     }
 
     /// The rung that a burst of touches teaches, if it follows an earlier one so soon that it is the same memory's period: what either
-    /// wanted, and in how many minutes before, which were taken for a shift's. A burst that goes on from walk to walk is one, for as long as a shift shows.
-    fn lesson(&mut self, wants: usize, elapsed: Duration, now: Instant) -> Option<(usize, u32)> {
+    /// wanted, and in how many minutes before, which were taken for a shift's.
+    ///
+    /// A burst that goes on from walk to walk, ever less, is a shift that comes up. Memory that has been idle for longer than the time since an earlier
+    /// burst was not touched in it.
+    fn lesson(&mut self, wants: usize, bytes: u64, elapsed: Duration, now: Instant) -> Option<(usize, u32)> {
         let Some(burst) = self.burst else {
-            self.burst = Some(Burst { walks: 1, is_period: false, ended: now, wanted: wants });
+            self.burst = Some(Burst { walks: 1, is_period: false, ended: now, wanted: wants, bytes });
             return None;
         };
-        let goes_on = now.since(burst.ended) <= elapsed + elapsed / 4;
-        let wanted = wants.max(burst.wanted);
-        let soon = now.since(burst.ended) <= rung(wanted).saturating_mul(5) / 2 + elapsed;
-        let is_period = if goes_on { burst.is_period || burst.walks >= SHIFT_WALKS } else { soon };
+        let gap = now.since(burst.ended);
+        let goes_on = gap <= elapsed + elapsed / 4;
+        let seen_before = |wants: usize| rung(wants) <= gap + gap / 4 + elapsed * 2;
+        let wanted = if goes_on || seen_before(burst.wanted) { wants.max(burst.wanted) } else { wants };
+        let is_period = if goes_on {
+            let less = bytes < burst.bytes / 8 * 5;
+            burst.is_period || (burst.walks >= SHIFT_WALKS && !less)
+        } else {
+            gap <= rung(wanted).saturating_mul(5) / 2 + elapsed && seen_before(wants)
+        };
         let walks = if goes_on { burst.walks.saturating_add(1) } else { 1 };
         // What was taught already does not teach once more.
         let lesson = if burst.is_period { (wants, 0) } else { (wanted, burst.walks) };
         let kept = if goes_on { wanted } else { wants };
-        self.burst = Some(Burst { walks, is_period, ended: now, wanted: kept });
+        self.burst = Some(Burst { walks, is_period, ended: now, wanted: kept, bytes });
         is_period.then_some(lesson)
     }
 
@@ -225,6 +246,18 @@ impl TouchLaw {
     #[must_use]
     pub fn passed(&self) -> Bytes {
         self.passed
+    }
+
+    /// How much may sink so that its touches stay within `allowed`, if it is touched as what is idle for `after` is, but the more rarely the older
+    /// it is.
+    pub(super) fn foreseen(&self, allowed: Bytes) -> Bytes {
+        let (touched, idle) = self.idle;
+        if touched <= allowed {
+            return Bytes::MAX;
+        }
+        let ages = self.current.as_millis() / self.after.as_millis().max(1);
+        let most = u128::from(allowed.0) * u128::from(idle.0) / u128::from(touched.0) * ages.max(1);
+        Bytes(u64::try_from(most).unwrap_or(u64::MAX))
     }
 
     /// The age.
@@ -275,7 +308,7 @@ mod tests {
             if let Some((age, mib)) = touches(second) {
                 law.touched(Duration::from_secs(age), Bytes::mib(mib));
             }
-            law.walked(WORKING_SET, rate(), Instant(Duration::from_secs(second)));
+            law.walked(WORKING_SET, Bytes::ZERO, rate(), Instant(Duration::from_secs(second)));
             assert!((AFTER..=MAX).contains(&law.age()), "bounds");
             each(second, &law);
         }
@@ -296,7 +329,12 @@ mod tests {
 
     #[test]
     fn one_shift_teaches_nothing() {
-        let shift = |second| (7200..7320).contains(&second).then_some((3600, 4000));
+        // What is hot from then on is found bit by bit, ever less of it.
+        let shift = |second: u64| match second.checked_sub(7200)? / 60 {
+            0 => Some((3600, 1000)),
+            minute @ 1..8 => Some((3600 + minute * 60, 6000 >> minute)),
+            _ => None,
+        };
         run(1, shift, |second, law| assert_eq!(law.age(), AFTER, "{second} s"));
     }
 

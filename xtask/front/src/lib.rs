@@ -20,6 +20,7 @@ pub const TASKS: &[(&str, &str)] = &[
         "node",
         "A real Kubernetes node in a virtual machine with two memory tiers: pods, their annotations, and the agent",
     ),
+    ("simulate", "The law on simulated hosts: a table of what must hold, and pictures"),
     (
         "test",
         "Formatting, lints, unit tests, tests on API servers, fuzzing, then every scenario on every kernel",

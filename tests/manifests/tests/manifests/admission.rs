@@ -22,7 +22,19 @@ struct Policy {
 
 impl Policy {
     fn of_the_chart(name: &str) -> Self {
-        let spec = object(&helm_template(&[]).unwrap(), "ValidatingAdmissionPolicy", name)["spec"].take();
+        Self::rendered(&[], name)
+    }
+
+    fn rendered(arguments: &[&str], name: &str) -> Self {
+        let spec =
+            object(&helm_template(arguments).unwrap(), "ValidatingAdmissionPolicy", name)["spec"].take();
+        for validation in spec["validations"].as_array().unwrap() {
+            // Where the expression of a message fails, or gives several lines, the server says this one.
+            let message =
+                validation["message"].as_str().unwrap_or_else(|| panic!("no message: {validation}"));
+            assert!(!message.is_empty() && !message.contains('\n'));
+            assert!(["Invalid", "Forbidden"].contains(&validation["reason"].as_str().unwrap()));
+        }
         let program = |value: &Value| {
             let text = value.as_str().unwrap();
             Program::compile(text).unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -41,11 +53,17 @@ impl Policy {
         }
     }
 
-    /// What is said about the object; nothing where it passes or is not looked at.
+    /// What is said about a new object; nothing where it passes or is not looked at.
     fn messages(&self, object: &Value, request: &Value) -> Vec<String> {
+        self.of_an_update(&Value::Null, object, request)
+    }
+
+    /// What is said about an object that was another before, or none (null).
+    fn of_an_update(&self, before: &Value, object: &Value, request: &Value) -> Vec<String> {
         let mut context = Context::default().with_all();
         context.add_function("dyn", |value: Cel| Ok::<_, ExecutionError>(value));
         context.add_variable("object", object).unwrap();
+        context.add_variable("oldObject", before).unwrap();
         context.add_variable("request", request).unwrap();
         let truth =
             |program: &Program, context: &Context<'_>| program.execute(context).unwrap() == Cel::Bool(true);
@@ -62,7 +80,11 @@ impl Policy {
             .iter()
             .filter(|(expression, _)| !truth(expression, &context))
             .map(|(_, message)| match message.execute(&context).unwrap() {
-                Cel::String(message) => message.to_string(),
+                Cel::String(message) => {
+                    // The server takes no other.
+                    assert!(!message.contains('\n') && message.len() < 5 << 10, "{message:?}");
+                    message.to_string()
+                }
                 other => panic!("{other:?} is no message"),
             })
             .collect()
@@ -130,6 +152,127 @@ fn warnings_are_the_controller_s_complaints() {
     check(&[("container.thermocline.io/ap", "batch")], "the pod has no container that is named by");
 }
 
+/// The controller takes any word for a name, and says later that there is no such policy; what can be no name is told at once.
+#[test]
+fn what_can_be_no_policy_s_name_is_told_of_containers_too() {
+    let policy = Policy::of_the_chart("thermocline-annotations");
+    for bad in ["Batch", "a_b", "-x", "two words"] {
+        let messages = policy.messages(&pod(&[("container.thermocline.io/app", bad)]), &json!({}));
+        assert_eq!(messages.len(), 1, "{bad}: {messages:?}");
+        assert!(messages[0].ends_with(": container.thermocline.io/app"), "{messages:?}");
+        let messages = policy.messages(&pod(&[("thermocline.io/policy", bad)]), &json!({}));
+        assert_eq!(messages.len(), 1, "{bad}: {messages:?}");
+    }
+}
+
+#[test]
+fn a_value_of_many_lines_is_told_in_one() {
+    let policy = Policy::of_the_chart("thermocline-annotations");
+    let messages = policy.messages(&pod(&[("thermocline.io/mode", "Observe\nEnforce")]), &json!({}));
+    assert_eq!(
+        messages,
+        [r#"annotation thermocline.io/mode: "Observe Enforce" does not apply; it takes Observe or Enforce"#]
+    );
+    let messages = policy.messages(&pod(&[("thermocline.io/tiers", &"x\n".repeat(90_000))]), &json!({}));
+    assert!(messages[0].len() < 300, "{messages:?}");
+}
+
+#[test]
+fn what_an_update_leaves_as_it_was_is_not_told_again() {
+    let policy = Policy::of_the_chart("thermocline-annotations");
+    let bad = [
+        ("thermocline.io/mode", "Off"),
+        ("thermocline.io/tires", "dram"),
+        ("container.thermocline.io/ap", "x"),
+    ];
+    let check = |before: &Value, after: &Value, expected: usize| {
+        let messages = policy.of_an_update(before, after, &json!({}));
+        assert_eq!(messages.len(), expected, "{before} {after}: {messages:?}");
+    };
+    check(&pod(&bad), &pod(&bad), 0);
+    check(&pod(&[]), &pod(&bad), 3);
+    check(&pod(&bad[..2]), &pod(&bad), 1);
+    check(&pod(&bad[..1]), &pod(&[("thermocline.io/mode", "off")]), 1);
+    check(&pod(&bad), &pod(&[]), 0);
+    // In a template as on a pod.
+    let deployment = |annotations: &[(&str, &str)]| {
+        let pod = pod(annotations);
+        json!({ "kind": "Deployment", "spec": { "replicas": 1, "template": { "metadata": pod["metadata"], "spec": pod["spec"] } } })
+    };
+    check(&deployment(&bad), &deployment(&bad), 0);
+    check(&deployment(&[]), &deployment(&bad), 3);
+    // A template that had no annotations at all.
+    let bare = json!({ "kind": "Deployment", "spec": { "template": { "spec": { "containers": [] } } } });
+    check(&bare, &deployment(&bad[..1]), 1);
+}
+
+#[test]
+fn a_namespace_has_a_policy_and_no_more() {
+    let policy = Policy::of_the_chart("thermocline-annotations");
+    let namespace = |annotations: &[(&str, &str)]| json!({ "kind": "Namespace", "metadata": pod(annotations)["metadata"], "spec": { "finalizers": ["kubernetes"] } });
+    let check = |annotations: &[(&str, &str)], says: &str| {
+        let messages = policy.messages(&namespace(annotations), &json!({}));
+        assert_eq!(messages.len(), usize::from(!says.is_empty()), "{messages:?}");
+        assert!(messages.iter().all(|message| message.contains(says)), "{messages:?}");
+    };
+    check(&[], "");
+    check(&[("thermocline.io/policy", "batch"), ("team", "shop")], "");
+    check(&[("thermocline.io/policy", "none")], "");
+    check(
+        &[("thermocline.io/policy", "Batch!")],
+        r#"annotation thermocline.io/policy: "Batch!" does not apply"#,
+    );
+    check(&[("thermocline.io/mode", "Observe")], "and not thermocline.io/mode");
+    check(&[("container.thermocline.io/app", "batch")], "and not container.thermocline.io/app");
+    check(&[("thermocline.io/polcy", "batch")], "thermocline has no annotation thermocline.io/polcy");
+    assert!(policy.messages(&json!({ "kind": "Namespace", "metadata": {} }), &json!({})).is_empty());
+}
+
+#[test]
+fn only_who_may_sets_changes_and_removes_annotations() {
+    let values = ["--values", "charts/thermocline/ci/monitoring-values.yaml"];
+    let policy = Policy::rendered(&values, "thermocline-annotators");
+    let by = |name: &str, groups: &[&str]| json!({ "userInfo": { "username": name, "groups": groups } });
+    let somebody = by("bob", &["developers", "system:authenticated"]);
+    let batch = pod(&[("thermocline.io/policy", "batch")]);
+    let check = |before: &Value, after: &Value, request: &Value, allowed: bool| {
+        let messages = policy.of_an_update(before, after, request);
+        assert_eq!(messages.is_empty(), allowed, "{before} {after} {request}: {messages:?}");
+    };
+    let none = Value::Null;
+    check(&none, &pod(&[]), &somebody, true);
+    check(&none, &pod(&[("team", "shop")]), &somebody, true);
+    check(&none, &batch, &somebody, false);
+    check(&batch, &batch, &somebody, true);
+    check(&batch, &pod(&[]), &somebody, false);
+    check(&batch, &pod(&[("thermocline.io/policy", "none")]), &somebody, false);
+    check(&pod(&[]), &pod(&[("container.thermocline.io/app", "batch")]), &somebody, false);
+    for allowed in [
+        by("alice", &["system:authenticated"]),
+        by("carol", &["platform"]),
+        by(
+            "system:serviceaccount:kube-system:replicaset-controller",
+            &["system:serviceaccounts:kube-system"],
+        ),
+        by("system:node:n1", &["system:nodes"]),
+    ] {
+        check(&none, &batch, &allowed, true);
+        check(&batch, &pod(&[]), &allowed, true);
+    }
+    let said = policy.messages(&batch, &somebody);
+    assert!(said[0].starts_with("bob may not set"), "{said:?}");
+    check(&none, &batch, &json!({ "userInfo": { "username": "nobody" } }), false);
+    let binding = object(
+        &helm_template(&values).unwrap(),
+        "ValidatingAdmissionPolicyBinding",
+        "thermocline-annotators",
+    );
+    assert_eq!(binding["spec"]["validationActions"], json!(["Deny"]));
+    // Off by default.
+    let named = |document: &Value| document["metadata"]["name"] == "thermocline-annotators";
+    assert!(!helm_template(&[]).unwrap().iter().any(named));
+}
+
 #[test]
 fn templates_are_looked_at_where_users_write_them() {
     let policy = Policy::of_the_chart("thermocline-annotations");
@@ -152,7 +295,7 @@ fn every_key_is_known_to_the_policy_and_no_other() {
     let text = spec.to_string();
     let mentioned: BTreeSet<String> = text
         .split('\'')
-        .filter(|word| word.starts_with(PREFIX) && word.len() > PREFIX.len())
+        .filter(|word| word.starts_with(PREFIX) && word.len() > PREFIX.len() && !word.contains(' '))
         .map(str::to_owned)
         .collect();
     assert_eq!(mentioned, Key::ALL.map(|key| key.as_str().to_owned()).into());
@@ -171,6 +314,10 @@ fn admission_only_warns_of_annotations_and_denies_writes_of_other_nodes() {
         assert_eq!(policy["spec"]["failurePolicy"], failure);
         assert_eq!(binding["spec"]["validationActions"], actions);
         assert_eq!(binding["spec"]["policyName"], name);
+        let reason = if name.ends_with("own-node") { "Forbidden" } else { "Invalid" };
+        for validation in policy["spec"]["validations"].as_array().unwrap() {
+            assert_eq!(validation["reason"], reason);
+        }
     }
 }
 

@@ -7,11 +7,17 @@ use serde_json::Value;
 
 use crate::metrics;
 
-const RULES: &str = "charts/thermocline/files/alerts.yaml";
+const HOST: &str = "charts/thermocline/files/alerts/host.yaml";
+const CLUSTER: &str = "charts/thermocline/files/alerts/cluster.yaml";
 const TESTS: &str = "tests/manifests/alerts";
 
+/// Those of both files.
 fn alerts() -> Vec<Value> {
-    let text = std::fs::read_to_string(root().join(RULES)).unwrap();
+    [HOST, CLUSTER].into_iter().flat_map(alerts_of).collect()
+}
+
+fn alerts_of(file: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(root().join(file)).unwrap();
     let groups = parse(&text).unwrap().remove(0)["groups"].take();
     let groups = groups.as_array().unwrap();
     groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
@@ -23,7 +29,7 @@ fn name(alert: &Value) -> String {
 
 #[test]
 fn promtool_finds_nothing_to_complain_about() {
-    run("promtool", ["check", "rules", "--lint=all", "--lint-fatal", RULES]).unwrap();
+    run("promtool", ["check", "rules", "--lint=all", "--lint-fatal", HOST, CLUSTER]).unwrap();
 }
 
 #[test]
@@ -55,8 +61,76 @@ fn every_alert_says_how_bad_what_and_where_to_read_on() {
         for heading in [&format!("# {name}"), "## Meaning", "## Impact", "## Diagnosis", "## Remedy"] {
             assert!(text.contains(&format!("{heading}\n")), "{page} lacks {heading}");
         }
-        assert!(text.contains("```\n"), "{page} has no command");
+        assert!(["```sh\n", "```promql\n"].iter().any(|block| text.contains(block)), "{page} has no command");
     }
+}
+
+/// On a host without Kubernetes there is no controller to be missing.
+#[test]
+fn an_alert_of_a_host_is_about_what_every_agent_serves() {
+    for alert in alerts_of(HOST) {
+        let query = alert["expr"].as_str().unwrap();
+        for of_a_cluster in ["thermocline_controller_", "kube_", "api_server", "assigned_pods"] {
+            assert!(!query.contains(of_a_cluster), "{}: {query}", name(&alert));
+        }
+    }
+}
+
+#[test]
+fn prometheus_takes_the_configurations_to_paste() {
+    for file in ["host", "cluster"] {
+        let text = std::fs::read_to_string(root().join(format!("deploy/prometheus/{file}.yaml"))).unwrap();
+        let mut text = text.replace("../../charts", &root().join("charts").display().to_string());
+        // Debian's promtool is built without Kubernetes: the rest of such a scrape is checked with another discovery.
+        for line in
+            text.clone().lines().filter(|line| line.trim_start().starts_with("kubernetes_sd_configs:"))
+        {
+            text = text.replace(line, "    static_configs: []");
+        }
+        let pasted = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+        std::fs::write(pasted.path(), text).unwrap();
+        run("promtool", ["check".as_ref(), "config".as_ref(), pasted.path().as_os_str()]).unwrap();
+    }
+}
+
+/// Fenced blocks of a page, with what they are of.
+fn blocks(page: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut parts = page.split("\n```");
+    parts.next();
+    while let (Some(block), Some(_)) = (parts.next(), parts.next()) {
+        let (language, text) = block.split_once('\n').unwrap();
+        blocks.push((language.to_owned(), text.to_owned()));
+    }
+    blocks
+}
+
+#[test]
+fn runbooks_say_what_is_a_query_and_what_is_a_command() {
+    let served = metrics::served();
+    let mut queries = Vec::new();
+    for alert in alerts() {
+        let page = format!("docs/runbooks/{}.md", name(&alert));
+        for (language, text) in blocks(&std::fs::read_to_string(root().join(&page)).unwrap()) {
+            for line in text.lines() {
+                match language.as_str() {
+                    "promql" => {
+                        let unknown = metrics::unknown(line, &served);
+                        assert!(unknown.is_empty(), "{page}: {line}: {unknown:?}");
+                        queries.push(line.to_owned());
+                    }
+                    "sh" => {
+                        let command = line.split_whitespace().next().unwrap_or_default();
+                        let known = ["kubectl", "curl", "cat", "numactl", "sed", "thermocline-agent"];
+                        assert!(known.contains(&command), "{page}: {line}");
+                    }
+                    other => panic!("{page} has a block of {other:?}"),
+                }
+            }
+        }
+    }
+    assert!(queries.len() > 4, "{queries:?}");
+    crate::dashboard::prometheus_takes(&queries);
 }
 
 /// What a line of a runbook looks for in the log of a program.

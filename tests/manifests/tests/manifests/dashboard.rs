@@ -39,14 +39,23 @@ fn every_query_is_about_metrics_and_labels_that_exist() {
 
 #[test]
 fn prometheus_understands_every_query() {
-    let rules: Vec<_> = queries(&dashboard())
-        .iter()
-        .enumerate()
-        .map(|(i, (_, query))| {
+    let queries: Vec<_> = queries(&dashboard())
+        .into_iter()
+        .map(|(_, query)| {
             let query = query.replace("$__rate_interval", "5m").replace("$node", ".*");
             assert!(!query.contains('$'), "an unknown variable in {query}");
-            format!("      - {{ record: 'query:{i}', expr: {} }}", Value::from(query))
+            query
         })
+        .collect();
+    prometheus_takes(&queries);
+}
+
+/// Fails where promtool finds no sense in a query.
+pub(crate) fn prometheus_takes(queries: &[String]) {
+    let rules: Vec<_> = queries
+        .iter()
+        .enumerate()
+        .map(|(i, query)| format!("      - {{ record: 'query:{i}', expr: {} }}", Value::from(query.as_str())))
         .collect();
     let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
     std::fs::write(file.path(), format!("groups:\n  - name: dashboard\n    rules:\n{}\n", rules.join("\n")))

@@ -13,7 +13,7 @@ const FILES: [(&str, &[&str]); 8] = [
     ("base/controller.yaml", &["templates/controller/"]),
     ("base/rights.yaml", &["templates/rights.yaml"]),
     ("base/resource-quota.yaml", &["templates/resourcequota.yaml"]),
-    ("base/admission-policies.yaml", &["templates/admissionpolicies.yaml"]),
+    ("base/admission-policies.yaml", &["templates/admission/"]),
     ("components/network-policy/network-policies.yaml", &["templates/networkpolicy.yaml"]),
     ("components/prometheus/monitors.yaml", &["templates/monitoring/monitors.yaml"]),
     ("components/prometheus/alerts.yaml", &["templates/monitoring/alerts.yaml"]),

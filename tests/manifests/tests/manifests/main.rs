@@ -8,6 +8,7 @@ mod alerts;
 mod chart;
 mod dashboard;
 mod distributions;
+mod docs;
 mod generated;
 mod kustomize;
 mod metrics;
