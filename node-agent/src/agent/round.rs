@@ -273,7 +273,8 @@ impl Agent {
             from: wanted.from,
             to: &wanted.to,
             bytes: wanted.bytes,
-            age: wanted.least_age,
+            // What is above a ceiling leaves at any age.
+            age: if wanted.reason == DemoteReason::Ceiling { Duration::ZERO } else { wanted.least_age },
             budget: MOVE_BUDGET,
         };
         let (name, chooses) = (engine.name(), matches!(engine, Engine::Reclaim(_)));
