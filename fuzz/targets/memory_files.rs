@@ -7,7 +7,7 @@ use std::path::Path;
 
 use host::lru_gen::{LruGen, lru_gen_enabled};
 use host::numa_balancing::numa_balancing;
-use host::{dax, demotion, node, vmstat, zoneinfo};
+use host::{dax, demotion, node, zoneinfo};
 use libfuzzer_sys::fuzz_target;
 use thermocline_fuzz::parsed;
 
@@ -16,10 +16,6 @@ fuzz_target!(|data: &[u8]| {
     let text = text.as_ref();
 
     parsed(text, zoneinfo::zoneinfo);
-    if let Some(vmstat) = parsed(text, vmstat::vmstat) {
-        assert!(vmstat.demoted() >= vmstat.pgdemote_direct.unwrap_or(0));
-        assert!(vmstat.allocstall() >= vmstat.allocstall_normal.unwrap_or(0));
-    }
     parsed(text, node::node_meminfo);
     let online = BTreeSet::from([0, 1, 5]);
     if let Some(distances) = parsed(text, |text, path| node::node_distance(text, path, &online)) {

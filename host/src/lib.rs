@@ -18,16 +18,15 @@ mod fixture;
 pub mod lru_gen;
 pub mod node;
 pub mod numa_balancing;
+pub mod numa_topology;
 pub mod pages;
 pub mod parse;
 pub mod probe;
 pub mod proc;
-pub mod psi;
 pub mod reclaim;
 pub mod roots;
 pub mod swap;
 pub mod tiers;
-pub mod vmstat;
 pub mod watch;
 pub mod zoneinfo;
 

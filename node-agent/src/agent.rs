@@ -10,6 +10,7 @@ mod membership;
 mod pods;
 mod round;
 mod settings;
+mod topology;
 mod writers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +35,6 @@ use crate::restore::{Outcome, Restored, restore_all};
 use crate::snapshot::{Condition, ConfigView, Published, TierView, Totals};
 use crate::state::{State, Tunable};
 use crate::systemd::ServiceManager;
-use crate::tier_map::tier_map;
 use events::{Event, Sources};
 
 /// With nothing enforced a round is due after so many intervals at the latest.
@@ -84,6 +84,8 @@ pub struct Cluster {
 /// The running agent.
 pub struct Agent {
     ground: Ground,
+    /// What the tiers were made of.
+    seen: topology::Seen,
     root: CgroupRoot,
     config: Config,
     config_path: Option<PathBuf>,
@@ -121,6 +123,11 @@ pub struct Agent {
     next_round: Instant,
     /// When the tree was listed.
     discovered: Instant,
+    /// It is to be listed anew: events were lost.
+    rescan: bool,
+    /// Managed cgroups whose leaves are to be listed anew.
+    stale: BTreeSet<CgroupId>,
+    unwatched: usize,
     rounds: u64,
     published: Published,
     after_round: Box<dyn FnMut(&Published) -> bool>,
@@ -145,23 +152,11 @@ impl Agent {
         } = start;
         let (assignment, assignments) =
             cluster.map(|cluster| (cluster.last_known, cluster.assignments)).unzip();
-        let facts = host::tiers::read_tier_facts(&roots.sys)
-            .map_err(|error| Failure::new(ExitCode::Unexpected, error.to_string()))?;
-        let tiers = tier_map(&facts, &config.tiers)
-            .map_err(|error| Failure::new(ExitCode::NoLowerTier, error.to_string()))?;
-        // A cluster has nodes of all kinds; such a one is told of in its status.
-        if state.is_some() && assignment.is_none() && !tiers.has_lower_tier() {
-            let nodes = tiers.nodes().len();
-            return Err(Failure::new(
-                ExitCode::NoLowerTier,
-                format!("this host has {nodes} memory node(s), and none is slower than the others"),
-            ));
-        }
+        let (topology, tiers) = topology::look(&roots.sys, &config.tiers)?;
         // Each watched file and each cgroup costs a descriptor.
         host::cgroup::raise_open_files(65_536)
             .map_err(|error| Failure::new(ExitCode::NotPermitted, error.to_string()))?;
-        let ground =
-            Ground { fast: tiers.fast_nodes().clone(), slow: tiers.slow_nodes().clone(), roots, tiers };
+        let ground = Ground::new(roots, tiers);
         let sources =
             Sources::new(&ground.roots, &root, config_path.as_deref(), assignments, state.is_some());
         let sources = sources.map_err(|error| Failure::new(ExitCode::Unexpected, error.to_string()))?;
@@ -171,6 +166,7 @@ impl Agent {
         let mut agent = Self {
             promoter: Promoter::None,
             ground,
+            seen: topology::Seen::new(topology),
             root,
             config_view: ConfigView {
                 path: config_path
@@ -207,6 +203,9 @@ impl Agent {
             clock: std::time::Instant::now(),
             next_round: Instant::default(),
             discovered: Instant::default(),
+            rescan: false,
+            stale: BTreeSet::new(),
+            unwatched: 0,
             rounds: 0,
             published,
             after_round,
@@ -261,7 +260,7 @@ impl Agent {
             })?;
             for event in events {
                 match event {
-                    Event::TreeChanged(change) => self.tree_changed(change),
+                    Event::TreeChanged(changes) => self.tree_changed(changes),
                     Event::Written { cgroup, file, writer } => self.written(cgroup, file, writer.as_ref()),
                     Event::ConfigTouched => self.reload(),
                     Event::Assigned(assignment) => self.assign(&assignment)?,

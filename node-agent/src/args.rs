@@ -12,6 +12,8 @@ const AFTER_HELP: &str = "\
 Examples:
   thermocline-agent probe                          what this kernel allows
   thermocline-agent observe '/system.slice/*'      what is cold; changes no cgroup
+  thermocline-agent status                         what the running agent sees and does
+  thermocline-agent explain CGROUP                 why it does that with one cgroup, and what to change
   thermocline-agent check agent.yaml               what a configuration would do
   thermocline-agent run --config agent.yaml        do it
   thermocline-agent restore                        put everything back
@@ -110,11 +112,27 @@ pub enum Command {
     #[command(
         long_about = "Show what is cold: memory by tier and age of each cgroup, and what a policy would free.\n\nNothing \
                       is written to any cgroup, and nothing is moved. Reading ages does clear the accessed bits of \
-                      pages: other tools that rely on them see less for a while.",
+                      pages: other tools that rely on them see less for a while.\n\nWhere an agent runs already, it is asked: \
+                      two would spoil each other's ages. Then its policies say what is cold.",
         after_help = "Examples:\n  thermocline-agent observe\n  thermocline-agent observe '/kubepods.slice/**' --once \
                       --output json\n  thermocline-agent observe '/system.slice/*' --after 10m --interval 30s"
     )]
     Observe(ObserveArgs),
+    /// Show what the running agent sees, does and saves.
+    #[command(
+        long_about = "Show what the running agent sees, does and saves, live: keys are named below the picture. Without a \
+                      terminal, or with --once, a table.\n\nThe agent is asked over its socket beside the state file; no \
+                      page table is walked for it.",
+        after_help = "Examples:\n  thermocline-agent status\n  thermocline-agent status --output json\n  kubectl exec -n \
+                      thermocline-system POD -- thermocline-agent status --once"
+    )]
+    Status(StatusArgs),
+    /// Say in plain words what the running agent does with one cgroup or pod, why, and what to change.
+    #[command(
+        after_help = "Examples:\n  thermocline-agent explain /system.slice/postgresql.service\n  thermocline-agent explain \
+                      NAMESPACE/POD"
+    )]
+    Explain(ExplainArgs),
     /// Put back everything that an agent changed.
     #[command(
         long_about = "Put back everything that an agent changed and did not put back itself, because it was killed or \
@@ -129,6 +147,16 @@ pub enum Command {
     /// Say what this kernel and these mounts allow, and what is missing.
     #[command(after_help = "Examples:\n  thermocline-agent probe\n  thermocline-agent probe --output json")]
     Probe(ProbeArgs),
+    /// Print what completes this command line in a shell.
+    #[command(after_help = "Example:\n  thermocline-agent completions bash > \
+                            /usr/share/bash-completion/completions/thermocline-agent")]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    #[command(after_help = "Example:\n  thermocline-agent man > /usr/share/man/man8/thermocline-agent.8")]
+    Man,
     /// Print the seccomp profile that the agent needs in a container, or install it on a node.
     #[command(
         long_about = "Print the seccomp profile that the agent needs in a container, or install it on a node.\n\nThe \
@@ -179,9 +207,12 @@ pub struct ObserveArgs {
     /// Cgroups, as a path below the cgroup mount with * for any name and ** for any depth.
     #[arg(default_value = "/**", value_name = "GLOB")]
     pub glob: String,
-    /// Show one picture and end: after one interval, since ages need two looks.
+    /// Show one picture and end: after the second look, since ages need two.
     #[arg(long)]
     pub once: bool,
+    /// Where the agent is that is asked if one runs.
+    #[command(flatten)]
+    pub agent: AgentArgs,
     /// Form of the picture.
     #[arg(long, default_value = "table", value_enum, value_name = "FORM")]
     pub output: OutputFormat,
@@ -191,6 +222,39 @@ pub struct ObserveArgs {
     /// What counts as cold: memory not accessed for this long.
     #[arg(long, default_value = "2m", value_name = "DURATION")]
     pub after: WireDuration,
+}
+
+/// Where the running agent is.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct AgentArgs {
+    /// The running agent's state file; its socket is beside it.
+    #[arg(long, env = "THERMOCLINE_STATE", default_value = DEFAULT_STATE_FILE, value_name = "FILE")]
+    pub state: PathBuf,
+}
+
+/// Arguments of `status`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct StatusArgs {
+    /// Where it is.
+    #[command(flatten)]
+    pub agent: AgentArgs,
+    /// Show one picture and end.
+    #[arg(long)]
+    pub once: bool,
+    /// Form of the picture.
+    #[arg(long, default_value = "table", value_enum, value_name = "FORM")]
+    pub output: OutputFormat,
+}
+
+/// Arguments of `explain`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct ExplainArgs {
+    /// A cgroup's path, a pod as NAMESPACE/NAME, or a part that only one name has.
+    #[arg(value_name = "CGROUP|POD")]
+    pub name: String,
+    /// Where it is.
+    #[command(flatten)]
+    pub agent: AgentArgs,
 }
 
 /// Arguments of `restore`.

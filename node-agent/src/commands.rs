@@ -2,63 +2,74 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use clap::CommandFactory as _;
 use host::cgroup::{CgroupRoot, controller_absence, enter_hosts_namespace};
 use host::probe::Tries;
 use host::roots::Roots;
-use tiering::{EngineChoice, Policy};
+use tiering::EngineChoice;
 
 use crate::agent::{Agent, Cluster, Grain, Start};
 use crate::args::{
-    Args, Command, DEFAULT_CONFIG, HostArgs, NodeArgs, ObserveArgs, OutputFormat, ProbeArgs, RestoreArgs,
-    RunArgs, SeccompArgs,
+    Args, Command, DEFAULT_CONFIG, HostArgs, NodeArgs, OutputFormat, ProbeArgs, RestoreArgs, RunArgs,
+    SeccompArgs,
 };
 use crate::background::Background;
 use crate::check;
 use crate::config::Config;
 use crate::engine::{Engine, Ground};
 use crate::exit::{Cause, ExitCode, Failure, printed};
+use crate::history::History;
 use crate::http::Server;
 use crate::kubernetes::assignment::Assignment;
 use crate::kubernetes::client::{self, Client, ClientError};
 use crate::kubernetes::last_known::LastKnown;
 use crate::kubernetes::mailbox;
-use crate::picture::live_picture;
 use crate::probe_output::probe_table;
 use crate::promoter::Promoter;
 use crate::restore::{Outcome, Restored, restore_all};
 use crate::seccomp;
-use crate::snapshot::{Published, Snapshot};
+use crate::snapshot::Published;
+use crate::socket::Socket;
 use crate::state::State;
-use crate::table::observe_table;
 use crate::tier_map::{in_words, tier_map};
+use crate::watching;
 
 /// Width of a picture that goes to no terminal.
-const DEFAULT_WIDTH: usize = 120;
-
-/// `observe --once` waits so many intervals for a cgroup that can't be read.
-const PATIENCE: u32 = 10;
+pub(crate) const DEFAULT_WIDTH: usize = 120;
 
 /// How a cgroup2 mount is opened.
 pub type OpenRoot = fn(&Path) -> host::Result<CgroupRoot>;
 
 /// Does what the command line says. `open` is [`CgroupRoot::open`]; for trees of plain files another.
 pub fn dispatch(args: &Args, open: OpenRoot) -> Result<(), Failure> {
-    if !matches!(args.command, Command::Check(_) | Command::Seccomp(_)) {
+    if matches!(args.command, Command::Run(_) | Command::Observe(_) | Command::Restore(_) | Command::Probe(_))
+    {
         // Before there are other threads, which would stay. Where it may not, the probe says what that costs.
         let _ = enter_hosts_namespace(&args.host.proc_root);
     }
     match &args.command {
         Command::Run(run_args) => run(args, run_args, open),
-        Command::Observe(observe_args) => observe(args, observe_args, open),
+        Command::Observe(observe_args) => watching::observe(args, observe_args, open),
+        Command::Status(status_args) => watching::status(status_args),
+        Command::Explain(explain_args) => watching::explain(explain_args),
         Command::Restore(restore_args) => restore(args, restore_args, open),
         Command::Check(check_args) => {
             check::check(check_args, &cgroup_mount(&args.host, open, CgroupRoot::find), roots(&args.host))
         }
         Command::Probe(probe_args) => probe(&args.host, probe_args, open),
         Command::Seccomp(seccomp_args) => seccomp(seccomp_args),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Args::command(), "thermocline-agent", &mut text);
+            printed(io::stdout().lock().write_all(&text))
+        }
+        Command::Man => {
+            let mut text = Vec::new();
+            let page = clap_mangen::Man::new(Args::command()).section("8").render(&mut text);
+            printed(page.and_then(|()| io::stdout().lock().write_all(&text)))
+        }
     }
 }
 
@@ -86,17 +97,11 @@ fn run(args: &Args, run_args: &RunArgs, open: OpenRoot) -> Result<(), Failure> {
         );
         Failure::new(ExitCode::Unexpected, message)
     };
-    let needs_network = run_args.kubernetes || config.listen.is_some();
-    let background = needs_network.then(Background::start).transpose().map_err(failed)?;
-    let server = match (config.listen, &background) {
-        (Some(listen), Some(background)) => {
-            let server = Server::start(background, listen, published.clone(), config.interval);
-            Some(server?)
-        }
-        _ => None,
-    };
+    let background = run_args.kubernetes.then(Background::start).transpose().map_err(failed)?;
+    let serve = |listen| Server::start(listen, published.clone(), config.interval);
+    let server = config.listen.map(serve).transpose()?;
     if let Some(server) = &server {
-        tracing::info!(address = %server.address(), "serving /metrics, /healthz, /readyz and /debug/state");
+        tracing::info!(address = %server.address(), "serving /metrics, /healthz, /readyz and /debug/state; `thermocline-agent status` shows this agent");
     }
     let cluster = match &background {
         Some(background) if run_args.kubernetes => {
@@ -104,6 +109,10 @@ fn run(args: &Args, run_args: &RunArgs, open: OpenRoot) -> Result<(), Failure> {
         }
         _ => None,
     };
+    let history = Arc::new(Mutex::new(History::default()));
+    let socket = Socket::open(&config.state_file, published.clone(), Arc::clone(&history)).inspect_err(|error| {
+        tracing::warn!(%error, "no socket beside the state file: `thermocline-agent status` and `explain` can't ask this agent");
+    });
     let agent = Agent::start(Start {
         roots,
         root,
@@ -114,9 +123,14 @@ fn run(args: &Args, run_args: &RunArgs, open: OpenRoot) -> Result<(), Failure> {
         grain: Grain::Uppermost,
         state: Some(state),
         published,
-        after_round: Box::new(|_| true),
+        after_round: Box::new(move |published| {
+            history.lock().unwrap_or_else(PoisonError::into_inner).note(&published.latest());
+            true
+        }),
     })?;
-    agent.run()
+    let ended = agent.run();
+    drop(socket);
+    ended
 }
 
 /// Starts the client of this node; the loop is told what it hears.
@@ -158,83 +172,12 @@ fn join_cluster(
     Ok(Cluster { last_known: known, assignments })
 }
 
-fn observe(args: &Args, observe_args: &ObserveArgs, open: OpenRoot) -> Result<(), Failure> {
-    init_telemetry(args)?;
-    let root = prepare(&args.host, open)?;
-    let interval: Duration = observe_args.interval.into();
-    let config = Config::observing(&observe_args.glob, observe_args.after.into(), interval)?;
-    let once = observe_args.once;
-    let output = observe_args.output;
-    let began = std::time::Instant::now();
-    if output == OutputFormat::Table && io::stderr().is_terminal() {
-        eprintln_notice("aging reads clear accessed bits of pages; no cgroup file is written");
-        if once {
-            let interval = observe_args.interval;
-            eprintln_notice(&format!(
-                "the first look begins to count ages, the picture follows in {interval}"
-            ));
-        }
-    }
-    let agent = Agent::start(Start {
-        roots: roots(&args.host),
-        root,
-        config,
-        config_path: None,
-        cluster: None,
-        command: "observe",
-        grain: Grain::Processes,
-        state: None,
-        published: Published::default(),
-        after_round: Box::new(move |published| {
-            if once && !looked_twice(&published.latest(), began.elapsed() >= interval * PATIENCE) {
-                return true;
-            }
-            show(published, output, once).is_ok() && !once
-        }),
-    })?;
-    agent.run()
-}
-
-/// Whether each cgroup of the picture was looked at twice, since ages need two looks. One that can't be read is waited for until
-/// `patience_is_over`.
-fn looked_twice(snapshot: &Snapshot, patience_is_over: bool) -> bool {
-    snapshot.rounds >= 2 && (patience_is_over || snapshot.cgroups.values().all(|cgroup| cgroup.looks >= 2))
-}
-
-fn show(published: &Published, output: OutputFormat, once: bool) -> io::Result<()> {
-    let snapshot = published.latest();
-    let mut out = io::stdout().lock();
-    let terminal = out.is_terminal();
-    match output {
-        OutputFormat::Json => {
-            serde_json::to_writer(&mut out, &*snapshot)?;
-            writeln!(out)?;
-        }
-        OutputFormat::Table if terminal => {
-            let (width, height) = terminal_size();
-            let clear = if once { "" } else { "\x1b[H\x1b[2J" };
-            write!(out, "{clear}{}", live_or_table(&snapshot, width, height))?;
-        }
-        OutputFormat::Table => write!(out, "{}", observe_table(&snapshot, DEFAULT_WIDTH, false))?,
-    }
-    out.flush()
-}
-
-fn live_or_table(snapshot: &Snapshot, width: usize, height: usize) -> String {
-    // A picture takes several lines a cgroup; a table one.
-    if snapshot.cgroups.len() * 4 <= height {
-        live_picture(snapshot, width, height, wants_colour())
-    } else {
-        observe_table(snapshot, width, wants_colour())
-    }
-}
-
 /// See <https://no-color.org>.
-fn wants_colour() -> bool {
+pub(crate) fn wants_colour() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-fn terminal_size() -> (usize, usize) {
+pub(crate) fn terminal_size() -> (usize, usize) {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
     match rustix::termios::tcgetwinsize(io::stdout()) {
         // A serial console does not know its size.
@@ -302,8 +245,7 @@ fn probe(host_args: &HostArgs, probe_args: &ProbeArgs, open: OpenRoot) -> Result
             (Err("no memory node is slower than the others".to_owned()), Promoter::None)
         }
         Ok(tiers) => {
-            let ground =
-                Ground { fast: tiers.fast_nodes().clone(), slow: tiers.slow_nodes().clone(), roots, tiers };
+            let ground = Ground::new(roots, tiers);
             match Engine::choose(EngineChoice::Auto, &report, &ground) {
                 Ok(engine) => {
                     let promoter = Promoter::choose(Some(&engine), &report, &ground.tiers, true);
@@ -352,7 +294,7 @@ fn cgroup_mount(host_args: &HostArgs, open: OpenRoot, find: OpenRoot) -> PathBuf
 }
 
 /// What `run`, `observe` and `restore` need of the host, checked in an order that names the first thing to mend.
-fn prepare(host_args: &HostArgs, open: OpenRoot) -> Result<CgroupRoot, Failure> {
+pub(crate) fn prepare(host_args: &HostArgs, open: OpenRoot) -> Result<CgroupRoot, Failure> {
     be_root()?;
     hierarchy(host_args, open)
 }
@@ -373,7 +315,7 @@ fn hierarchy(host_args: &HostArgs, open: OpenRoot) -> Result<CgroupRoot, Failure
     Ok(root)
 }
 
-fn roots(host_args: &HostArgs) -> Roots {
+pub(crate) fn roots(host_args: &HostArgs) -> Roots {
     Roots::new(host_args.proc_root.clone(), host_args.sysfs_root.clone(), host_args.debugfs_root.clone())
 }
 
@@ -381,32 +323,9 @@ fn boot_id(proc: &Path) -> Result<String, Failure> {
     host::proc::read_boot_id(proc).map_err(|error| Failure::new(ExitCode::Unexpected, error.to_string()))
 }
 
-fn init_telemetry(args: &Args) -> Result<(), Failure> {
+pub(crate) fn init_telemetry(args: &Args) -> Result<(), Failure> {
     telemetry::init(args.log.log_format, &args.log.log_level)
         .map_err(|error| Failure::new(ExitCode::Usage, error.to_string()))
-}
-
-fn eprintln_notice(notice: &str) {
-    // Nobody can be told that standard error is gone.
-    let _ = writeln!(io::stderr(), "note: {notice}");
-}
-
-/// The policy of `observe`: what the default policy would do.
-impl Config {
-    fn observing(glob: &str, after: Duration, interval: Duration) -> Result<Self, Failure> {
-        let policy = Policy {
-            mode: tiering::Mode::Observe,
-            demote: tiering::DemotePolicy {
-                after,
-                after_max: after * tiering::DemotePolicy::AFTER_MAX_FACTOR,
-                ..Policy::default().demote
-            },
-            ..Policy::default()
-        };
-        let policy = policy.validated().map_err(|error| Failure::new(ExitCode::Usage, error.to_string()))?;
-        Self::of_one_policy("observe", glob, policy, interval)
-            .map_err(|error| Failure::new(ExitCode::Usage, error))
-    }
 }
 
 #[cfg(test)]
@@ -414,24 +333,12 @@ mod tests {
     use clap::Parser as _;
     use host::Error;
 
+    use std::time::Duration;
+
     use super::*;
 
     fn nowhere(mount: &Path) -> host::Result<CgroupRoot> {
         Err(Error::NotCgroup2 { path: mount.to_owned() })
-    }
-
-    #[test]
-    fn once_is_two_looks_at_each_cgroup_however_long_they_take() {
-        let with = |rounds, looks: &[u64]| {
-            let cgroup = |looks: &u64| crate::snapshot::CgroupView { looks: *looks, ..Default::default() };
-            let cgroups = looks.iter().map(|looks| (looks.to_string(), cgroup(looks))).collect();
-            Snapshot { rounds, cgroups, ..Snapshot::default() }
-        };
-        assert!(!looked_twice(&with(1, &[1]), false));
-        assert!(!looked_twice(&with(2, &[2, 1]), false));
-        assert!(looked_twice(&with(2, &[2, 3]), false));
-        assert!(looked_twice(&with(9, &[9, 0]), true));
-        assert!(!looked_twice(&with(1, &[]), false) && looked_twice(&with(2, &[]), false));
     }
 
     #[test]
@@ -493,13 +400,7 @@ mod tests {
         assert!(!format!("{missing:?}").contains("--config"), "`check` has no --config");
         check(missing, ExitCode::Usage, "");
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let background = Background::start().unwrap();
-        let server = Server::start(
-            &background,
-            taken.local_addr().unwrap(),
-            Published::default(),
-            Duration::from_secs(1),
-        );
+        let server = Server::start(taken.local_addr().unwrap(), Published::default(), Duration::from_secs(1));
         check(server.map(drop).map_err(Failure::from), ExitCode::Usage, "");
     }
 

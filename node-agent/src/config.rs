@@ -5,13 +5,15 @@
 //! their line and column.
 
 mod error;
+mod faults;
 mod file;
 mod globs;
 mod locate;
 mod unit;
 mod validate;
+mod words;
 
-pub use error::{ConfigError, Place, Warning};
+pub use error::{ConfigError, Fault, Place, Warning};
 pub use file::KernelDemotion;
 
 use std::fs;
@@ -21,6 +23,8 @@ use std::time::Duration;
 
 use globset::GlobSet;
 use tiering::{EngineChoice, Policy, TierOverride};
+
+use error::{Problem, Whereabouts};
 
 /// Where metrics and health are served unless the configuration says otherwise.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9440);
@@ -40,6 +44,10 @@ pub struct Config {
     pub listen: Option<SocketAddr>,
     /// Where original values are kept.
     pub state_file: PathBuf,
+    /// Which engine, for the whole host.
+    pub engine: EngineChoice,
+    /// Whether cgroups are looked at on a host without slow memory: only by reading, once a minute.
+    pub observe_without_slow_tier: bool,
     /// When the kernel itself may demote.
     pub kernel_demotion: KernelDemotion,
     /// Time between two rounds while something is to be done.
@@ -89,23 +97,51 @@ impl Config {
         Self::parse_node_settings(&text, path)
     }
 
-    /// The engine of the whole node: the first that a policy names.
+    /// The engine of the whole node: the node's setting, or the first that a policy names.
     #[must_use]
     pub fn engine_choice(&self) -> EngineChoice {
+        if self.engine != EngineChoice::Auto {
+            return self.engine;
+        }
         let mut choices = self.policies.iter().map(|entry| entry.policy.demote.engine);
         choices.find(|choice| *choice != EngineChoice::Auto).unwrap_or(EngineChoice::Auto)
     }
 
     /// Validates the text of a cluster's node; `path` is for messages.
     pub fn parse_node_settings(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let file = file::read(text).map_err(|problem| problem.at(path, text))?;
-        validate::node_settings(&file).map_err(|problem| problem.at(path, text))
+        Self::checked(text, path, |file, _| validate::node_settings(file))
     }
 
     /// Validates text; `path` is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let file = file::read(text).map_err(|problem| problem.at(path, text))?;
-        validate::validate(&file, text).map_err(|problem| problem.at(path, text))
+        Self::checked(text, path, validate::validate)
+    }
+
+    /// Everything that is wrong at once: what does not parse, and of the rest what does not fit together.
+    fn checked(
+        text: &str,
+        path: &Path,
+        validate: impl Fn(&file::ConfigFile, &str) -> Result<Self, Vec<Problem>>,
+    ) -> Result<Self, ConfigError> {
+        let reading = faults::read_all(text);
+        let valid = reading.file.as_ref().map(|file| validate(file, &reading.text));
+        let mut problems = match valid {
+            Some(Ok(config)) if reading.problems.is_empty() => return Ok(config),
+            Some(Err(problems)) => problems,
+            Some(Ok(_)) | None => Vec::new(),
+        };
+        // What lacks what was taken out is not at fault.
+        problems.retain(|problem| match &problem.whereabouts {
+            Whereabouts::Path(path) => !reading.is_torn(path),
+            Whereabouts::Unknown | Whereabouts::Place(_) => true,
+        });
+        for problem in &mut problems {
+            // In what is left, elements have other numbers, but are where they were.
+            problem.whereabouts =
+                problem.place(&reading.text).map_or(Whereabouts::Unknown, Whereabouts::Place);
+        }
+        problems.extend(reading.problems);
+        Err(ConfigError::new(path, text, problems))
     }
 
     /// One policy for the cgroups of one glob, and nothing served or kept.
@@ -126,6 +162,8 @@ impl Config {
         Ok(Self {
             listen: None,
             state_file: DEFAULT_STATE_FILE.into(),
+            engine: EngineChoice::Auto,
+            observe_without_slow_tier: false,
             kernel_demotion: KernelDemotion::default(),
             interval,
             tiers: Vec::new(),

@@ -140,9 +140,8 @@ impl Cause {
             }
             Self::NoMemoryController(absence) => absence.remedy("memory").into(),
             Self::NoLowerTier => {
-                "nothing can be demoted here; `thermocline-agent observe` still shows what is cold, `thermocline-agent \
-                 probe` what the kernel says of its memory nodes, and `tiers` in the configuration names slower nodes \
-                 where the kernel does not know them"
+                "this is not about a host without slow memory, which `run` waits for; `thermocline-agent probe` says what the kernel tells of \
+                 its memory nodes, and `tiers` in the configuration must name what has CPUs"
                     .into()
             }
             Self::StateNotWritable => {
@@ -243,7 +242,7 @@ impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
         let code = match error {
             ServeError::Bind { .. } => ExitCode::Usage,
-            ServeError::Metrics(_) => ExitCode::Unexpected,
+            ServeError::Thread(_) | ServeError::Metrics(_) => ExitCode::Unexpected,
         };
         Self::new(Cause::Told(code), error.to_string())
     }

@@ -37,6 +37,7 @@ pub(crate) fn cgroup(path: &str, tiers: &[(&str, u64)], ages: &[(f64, u64)], tex
         ages: ages.iter().map(|(age, mib)| (*age, mib * MIB)).collect(),
         effective_age_seconds: 120.0,
         cold_bytes: cold,
+        would_free_bytes: cold,
         working_set_bytes: ages.iter().filter(|(age, _)| *age < 60.0).map(|(_, mib)| mib * MIB).sum(),
         floor_bytes: 64 * MIB,
         decision: DecisionView { text: text.to_owned(), action, ..DecisionView::default() },
@@ -46,7 +47,7 @@ pub(crate) fn cgroup(path: &str, tiers: &[(&str, u64)], ages: &[(f64, u64)], tex
 
 /// A node of these tiers and cgroups after some rounds.
 pub(crate) fn node(tiers: Vec<TierView>, cgroups: Vec<CgroupView>) -> Snapshot {
-    Snapshot {
+    let mut snapshot = Snapshot {
         rounds: 42,
         last_round_unix_seconds: 1_800_000_000.0,
         last_round_seconds: 0.012,
@@ -62,7 +63,9 @@ pub(crate) fn node(tiers: Vec<TierView>, cgroups: Vec<CgroupView>) -> Snapshot {
             ..ConfigView::default()
         },
         ..Snapshot::default()
-    }
+    };
+    snapshot.savings = crate::savings::sums(&snapshot, tiering::Bytes::MAX);
+    snapshot
 }
 
 /// `text` without its ANSI colours.

@@ -1,25 +1,31 @@
 //! What the agent answers over HTTP: `/metrics`, `/healthz`, `/readyz`, `/debug/state`, `/debug/picture`.
 //!
-//! On a thread that is not the loop's, so that a round that hangs in the kernel can still be asked about. It reads what the loop
-//! published and changes nothing.
+//! On a thread of its own, so that neither a round that hangs in the kernel nor the API server's client keeps it from answering. It
+//! reads what the loop published and changes nothing. Who asks slowly, often or for much costs little: a request has seconds, there
+//! are few connections and the oldest makes room for a new one, and what is told of one picture is written down once. `/debug` is
+//! answered to this host alone.
+
+mod connections;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::Uri;
-use axum::response::Response;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use telemetry::http;
-use tokio::task::AbortHandle;
 
 use crate::agent::LONGEST_PAUSE;
 use crate::background::Background;
 use crate::metrics::Metrics;
 use crate::picture::live_picture;
+use crate::shown::Shown;
 use crate::snapshot::{Published, Snapshot};
 
 /// A round may be this late, whatever the interval, before the agent calls itself ill.
@@ -32,6 +38,8 @@ const PATHS: &str = "\
 /debug/state  everything the last round saw and decided, as JSON
 /debug/picture?width=100&height=30&colour=yes  the same as a picture for a terminal
 ";
+
+const ONLY_HERE: &str = "told to this host only: ask from there, or through `kubectl port-forward`\n";
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +55,11 @@ pub enum ServeError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// There is no thread to be had.
+    #[error(
+        "cannot start the thread that answers over HTTP: {0}; look at the limit on tasks of the agent's unit"
+    )]
+    Thread(io::Error),
     /// Two metrics contradict each other.
     #[error("cannot make the metrics: {0}; this is a defect of the agent, please report it")]
     Metrics(#[from] prometheus::Error),
@@ -59,7 +72,6 @@ impl Server {
     /// Listens on `listen` (port 0 takes a free one) and answers from what `published` holds. `interval` is the time
     /// between two rounds, by which `/healthz` judges: twice the longest pause of an idle agent is too long.
     pub fn start(
-        background: &Background,
         listen: SocketAddr,
         published: Published,
         interval: Duration,
@@ -67,9 +79,11 @@ impl Server {
         let app = Arc::new(App {
             metrics: Metrics::new(published.clone())?,
             published,
+            told: Mutex::default(),
             patience: LEAST_PATIENCE.max(interval.saturating_mul(2 * LONGEST_PAUSE)),
             started: unix_now(),
         });
+        let background = Background::start().map_err(ServeError::Thread)?;
         let bind = |source| ServeError::Bind { listen, source };
         let listener = std::net::TcpListener::bind(listen).map_err(bind)?;
         listener.set_nonblocking(true).map_err(bind)?;
@@ -79,12 +93,9 @@ impl Server {
             let _entered = background.handle().enter();
             tokio::net::TcpListener::from_std(listener).map_err(bind)?
         };
-        let serving = background.handle().spawn(async move {
-            if let Err(error) = axum::serve(listener, router(app)).await {
-                tracing::error!(%error, "the HTTP server ended");
-            }
-        });
-        Ok(ServerHandle { address, abort: serving.abort_handle() })
+        let routers = connections::Routers { here: router(&app, true), elsewhere: router(&app, false) };
+        background.handle().spawn(connections::serve(listener, routers));
+        Ok(ServerHandle { address, _background: background })
     }
 }
 
@@ -92,7 +103,8 @@ impl Server {
 #[derive(Debug)]
 pub struct ServerHandle {
     address: SocketAddr,
-    abort: AbortHandle,
+    /// Its thread, which ends with it.
+    _background: Background,
 }
 
 impl ServerHandle {
@@ -103,32 +115,68 @@ impl ServerHandle {
     }
 }
 
-impl Drop for ServerHandle {
-    fn drop(&mut self) {
-        self.abort.abort();
-    }
-}
-
 struct App {
     metrics: Metrics,
     published: Published,
+    told: Mutex<Told>,
     patience: Duration,
     started: f64,
 }
 
-fn router(app: Arc<App>) -> Router {
-    Router::new()
+/// What was told of the last picture that was asked for.
+#[derive(Default)]
+struct Told {
+    of: Option<Arc<Snapshot>>,
+    metrics: Option<Bytes>,
+    state: Option<Bytes>,
+}
+
+impl App {
+    /// A text of the last picture, made at most once: kept in `place`.
+    fn tell(
+        &self,
+        place: impl Fn(&mut Told) -> &mut Option<Bytes>,
+        make: impl FnOnce(&Snapshot) -> Result<String, String>,
+    ) -> Result<Bytes, String> {
+        let latest = self.published.latest();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if !told.of.as_ref().is_some_and(|of| of.rounds == latest.rounds && latest.rounds > 0) {
+            *told = Told { of: Some(Arc::clone(&latest)), ..Told::default() };
+        }
+        if let Some(text) = place(&mut told) {
+            return Ok(text.clone());
+        }
+        let text = Bytes::from(make(&latest)?);
+        *place(&mut told) = Some(text.clone());
+        Ok(text)
+    }
+}
+
+/// What is answered to a peer: to one of this host everything.
+fn router(app: &Arc<App>, here: bool) -> Router {
+    let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .route("/debug/state", get(debug_state))
-        .route("/debug/picture", get(debug_picture))
-        .fallback(async || http::not_found(PATHS))
-        .with_state(app)
+        .fallback(async || http::not_found(PATHS));
+    let router = if here {
+        router.route("/debug/state", get(debug_state)).route("/debug/picture", get(debug_picture))
+    } else {
+        router.route("/debug/{*what}", get(async || (StatusCode::FORBIDDEN, ONLY_HERE)))
+    };
+    router.with_state(Arc::clone(app))
+}
+
+fn text(kind: &'static str, text: Result<Bytes, String>) -> Response {
+    match text {
+        Ok(text) => ([(CONTENT_TYPE, kind)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error + "\n").into_response(),
+    }
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
-    http::metrics(app.metrics.text())
+    let make = |_: &Snapshot| app.metrics.text().map_err(|error| error.to_string());
+    text(prometheus::TEXT_FORMAT, app.tell(|told| &mut told.metrics, make))
 }
 
 async fn healthz(State(app): State<Arc<App>>) -> Response {
@@ -140,7 +188,10 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn debug_state(State(app): State<Arc<App>>) -> Response {
-    http::json(&*app.published.latest())
+    let make = |snapshot: &Snapshot| {
+        serde_json::to_string_pretty(snapshot).map(|json| json + "\n").map_err(|error| error.to_string())
+    };
+    text("application/json", app.tell(|told| &mut told.state, make))
 }
 
 async fn debug_picture(State(app): State<Arc<App>>, uri: Uri) -> String {
@@ -155,7 +206,8 @@ async fn debug_picture(State(app): State<Arc<App>>, uri: Uri) -> String {
     let size =
         |key, default: usize| value(key).and_then(|text| text.parse().ok()).unwrap_or(default).min(1000);
     let colour = value("colour") == Some("yes");
-    live_picture(&app.published.latest(), size("width", 100), size("height", 30), colour)
+    let shown = Shown::of(&app.published.latest()).unwrap_or_default();
+    live_picture(&shown, size("width", 100), size("height", 30), colour)
 }
 
 /// Whether the loop makes its rounds, at Unix time `now`. Before the first one, counted from `started`.
@@ -230,27 +282,13 @@ mod tests {
 
     const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
-    /// A server and the thread it runs on.
-    struct Served {
-        server: ServerHandle,
-        background: Background,
-    }
-
-    impl Served {
-        fn address(&self) -> SocketAddr {
-            self.server.address()
-        }
-    }
-
-    fn serve(snapshot: Snapshot) -> Served {
+    fn serve(snapshot: Snapshot) -> ServerHandle {
         let published = Published::default();
         published.publish(snapshot);
-        let background = Background::start().unwrap();
-        let server = Server::start(&background, LOOPBACK, published, Duration::from_secs(1)).unwrap();
-        Served { server, background }
+        Server::start(LOOPBACK, published, Duration::from_secs(1)).unwrap()
     }
 
-    fn ask(server: &Served, path: &str) -> (u16, String) {
+    fn ask(server: &ServerHandle, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(server.address()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
@@ -327,8 +365,7 @@ mod tests {
     fn an_address_that_is_taken_is_named_with_what_to_do() {
         let server = serve(just_now());
         let error =
-            Server::start(&server.background, server.address(), Published::default(), Duration::from_secs(1))
-                .unwrap_err();
+            Server::start(server.address(), Published::default(), Duration::from_secs(1)).unwrap_err();
         let words = error.to_string();
         assert!(words.contains(&server.address().to_string()) && words.contains("`listen`"), "{words}");
         let failure = Failure::from(error);
@@ -342,6 +379,62 @@ mod tests {
         let address = server.address();
         drop(server);
         assert!(TcpStream::connect(address).is_err());
+    }
+
+    #[test]
+    fn slow_readers_are_put_off_and_health_is_answered_meanwhile() {
+        let server = serve(just_now());
+        let slow: Vec<TcpStream> = (0..200)
+            .map(|_| {
+                let mut stream = TcpStream::connect(server.address()).unwrap();
+                write!(stream, "GET /debug/state HTTP/1.1\r\nHost: x\r\n").unwrap();
+                stream
+            })
+            .collect();
+        assert_eq!(ask(&server, "/healthz").0, 200);
+        // The first had to make room: its end is seen.
+        let mut first = slow.into_iter().next().unwrap();
+        first.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        assert!(matches!(first.read(&mut [0; 16]), Ok(0) | Err(_)));
+        assert_eq!(ask(&server, "/healthz").0, 200);
+    }
+
+    #[test]
+    fn a_head_without_end_is_refused() {
+        let server = serve(just_now());
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let long = "x".repeat(64 << 10);
+        let _ = write!(stream, "GET / HTTP/1.1\r\nHost: {long}");
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"), "{answer:?}");
+    }
+
+    #[test]
+    fn debug_is_for_this_host_alone() {
+        use tower::ServiceExt as _;
+
+        let (background, published) = (Background::start().unwrap(), Published::default());
+        published.publish(just_now());
+        let app = Arc::new(App {
+            metrics: Metrics::new(published.clone()).unwrap(),
+            published,
+            told: Mutex::default(),
+            patience: LEAST_PATIENCE,
+            started: unix_now(),
+        });
+        for (here, path, status) in [
+            (true, "/debug/state", 200),
+            (false, "/debug/state", 403),
+            (false, "/debug/picture", 403),
+            (false, "/metrics", 200),
+            (false, "/healthz", 200),
+        ] {
+            let request = axum::http::Request::get(path).body(axum::body::Body::empty()).unwrap();
+            let answer = background.handle().block_on(router(&app, here).oneshot(request)).unwrap();
+            assert_eq!(answer.status().as_u16(), status, "{here} {path}");
+        }
     }
 
     #[test]

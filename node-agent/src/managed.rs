@@ -28,6 +28,8 @@ pub struct Managed {
     pub pod: Option<ManagedPod>,
     /// The cgroups that its memory is charged to: itself or those below it, but for what is apart.
     pub leaves: Vec<Cgroup>,
+    /// When these were listed.
+    pub leaves_listed: Instant,
     /// The cgroups below it that are managed apart or left alone. Their memory is not counted as its.
     apart: Vec<Cgroup>,
     /// What the kernel promoted of what is or was apart, by node: the count of a cgroup that is gone stays in those above it.
@@ -108,6 +110,7 @@ impl Managed {
         Self {
             pod: None,
             leaves: Vec::new(),
+            leaves_listed: now,
             apart: Vec::new(),
             promoted_apart: BTreeMap::new(),
             cgroup,
@@ -143,6 +146,13 @@ impl Managed {
     #[must_use]
     pub fn enforced(&self) -> bool {
         self.policy.mode == Mode::Enforce && !self.is_pinned()
+    }
+
+    /// Whether its policy sets limits, which need no slow memory.
+    #[must_use]
+    pub fn has_limits(&self) -> bool {
+        let policy = &self.policy;
+        policy.memory_high != tiering::MemoryHighPolicy::None || !policy.tiers.is_empty()
     }
 
     /// What is done about its decisions, whatever its policy says.
@@ -466,6 +476,7 @@ impl Managed {
                 .map_or(self.policy.demote.after, |known| known.touches().age())
                 .as_secs_f64(),
             cold_bytes: plan.map_or(0, |plan| plan.cold.0),
+            would_free_bytes: plan.map_or(0, |plan| plan.would_free.0),
             working_set_bytes: sampled.map_or(0, |known| known.working_set(Duration::from_mins(1), now).0),
             slow_touched_bytes_per_minute: known.map_or(0, |known| known.touched_per_minute().0),
             floor_bytes: plan.map_or(0, |plan| plan.floor.0),

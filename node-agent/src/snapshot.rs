@@ -11,6 +11,7 @@ use telemetry::Durations;
 
 use crate::kubernetes::assignment::PodIdentity;
 use crate::promoter::Promoter;
+use crate::savings::Sums;
 
 /// The whole picture.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -39,6 +40,8 @@ pub struct Snapshot {
     pub conditions: Vec<Condition>,
     /// Managed cgroups by path.
     pub cgroups: BTreeMap<String, CgroupView>,
+    /// What could be freed, summed.
+    pub savings: Sums,
     /// Sums that outlive their cgroups.
     pub totals: Totals,
     /// Where the configuration came from and whether the newest one is in force.
@@ -129,7 +132,9 @@ pub struct CgroupView {
     pub effective_age_seconds: f64,
     /// Bytes at least that old on fast nodes.
     pub cold_bytes: u64,
-    /// Bytes accessed within the last minute.
+    /// Cold bytes that the policy could free now: without the floor, what can't move, and what slow nodes have no room for.
+    pub would_free_bytes: u64,
+    /// Bytes accessed within the last minute, or within the age that counts as cold if that is less.
     pub working_set_bytes: u64,
     /// Bytes touched on slow nodes per minute.
     pub slow_touched_bytes_per_minute: u64,
@@ -151,6 +156,15 @@ pub struct CgroupView {
     pub conditions: Vec<Condition>,
     /// Files that other writers changed.
     pub drift: Vec<DriftView>,
+}
+
+impl Snapshot {
+    /// The tier whose use policies bound: `dram`, else the fastest.
+    #[must_use]
+    pub fn dram(&self) -> &str {
+        let dram = self.tiers.iter().find(|tier| tier.name == "dram").or(self.tiers.first());
+        dram.map_or("dram", |tier| tier.name.as_str())
+    }
 }
 
 impl CgroupView {

@@ -2,11 +2,9 @@
 
 use tiering::Bytes;
 
-use crate::snapshot::{CgroupView, Condition, Snapshot};
+use crate::shown::{Cgroup, Condition, Shown, age_bounds, bytes_by_age};
 use crate::text::{Ink, Line, middle_cut, shared_cells, short_time, wrapped};
 
-/// Ages that are told apart: from the first to the next, in seconds. Generations differ by cgroup; columns may not.
-const AGE_BOUNDS: [f64; 4] = [0.0, 30.0, 120.0, 600.0];
 /// Memory fades as it ages.
 pub(crate) const SHADES: [&str; 4] = ["█", "▓", "▒", "░"];
 const AGE_CELLS: usize = 16;
@@ -17,26 +15,20 @@ const MOST_WARNINGS: usize = 5;
 /// A decision in less room than this goes on a line of its own.
 const LEAST_DECISION: usize = 36;
 
-/// Bytes by age, in four classes that are the same for every cgroup.
-pub(crate) fn bytes_by_age(ages: &[(f64, u64)]) -> [u64; 4] {
-    let mut classes = [0; 4];
-    for (age, bytes) in ages {
-        let class = AGE_BOUNDS.iter().rposition(|bound| age >= bound).unwrap_or(0);
-        classes[class] += bytes;
+/// Words for the classes of [`bytes_by_age`], where this is the age that counts as cold.
+pub(crate) fn age_words(cold: f64) -> [String; 4] {
+    let [_, young, cold, old] = age_bounds(cold).map(short_time);
+    [format!("<{young}"), format!("{young}-{cold}"), format!("{cold}-{old}"), format!(">{old}")]
+}
+
+/// Words that hold for all of these cgroups.
+fn common_age_words(shown: &Shown) -> [String; 4] {
+    let age = shown.cgroups.values().next().map_or(0.0, |cgroup| cgroup.effective_age_seconds);
+    if shown.cgroups.values().all(|cgroup| (cgroup.effective_age_seconds - age).abs() < 0.5) {
+        age_words(age)
+    } else {
+        ["new", "young", "cold", "5 times that"].map(str::to_owned)
     }
-    classes
-}
-
-/// Words for the classes of [`bytes_by_age`].
-pub(crate) fn age_words() -> [String; 4] {
-    let [_, young, middle, old] = AGE_BOUNDS.map(short_time);
-    [format!("<{young}"), format!("{young}-{middle}"), format!("{middle}-{old}"), format!(">{old}")]
-}
-
-/// The tier whose use policies bound: `dram`, else the fastest.
-pub(crate) fn dram_name(snapshot: &Snapshot) -> &str {
-    let dram = snapshot.tiers.iter().find(|tier| tier.name == "dram").or(snapshot.tiers.first());
-    dram.map_or("dram", |tier| &tier.name)
 }
 
 /// An amount as in `412 MiB`; nothing is a dot, so that what is there stands out.
@@ -45,14 +37,14 @@ pub(crate) fn amount(bytes: u64) -> String {
 }
 
 /// What to do where nothing is managed.
-pub(crate) fn nothing_managed(snapshot: &Snapshot) -> Vec<String> {
-    if snapshot.command == "observe" {
+pub(crate) fn nothing_managed(shown: &Shown) -> Vec<String> {
+    if shown.command == "observe" {
         return vec![
             "No cgroup with memory of its own matches.".to_owned(),
             "Name some: thermocline-agent observe 'system.slice/*'   (systemd-cgls lists them)".to_owned(),
         ];
     }
-    if let Some(cluster) = &snapshot.cluster {
+    if let Some(cluster) = &shown.cluster {
         return vec![match cluster.generation {
             None => format!("There is no NodeTiering {} yet: the controller makes it.", cluster.node),
             Some(_) => {
@@ -61,22 +53,22 @@ pub(crate) fn nothing_managed(snapshot: &Snapshot) -> Vec<String> {
         }];
     }
     vec![
-        format!("No cgroup matches {}.", snapshot.config.path),
+        format!("No cgroup matches {}.", shown.config.path),
         "Look for what would: thermocline-agent observe '**' --once   (writes nothing)".to_owned(),
     ]
 }
 
 /// Conditions that do not hold, of the node and of cgroups; a few, for one cause often has many cgroups.
-pub(crate) fn warnings(snapshot: &Snapshot) -> Vec<String> {
+pub(crate) fn warnings(shown: &Shown) -> Vec<String> {
     let failing = |conditions: &[Condition], of: &str| -> Vec<String> {
         let fails = conditions.iter().filter(|condition| !condition.status);
         fails.map(|condition| format!("! {of}{}: {}", condition.reason, condition.message)).collect()
     };
-    let mut all = failing(&snapshot.conditions, "");
-    if let Some(error) = &snapshot.config.error {
+    let mut all = failing(&shown.conditions, "");
+    if let Some(error) = &shown.config.error {
         all.push(format!("! the newest configuration is not in force: {error}"));
     }
-    for cgroup in snapshot.cgroups.values() {
+    for cgroup in shown.cgroups.values() {
         all.extend(failing(&cgroup.conditions, &format!("{}: ", cgroup.name())));
     }
     let more = all.len().saturating_sub(MOST_WARNINGS);
@@ -95,15 +87,13 @@ struct Row {
     decision: String,
 }
 
-fn row(cgroup: &CgroupView, snapshot: &Snapshot) -> Row {
-    let on = |tier: &str| cgroup.anon_bytes_by_tier.get(tier).copied().unwrap_or(0);
-    let above_floor = on(dram_name(snapshot)).saturating_sub(cgroup.floor_bytes);
-    let mut cells: Vec<u64> = snapshot.tiers.iter().map(|tier| on(&tier.name)).collect();
-    cells.extend([cgroup.working_set_bytes, cgroup.cold_bytes, cgroup.cold_bytes.min(above_floor)]);
+fn row(cgroup: &Cgroup, shown: &Shown) -> Row {
+    let mut cells: Vec<u64> = shown.tiers.iter().map(|tier| cgroup.on(&tier.name)).collect();
+    cells.extend([cgroup.working_set_bytes, cgroup.cold_bytes, cgroup.would_free_bytes]);
     Row {
         path: cgroup.name(),
         cells: cells.into_iter().map(amount).collect(),
-        ages: bytes_by_age(&cgroup.ages),
+        ages: bytes_by_age(&cgroup.ages, cgroup.effective_age_seconds),
         decision: cgroup.decision.text.clone(),
     }
 }
@@ -120,14 +110,15 @@ fn push_ages(line: &mut Line, ages: [u64; 4]) {
 
 /// The table in `width` columns, with colours by ANSI sequences if `colour`. Ends with a newline.
 #[must_use]
-pub fn observe_table(snapshot: &Snapshot, width: usize, colour: bool) -> String {
+pub fn observe_table(shown: &Shown, width: usize, colour: bool) -> String {
     let mut lines = Vec::new();
-    if snapshot.cgroups.is_empty() {
-        lines.extend(nothing_managed(snapshot).iter().map(|words| line(Ink::Plain, words)));
+    if shown.cgroups.is_empty() {
+        lines.extend(nothing_managed(shown).iter().map(|words| line(Ink::Plain, words)));
     } else {
-        lines.extend(table(snapshot, width));
+        lines.extend(table(shown, width));
+        lines.push(saving_line(shown));
     }
-    lines.extend(warning_lines(snapshot, width));
+    lines.extend(warning_lines(shown, width));
     let mut out = String::new();
     for line in lines {
         line.render(width, colour, &mut out);
@@ -136,14 +127,27 @@ pub fn observe_table(snapshot: &Snapshot, width: usize, colour: bool) -> String 
 }
 
 /// [`warnings`] with their whole remedies, on as many lines as they need.
-pub(crate) fn warning_lines(snapshot: &Snapshot, width: usize) -> Vec<Line> {
+pub(crate) fn warning_lines(shown: &Shown, width: usize) -> Vec<Line> {
     let indented = |(i, words): (usize, String)| {
         line(Ink::Bad, &if i == 0 { format!(" {words}") } else { format!("   {words}") })
     };
-    let all = warnings(snapshot);
+    let all = warnings(shown);
     all.iter()
         .flat_map(|words| wrapped(words, width.saturating_sub(3)).into_iter().enumerate().map(indented))
         .collect()
+}
+
+/// What could be freed in all, and by policy where there are several.
+pub(crate) fn saving_line(shown: &Shown) -> Line {
+    let savings = &shown.savings;
+    let mut parts = vec![savings.total.to_string()];
+    if savings.total.freed_bytes > 0 {
+        parts.push(format!("freed {}", Bytes(savings.total.freed_bytes)));
+    }
+    if savings.by_policy.len() > 1 {
+        parts.extend(savings.by_policy.iter().map(|(policy, savings)| format!("policy {policy} {savings}")));
+    }
+    line(Ink::Good, &parts.join("; "))
 }
 
 fn line(ink: Ink, words: &str) -> Line {
@@ -152,9 +156,9 @@ fn line(ink: Ink, words: &str) -> Line {
     line
 }
 
-fn table(snapshot: &Snapshot, width: usize) -> Vec<Line> {
-    let rows: Vec<Row> = snapshot.cgroups.values().map(|cgroup| row(cgroup, snapshot)).collect();
-    let mut heads: Vec<String> = snapshot.tiers.iter().map(|tier| tier.name.to_uppercase()).collect();
+fn table(shown: &Shown, width: usize) -> Vec<Line> {
+    let rows: Vec<Row> = shown.cgroups.values().map(|cgroup| row(cgroup, shown)).collect();
+    let mut heads: Vec<String> = shown.tiers.iter().map(|tier| tier.name.to_uppercase()).collect();
     heads.extend(["WSS", "COLD", "WOULD FREE"].map(str::to_owned));
     let widths: Vec<usize> = (0..heads.len())
         .map(|column| {
@@ -174,10 +178,7 @@ fn table(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     for (name, width) in heads.iter().zip(&widths) {
         head.push(Ink::Strong, format!("{:gap$}{name:>width$}", "", gap = GAP));
     }
-    head.push(
-        Ink::Strong,
-        format!("  {:AGE_CELLS$}", format!("AGE IN {}", dram_name(snapshot).to_uppercase())),
-    );
+    head.push(Ink::Strong, format!("  {:AGE_CELLS$}", format!("AGE IN {}", shown.dram().to_uppercase())));
     if beside {
         head.push(Ink::Strong, "  DECISION");
     }
@@ -206,19 +207,19 @@ fn table(snapshot: &Snapshot, width: usize) -> Vec<Line> {
             lines.push(decision);
         }
     }
-    lines.push(legend(snapshot));
+    lines.push(legend(shown));
     lines
 }
 
-fn legend(snapshot: &Snapshot) -> Line {
+fn legend(shown: &Shown) -> Line {
     let mut line = Line::default();
     line.push(Ink::Faint, "not accessed for");
-    for (class, words) in age_words().iter().enumerate() {
+    for (class, words) in common_age_words(shown).iter().enumerate() {
         line.push(Ink::Plain, "  ")
             .push(Ink::Heat(class), SHADES[class])
             .push(Ink::Faint, format!(" {words}"));
     }
-    line.push(Ink::Faint, format!("   engine {}", snapshot.engine));
+    line.push(Ink::Faint, format!("   engine {}", shown.engine));
     line
 }
 

@@ -155,7 +155,7 @@ pub(crate) fn shared_cells(parts: &[u64], cells: usize) -> Vec<usize> {
 
 /// Columns of a bar for `part`, where `whole` fills `cells`.
 pub(crate) fn bar_cells(part: u64, whole: u64, cells: usize) -> usize {
-    if part == 0 || whole == 0 {
+    if part == 0 || whole == 0 || cells == 0 {
         return 0;
     }
     let share = (u128::from(part) * cells as u128 + u128::from(whole) / 2) / u128::from(whole);

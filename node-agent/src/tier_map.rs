@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use host::dax::DaxKind;
 use host::tiers::TierFacts;
-use tiering::{Bytes, Device, NodeFacts, NodeId, Performance, TierError, TierMap, TierOverride};
+use tiering::{Bytes, Device, NodeFacts, NodeId, NodeSet, Performance, TierError, TierMap, TierOverride};
 
 /// Tiers as discovered, or as the configuration says.
 pub fn tier_map(facts: &TierFacts, configured: &[TierOverride]) -> Result<TierMap, TierError> {
@@ -33,6 +33,16 @@ fn node_facts(node: &host::tiers::NodeFacts) -> NodeFacts {
         movable_only: node.movable_only,
         distances: node.distances.iter().map(|(node, distance)| (NodeId(*node), *distance)).collect(),
     }
+}
+
+/// The same of what is there now: configured nodes without memory are left out until it comes, and tiers with them.
+pub fn present_tier_map(facts: &TierFacts, configured: &[TierOverride]) -> Result<TierMap, TierError> {
+    let there: NodeSet = facts.nodes.iter().filter(|node| node.has_memory).map(|node| node.id).collect();
+    let present = configured
+        .iter()
+        .map(|tier| TierOverride { name: tier.name, nodes: tier.nodes.intersection(&there) });
+    let present: Vec<_> = present.filter(|tier| !tier.nodes.is_empty()).collect();
+    tier_map(facts, &present)
 }
 
 /// The tiers in words: nodes by tier, fast to slow, where what sinks goes, and what is left out.

@@ -23,6 +23,8 @@ fn a_reader_who_has_seen_enough_hears_no_complaint() -> io::Result<()> {
         &["probe", "--output", "json", "--proc-root", "/nonexistent", "--sysfs-root", "/nonexistent"],
         &["check", concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/agent.yaml")],
         &["--help"],
+        &["completions", "bash"],
+        &["man"],
     ] {
         assert_eq!(into_a_reader_that_leaves(arguments)?, (true, String::new()), "{arguments:?}");
     }

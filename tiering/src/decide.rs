@@ -194,6 +194,9 @@ pub struct Decision {
     pub effective_age: Duration,
     /// Anonymous bytes on fast nodes at least that old.
     pub cold: Bytes,
+    /// Cold bytes that the policy could move now but for rates and guards: without the floor, what can't move, and what slow
+    /// nodes have no room for. The saving.
+    pub would_free: Bytes,
     /// Bytes to demote now.
     pub demote: Bytes,
     /// Only memory at least this old; zero takes the coldest first, whatever its age.
@@ -356,10 +359,16 @@ pub fn decide(
         bound_by(Bytes::ZERO, Limit::PromotionOff);
     }
 
+    let room = match bounds.target {
+        Target::Room(room) => room,
+        Target::None | Target::MaySwap => Bytes::ZERO,
+    };
+    let would_free = cold.min(model.fast_anon - floor).min(room);
     let demote_age = if reason == DemoteReason::Cold { effective_age } else { Duration::ZERO };
     Decision {
         effective_age,
         cold,
+        would_free,
         demote,
         demote_age,
         reason,

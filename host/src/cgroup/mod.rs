@@ -24,7 +24,8 @@ mod write;
 pub use controller::{Absence, controller_absence};
 pub use namespace::enter_hosts_namespace;
 pub use read::{ByNode, CgroupEvents, MemoryEvents, MemoryStat, NumaStat};
-pub use walk::{leaves, list, list_below, own_cgroup};
+pub(crate) use walk::LONGEST_PATH;
+pub use walk::{charged_processes, leaves, list, list_below, own_cgroup};
 
 /// `f_type` of a cgroup2 mount (`CGROUP2_SUPER_MAGIC` in linux/magic.h).
 const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
@@ -284,7 +285,7 @@ impl AsFd for Cgroup {
 
 /// Raises this process's limit of open files to `wanted` or as near as it may, and returns what it is then.
 ///
-/// A managed cgroup costs up to four descriptors (itself, a pressure trigger, two watched files), and the usual limit
+/// A managed cgroup costs up to three descriptors (itself, two watched files), and the usual limit
 /// is 1024.
 pub fn raise_open_files(wanted: u64) -> Result<u64> {
     let now = getrlimit(Resource::Nofile);

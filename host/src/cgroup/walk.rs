@@ -26,21 +26,55 @@ pub fn list_below(cgroup: &Cgroup) -> Result<Vec<CgroupPath>> {
     Ok(paths)
 }
 
-/// The cgroups that processes' memory is charged to: this one and those below it that have processes or have no child.
+/// The cgroups that processes' memory is charged to: this one and those below it that have the memory controller, and have
+/// processes or no child that has it, too. Memory of processes in a cgroup without it (threaded ones, and those that a service
+/// makes for itself) is charged to the nearest above that has it. What can't be opened is left out.
 pub fn leaves(root: &CgroupRoot, cgroup: &Cgroup) -> Result<Vec<Cgroup>> {
     let mut leaves = Vec::new();
     for path in std::iter::once(cgroup.path().clone()).chain(list_below(cgroup)?) {
-        let leaf = root.cgroup(&path).and_then(|cgroup| {
-            let is_leaf = child_names(&cgroup)?.is_empty() || !cgroup.read_cgroup_procs()?.is_empty();
-            Ok(is_leaf.then_some(cgroup))
-        });
-        match leaf {
+        match root.cgroup(&path).and_then(|cgroup| Ok(is_leaf(&cgroup)?.then_some(cgroup))) {
             Ok(leaf) => leaves.extend(leaf),
-            Err(error) if error.is_gone() => {}
+            Err(error) if error.is_gone() || is_out_of_reach(&error) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(leaves)
+}
+
+fn is_leaf(cgroup: &Cgroup) -> Result<bool> {
+    if !cgroup.is_charged() {
+        return Ok(false);
+    }
+    // The kernel gives a controller to all children of a cgroup that may have it, or to none.
+    for name in child_names(cgroup)? {
+        match cgroup.child(&name) {
+            Ok(child) if child.is_charged() => return Ok(!cgroup.read_cgroup_procs()?.is_empty()),
+            Ok(_) => {}
+            Err(error) if error.is_gone() || is_out_of_reach(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}
+
+/// Longer than what a path may be, or more than what may be open: of this cgroup nothing can be known now, and that is no
+/// fault of the others.
+fn is_out_of_reach(error: &Error) -> bool {
+    matches!(error.errno(), Some(libc::ENAMETOOLONG | libc::EMFILE | libc::ENFILE))
+}
+
+/// The processes whose memory is charged to a cgroup: its own, and those of cgroups below it without the memory controller.
+pub fn charged_processes(cgroup: &Cgroup) -> Result<Vec<i32>> {
+    let mut pids = cgroup.read_cgroup_procs()?;
+    for name in child_names(cgroup)? {
+        match cgroup.child(&name) {
+            Ok(child) if !child.is_charged() => pids.extend(charged_processes(&child)?),
+            Ok(_) => {}
+            Err(error) if error.is_gone() || is_out_of_reach(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(pids)
 }
 
 /// The cgroup of this process, as `root` has it; `None` where that shows no part of it.
@@ -69,19 +103,31 @@ fn visit(cgroup: &Cgroup, each: &mut impl FnMut(&Cgroup) -> Result<()>) -> Resul
         names => names?,
     };
     for name in names {
+        // What has no path is not managed, nor is what is below: it could not be opened again, and depth is bounded by it.
+        if cgroup.path().as_path().as_os_str().len() + name.len() >= LONGEST_PATH {
+            continue;
+        }
         match cgroup.child(&name) {
             Ok(child) => {
                 each(&child)?;
                 visit(&child, each)?;
             }
-            Err(error) if error.is_gone() => {}
+            Err(error) if error.is_gone() || is_out_of_reach(&error) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(())
 }
 
+/// Of a cgroup's path, so that the mount and a file's name fit into `PATH_MAX`, too.
+pub(crate) const LONGEST_PATH: usize = 4096 - 512;
+
 impl Cgroup {
+    /// Whether memory is charged to it: it has the memory controller.
+    fn is_charged(&self) -> bool {
+        self.has("memory.numa_stat")
+    }
+
     /// Opens a child by its name.
     fn child(&self, name: &std::ffi::OsStr) -> Result<Self> {
         Self::open_at(self.dir.as_fd(), name.as_ref(), self.path.child(name), &self.mount)
@@ -124,6 +170,7 @@ mod tests {
             let path = dir.path().join(path);
             std::fs::create_dir_all(&path).unwrap();
             std::fs::write(path.join("cgroup.procs"), procs).unwrap();
+            std::fs::write(path.join("memory.numa_stat"), "").unwrap();
         }
         let root = CgroupRoot::open_unchecked(dir.path()).unwrap();
         (dir, root)
@@ -169,6 +216,56 @@ mod tests {
         let leaves = leaves(&root, &pod).unwrap();
         let paths: Vec<_> = leaves.iter().map(|leaf| leaf.path().as_path()).collect();
         assert_eq!(paths, ["/pod/c1", "/pod/c2", "/pod/c3", "/pod/c3/in"].map(Path::new));
+    }
+
+    #[test]
+    fn memory_is_charged_to_the_nearest_cgroup_with_the_controller() {
+        let (dir, root) = tree(&[
+            ("sub", ""),
+            ("sub/supervisor", "7\n"),
+            ("sub/supervisor/inner", "8\n"),
+            ("deep", ""),
+            ("deep/er", ""),
+            ("deep/er/threads", "9\n"),
+        ]);
+        for path in ["sub/supervisor", "sub/supervisor/inner", "deep/er/threads"] {
+            std::fs::remove_file(dir.path().join(path).join("memory.numa_stat")).unwrap();
+        }
+        let check = |path: &str, expected: &[&str], processes: &[i32]| {
+            let cgroup = root.cgroup(&CgroupPath::new(path).unwrap()).unwrap();
+            let found = leaves(&root, &cgroup).unwrap();
+            let paths: Vec<_> = found.iter().map(|leaf| leaf.path().as_path()).collect();
+            assert_eq!(paths, expected.iter().map(Path::new).collect::<Vec<_>>());
+            let pids: Vec<_> = found.iter().flat_map(|leaf| charged_processes(leaf).unwrap()).collect();
+            assert_eq!(pids, processes);
+        };
+        check("/sub", &["/sub"], &[7, 8]);
+        check("/deep", &["/deep/er"], &[9]);
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_is_left_out_with_what_is_below() {
+        let (dir, root) = tree(&[("pod", "1\n"), ("pod/c", "2\n")]);
+        // From directory to directory, as the path can't be named.
+        let mut at = std::fs::File::open(dir.path().join("pod")).unwrap();
+        let name = "x".repeat(250);
+        for _ in 0..20 {
+            rustix::fs::mkdirat(&at, name.as_str(), rustix::fs::Mode::RWXU).unwrap();
+            at = rustix::fs::openat(
+                &at,
+                name.as_str(),
+                rustix::fs::OFlags::DIRECTORY,
+                rustix::fs::Mode::empty(),
+            )
+            .map(std::fs::File::from)
+            .unwrap();
+        }
+        let pod = root.cgroup(&CgroupPath::new("/pod").unwrap()).unwrap();
+        let paths: Vec<_> = leaves(&root, &pod).unwrap().iter().map(|leaf| leaf.path().clone()).collect();
+        assert_eq!(shown(&paths), ["/pod", "/pod/c"]);
+        let listed = list(&root).unwrap();
+        assert!(listed.iter().all(|path| path.as_path().as_os_str().len() < LONGEST_PATH));
+        assert_eq!(listed.len(), 3 + 14);
     }
 
     #[test]

@@ -210,7 +210,8 @@ fn debugfs_error(roots: &Roots, error: io::Error) -> Found {
     } else if locked {
         denied(
             format!("{error}; the kernel is locked down"),
-            "switch Secure Boot off, or boot with lockdown=none",
+            "leave it so, as it is part of Secure Boot: the engine reclaim needs no debugfs, nor does DAMON where the \
+             kernel has it",
         )
     } else {
         denied(error.to_string(), AS_ROOT)

@@ -138,6 +138,11 @@ impl<K: Ord + Clone> WriterWatch<K> {
                 {
                     continue;
                 }
+                // There is no descriptor for the written file. Its event is taken off the queue, too, and who wrote is not known.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                    seen.push(Write::Lost);
+                    return Ok(seen);
+                }
                 Err(error) => return Err(Error::io(Path::new("fanotify"), "read", error)),
             };
             for event in events {

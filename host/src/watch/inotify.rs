@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use inotify::{EventMask, EventOwned, Inotify, WatchDescriptor, WatchMask, Watches};
 
-use crate::cgroup::{Cgroup, CgroupPath, CgroupRoot, ControlFile};
+use crate::cgroup::{Cgroup, CgroupPath, CgroupRoot, ControlFile, LONGEST_PATH};
 use crate::error::{Error, Result};
 
 /// One inotify descriptor.
@@ -47,10 +47,11 @@ impl Queue {
         let _ = self.watches.remove(watch);
     }
 
-    /// What happened since the last call.
+    /// What happened since the last call, or the first part of it: who makes events without end does not keep us here.
     fn read(&mut self) -> Result<Vec<EventOwned>> {
+        const READS: usize = 64;
         let mut events = Vec::new();
-        loop {
+        for _ in 0..READS {
             match self.inotify.read_events(&mut self.buffer) {
                 Ok(more) => events.extend(more.map(|event| event.to_owned())),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(events),
@@ -58,6 +59,7 @@ impl Queue {
                 Err(error) => return Err(Error::io(Path::new("inotify"), "read", error)),
             }
         }
+        Ok(events)
     }
 }
 
@@ -74,6 +76,9 @@ pub enum TreeEvent {
 
 /// Watches all cgroups of a subtree, and those yet to come.
 ///
+/// What can't be watched hides nothing else: a path that is too long is left out with all that is below it, and once the
+/// user's watches are used up, changes of further cgroups are not reported ([`TreeWatch::unwatched`]).
+///
 /// A path that is removed and made again between two reads is reported as both, in that order.
 pub struct TreeWatch {
     queue: Queue,
@@ -81,6 +86,7 @@ pub struct TreeWatch {
     top: CgroupPath,
     by_watch: BTreeMap<WatchDescriptor, CgroupPath>,
     by_path: BTreeMap<CgroupPath, WatchDescriptor>,
+    unwatched: usize,
 }
 
 impl TreeWatch {
@@ -92,6 +98,7 @@ impl TreeWatch {
             top,
             by_watch: BTreeMap::new(),
             by_path: BTreeMap::new(),
+            unwatched: 0,
         };
         watch.start(&mut Vec::new())?;
         Ok(watch)
@@ -108,6 +115,12 @@ impl TreeWatch {
             self.take(&event, &mut changes)?;
         }
         Ok(changes)
+    }
+
+    /// How many cgroups could not be watched since the watch was last begun: changes below them are only seen by listing the tree.
+    #[must_use]
+    pub fn unwatched(&self) -> usize {
+        self.unwatched
     }
 
     fn take(&mut self, event: &EventOwned, changes: &mut Vec<TreeEvent>) -> Result<()> {
@@ -130,6 +143,10 @@ impl TreeWatch {
         if self.by_path.contains_key(path) {
             return Ok(());
         }
+        if path.as_path().as_os_str().len() >= LONGEST_PATH {
+            self.unwatched += 1;
+            return Ok(());
+        }
         let dir = directory(&self.mount, path);
         match self.queue.watch(&dir, TREE) {
             Ok(watch) => {
@@ -140,6 +157,12 @@ impl TreeWatch {
                 self.by_path.insert(path.clone(), watch);
             }
             Err(error) if error.is_gone() => return Ok(()),
+            // Of this one it is known that it is there; of what changes below it, nothing.
+            Err(Error::Unsupported { .. }) => self.unwatched += 1,
+            Err(error) if error.errno() == Some(libc::ENAMETOOLONG) => {
+                self.unwatched += 1;
+                return Ok(());
+            }
             Err(error) => return Err(error),
         }
         changes.push(TreeEvent::Created(path.clone()));
@@ -173,22 +196,25 @@ impl TreeWatch {
     fn start(&mut self, changes: &mut Vec<TreeEvent>) -> Result<()> {
         let top = self.top.clone();
         self.enter(&top, changes)?;
-        if self.by_path.is_empty() {
+        if self.by_path.is_empty() && self.unwatched == 0 {
             return Err(Error::Gone { path: directory(&self.mount, &self.top) });
         }
         Ok(())
     }
 
+    /// With the same queue, as there may be no descriptor for another; what is left in it is of watches that are no more.
     fn start_over(&mut self) -> Result<()> {
-        self.queue = Queue::new()?;
+        for watch in std::mem::take(&mut self.by_path).into_values() {
+            self.queue.unwatch(watch);
+        }
         self.by_watch.clear();
-        self.by_path.clear();
+        self.unwatched = 0;
         self.start(&mut Vec::new())
     }
 }
 
 impl AsFd for TreeWatch {
-    /// Readable when there is something to read. Another descriptor after [`TreeEvent::Rescan`].
+    /// Readable when there is something to read.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.queue.inotify.as_fd()
     }
@@ -383,6 +409,37 @@ mod tests {
         assert_eq!(watch.read().unwrap(), [TreeEvent::Rescan]);
         fs::create_dir(dir.path().join("a/c")).unwrap();
         assert_eq!(watch.read().unwrap(), [TreeEvent::Created(path("/a/c"))]);
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_hides_nothing_else() {
+        let (dir, mut watch) = watched(&["a"]);
+        let grow = |under: &str| {
+            let mut at = fs::File::open(dir.path().join(under)).unwrap();
+            let name = "x".repeat(250);
+            for _ in 0..20 {
+                rustix::fs::mkdirat(&at, name.as_str(), rustix::fs::Mode::RWXU).unwrap();
+                let flags = rustix::fs::OFlags::DIRECTORY;
+                at = rustix::fs::openat(&at, name.as_str(), flags, rustix::fs::Mode::empty())
+                    .map(fs::File::from)
+                    .unwrap();
+            }
+        };
+        grow("a");
+        let seen = watch.read().unwrap();
+        assert!(!seen.is_empty() && seen.len() < 20 && watch.unwatched() == 1, "{}", seen.len());
+        fs::create_dir(dir.path().join("b")).unwrap();
+        assert_eq!(watch.read().unwrap(), [TreeEvent::Created(path("/b"))]);
+        // Nor does it keep a watch from being begun.
+        let root = CgroupRoot::open_unchecked(dir.path()).unwrap();
+        assert_eq!(TreeWatch::new(&root, CgroupPath::root()).unwrap().unwatched(), 1);
+    }
+
+    #[test]
+    fn names_with_newlines_are_names() {
+        let (dir, mut watch) = watched(&[]);
+        fs::create_dir(dir.path().join("a\nb")).unwrap();
+        assert_eq!(watch.read().unwrap(), [TreeEvent::Created(path("/a\nb"))]);
     }
 
     #[test]

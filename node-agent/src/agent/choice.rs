@@ -17,12 +17,16 @@ const AFTER_FAILURE: Duration = Duration::from_mins(1);
 /// Where there is no engine: an admin may have done what the probe asks for.
 const WITHOUT_ENGINE: Duration = Duration::from_mins(5);
 
+const NO_SLOW_TIER: &str = "no memory node is slower than DRAM";
+
 impl Agent {
     /// Tries again what the host allows, if that is due.
     pub(super) fn choose_engine_again(&mut self, now: Instant) {
         let tried = now.since(self.probed);
-        let is_due =
-            self.engine.is_none() && tried >= WITHOUT_ENGINE || self.engine_failed && tried >= AFTER_FAILURE;
+        // Without slow memory there is nothing to try for; that it came is noticed by itself.
+        let may_help = self.ground.tiers.has_lower_tier();
+        let is_due = may_help && self.engine.is_none() && tried >= WITHOUT_ENGINE
+            || self.engine_failed && tried >= AFTER_FAILURE;
         if is_due {
             self.choose_engine();
         }
@@ -32,6 +36,7 @@ impl Agent {
     pub(super) fn choose_engine(&mut self) {
         self.probed = self.now();
         self.engine_failed = false;
+        self.note_tiers();
         let writes = self.state.is_some();
         // A cluster may assign a policy that acts at any time.
         let acts = writes
@@ -39,7 +44,17 @@ impl Agent {
                 || self.config.policies.iter().any(|entry| entry.policy.mode == Mode::Enforce));
         let tries = if acts { Tries::All } else { Tries::NoCgroupWrite };
         let probe = host::probe::run(&self.ground.roots, self.root.mount(), tries);
-        let engine = Engine::choose(self.config.engine_choice(), &probe, &self.ground);
+        let engine = if self.ground.tiers.has_lower_tier() {
+            let engine = Engine::choose(self.config.engine_choice(), &probe, &self.ground);
+            // The command `observe` asks for ages, whoever could move.
+            engine.or_else(|missing| {
+                if self.observes() { Engine::observing(&probe).map_err(|_| missing) } else { Err(missing) }
+            })
+        } else if self.looks_again() {
+            Engine::observing(&probe).map_err(|missing| format!("{NO_SLOW_TIER}; ages of memory: {missing}"))
+        } else {
+            Err(NO_SLOW_TIER.to_owned())
+        };
         self.promoter = Promoter::choose(engine.as_ref().ok(), &probe, &self.ground.tiers, writes);
         let settings = tiering::law::Settings { promoter: self.promoter.of_law(), ..*self.law.settings() };
         self.law.set_settings(settings, self.now());
@@ -50,7 +65,9 @@ impl Agent {
         if !same {
             self.mover = match engine {
                 Ok(Engine::Pages(_)) => None,
-                _ if writes => PagesEngine::new(&probe, &self.ground).ok(),
+                _ if writes && self.ground.tiers.has_lower_tier() => {
+                    PagesEngine::new(&probe, &self.ground).ok()
+                }
                 _ => None,
             };
             self.accept_engine(engine);
@@ -62,6 +79,11 @@ impl Agent {
     fn accept_engine(&mut self, engine: Result<Engine, String>) {
         let promoter = self.promoter.as_str();
         let (status, reason, message) = match &engine {
+            Ok(engine) if !self.ground.tiers.has_lower_tier() => (
+                false,
+                "OnlyLooks",
+                format!("{NO_SLOW_TIER}; engine {} tells how old memory is", engine.name()),
+            ),
             Ok(engine) => {
                 (true, "Chosen", format!("engine {} moves pages down; promotion: {promoter}", engine.name()))
             }

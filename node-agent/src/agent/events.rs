@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use host::cgroup::{Cgroup, CgroupId, CgroupPath, CgroupRoot, ControlFile};
 use host::roots::Roots;
@@ -18,8 +18,8 @@ use crate::kubernetes::mailbox;
 /// Everything that can happen to the agent, but for the passing of time.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// Cgroups came or went.
-    TreeChanged(TreeEvent),
+    /// Cgroups came or went, in this order.
+    TreeChanged(Vec<TreeEvent>),
     /// A file of ours may have been written, by the named writer where the kernel told.
     Written {
         /// The cgroup; `None` where events were lost: look at all.
@@ -37,6 +37,9 @@ pub(super) enum Event {
     Stop(&'static str),
 }
 
+/// Changes of the tree within this time are one event.
+const TOGETHER: Duration = Duration::from_millis(50);
+
 type Key = (CgroupId, ControlFile);
 
 /// Who tells of writes to our files: with names where that is permitted.
@@ -48,6 +51,8 @@ enum Writes {
 pub(super) struct Sources {
     signals: Vec<(i32, UnixStream)>,
     tree: TreeWatch,
+    /// When the tree's events were last read.
+    tree_read: Instant,
     writes: Writes,
     config: Option<(FileWatch<()>, PathBuf)>,
     assignments: Option<mailbox::Receiver>,
@@ -87,7 +92,8 @@ impl Sources {
                 Some((watch, path.to_owned()))
             }
         };
-        Ok(Self { signals, tree: TreeWatch::new(root, CgroupPath::root())?, writes, config, assignments })
+        let tree = TreeWatch::new(root, CgroupPath::root())?;
+        Ok(Self { signals, tree, tree_read: Instant::now(), writes, config, assignments })
     }
 
     /// Watches a file of ours.
@@ -107,10 +113,19 @@ impl Sources {
         }
     }
 
-    /// Waits until something happens or the time is over.
+    /// How many cgroups' changes can't be seen.
+    pub(super) fn unwatched(&self) -> usize {
+        self.tree.unwatched()
+    }
+
+    /// Waits until something happens or the time is over. What happens to the tree is taken together for a while: who makes
+    /// and removes cgroups without end does not get us to do nothing else.
     pub(super) fn wait(&mut self, at_most: Duration) -> host::Result<Vec<Event>> {
+        let resting = TOGETHER.saturating_sub(self.tree_read.elapsed());
+        let with_tree = resting.is_zero();
+        let at_most = if with_tree { at_most } else { at_most.min(resting) };
         let mut fds: Vec<_> = self.signals.iter().map(|(_, stream)| stream.as_fd()).collect();
-        fds.push(self.tree.as_fd());
+        fds.extend(with_tree.then(|| self.tree.as_fd()));
         fds.push(match &self.writes {
             Writes::Named(watch) => watch.as_fd(),
             Writes::Unnamed(watch) => watch.as_fd(),
@@ -121,7 +136,13 @@ impl Sources {
             return Ok(Vec::new());
         }
         let mut events = self.signal_events();
-        events.extend(self.tree.read()?.into_iter().map(Event::TreeChanged));
+        if with_tree {
+            let changes = self.tree.read()?;
+            if !changes.is_empty() {
+                self.tree_read = Instant::now();
+                events.push(Event::TreeChanged(changes));
+            }
+        }
         events.extend(self.writes()?);
         if let Some((watch, path)) = &mut self.config {
             // A volume of Kubernetes replaces the directory of its files under another name.

@@ -1,6 +1,6 @@
 //! Which cgroups are managed: found, assigned, adopted, dropped.
 
-use host::cgroup::{Cgroup, CgroupId, CgroupPath, ControlFile, list};
+use host::cgroup::{Cgroup, CgroupId, CgroupPath, ControlFile, charged_processes, list};
 use host::watch::TreeEvent;
 use tiering::Policy;
 
@@ -9,10 +9,14 @@ use super::{Agent, Grain, log_restored};
 use crate::kubernetes::layout;
 use crate::managed::{Managed, ManagedPod};
 use crate::restore::{restore_files, restore_tunables};
+use crate::snapshot::Condition;
 use crate::state::StateError;
 
 /// Files of ours.
 pub(super) const FILES: [ControlFile; 2] = [ControlFile::MemoryHigh, ControlFile::CpusetMems];
+
+/// After lost events the tree is listed anew at most this often.
+const BETWEEN_LISTINGS: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What a cgroup is to be managed by.
 struct Assigned {
@@ -52,31 +56,83 @@ impl Agent {
         }
     }
 
-    pub(super) fn tree_changed(&mut self, change: TreeEvent) {
-        match change {
-            TreeEvent::Created(path) => {
-                if self.consider(&path).is_none() {
-                    self.refresh_above(&path);
+    /// Takes in what happened to the tree. Leaves are listed anew once, however much happened in a cgroup.
+    pub(super) fn tree_changed(&mut self, changes: Vec<TreeEvent>) {
+        for change in changes {
+            match change {
+                TreeEvent::Created(path) => {
+                    if self.consider(&path).is_none() {
+                        self.note_stale(&path);
+                    }
                 }
-            }
-            TreeEvent::Removed(path) => {
-                let below: Vec<CgroupId> = self
-                    .managed
-                    .iter()
-                    .filter(|(_, managed)| {
-                        managed.cgroup.path().is_in(&path) && !managed.cgroup.still_there(&self.root)
-                    })
-                    .map(|(id, _)| *id)
-                    .collect();
-                for id in below {
-                    self.drop_gone(id);
+                TreeEvent::Removed(path) => {
+                    let below = self.by_path.range(&path..).take_while(|(at, _)| at.is_in(&path));
+                    let gone: Vec<CgroupId> = below
+                        .map(|(_, id)| *id)
+                        .filter(|id| {
+                            self.managed.get(id).is_some_and(|it| !it.cgroup.still_there(&self.root))
+                        })
+                        .collect();
+                    for id in gone {
+                        self.drop_gone(id);
+                    }
+                    // Another of the same name is reported after this.
+                    let inside_pod = layout::place(&path).is_some_and(|place| !place.is_pod());
+                    if !inside_pod {
+                        self.pod_cgroups.retain(|_, pod| !pod.is_in(&path));
+                    }
+                    self.note_stale(&path);
                 }
-                // Another of the same name is reported after this.
-                self.pod_cgroups.retain(|_, pod| !pod.is_in(&path));
-                self.refresh_above(&path);
+                TreeEvent::Rescan => self.rescan = true,
             }
-            TreeEvent::Rescan => self.discover(),
         }
+        self.list_anew();
+    }
+
+    /// Lists what changed: the leaves of cgroups, or after lost events the tree. Each at most once in a while; the rest waits for
+    /// the next round.
+    pub(super) fn list_anew(&mut self) {
+        self.note_unwatched();
+        let now = self.now();
+        if self.rescan && now.since(self.discovered) >= BETWEEN_LISTINGS {
+            self.rescan = false;
+            self.stale.clear();
+            self.discover();
+        }
+        let due = |id: &CgroupId| {
+            self.managed.get(id).is_none_or(|it| now.since(it.leaves_listed) >= self.config.interval)
+        };
+        let due: Vec<CgroupId> = self.stale.iter().copied().filter(due).collect();
+        for id in due {
+            self.stale.remove(&id);
+            self.refresh(id);
+        }
+    }
+
+    fn note_stale(&mut self, path: &CgroupPath) {
+        let above: Vec<CgroupId> = self.above(path).map(|managed| managed.cgroup.id()).collect();
+        self.stale.extend(above);
+    }
+
+    /// Says how many cgroups can't be watched.
+    fn note_unwatched(&mut self) {
+        let unwatched = self.sources.unwatched();
+        if unwatched == std::mem::replace(&mut self.unwatched, unwatched) {
+            return;
+        }
+        if unwatched == 0 {
+            self.conditions.remove("TreeWatched");
+            return;
+        }
+        let message = format!(
+            "{unwatched} cgroups can't be watched (their paths are too long, or fs.inotify.max_user_watches is used up: raise it); \
+             what changes below them is seen every 5 minutes"
+        );
+        if !self.conditions.contains_key("TreeWatched") {
+            tracing::warn!("{message}");
+        }
+        let condition = Condition { kind: "TreeWatched", status: false, reason: "Unwatched", message };
+        self.conditions.insert(condition.kind, condition);
     }
 
     /// Manages a cgroup if a policy is for it and it is not a part of one that is managed; which it is, if it is newly so.
@@ -147,7 +203,7 @@ impl Agent {
     fn right_grain(&self, cgroup: &Cgroup) -> host::Result<bool> {
         match self.grain {
             Grain::Uppermost => Ok(cgroup.has("memory.numa_stat")),
-            Grain::Processes => Ok(cgroup.has("memory.numa_stat") && !cgroup.read_cgroup_procs()?.is_empty()),
+            Grain::Processes => Ok(cgroup.has("memory.numa_stat") && !charged_processes(cgroup)?.is_empty()),
         }
     }
 
@@ -182,7 +238,9 @@ impl Agent {
 
     /// Lists the leaves of one anew.
     fn refresh(&mut self, id: CgroupId) {
+        let now = self.now();
         let Some(managed) = self.managed.get_mut(&id) else { return };
+        managed.leaves_listed = now;
         let (by_path, assignment) = (&self.by_path, &self.assignment);
         let is_apart = |path: &CgroupPath| {
             let apart_of_pod = || {

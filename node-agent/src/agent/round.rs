@@ -9,6 +9,7 @@ use std::os::fd::AsFd as _;
 use tiering::law::{self, Barrier, CgroupKey, CgroupPlan, Plan, Reach};
 use tiering::{Bytes, DemoteReason, Instant, Limit, NodeSet, memory_high};
 
+use super::topology::WITHOUT_SLOW_TIER;
 use super::{Agent, Grain, LONGEST_PAUSE, errno_name, log_restored};
 use crate::engine::{Engine, EngineError, Found, Look, Moved, Order};
 use crate::limits::{
@@ -16,6 +17,7 @@ use crate::limits::{
 };
 use crate::managed::{Left, Managed, action, mode_name, reason};
 use crate::promoter::Promoter;
+use crate::savings;
 use crate::state::StateError;
 
 /// A round begins no new step after this much time; what is left is due in the next.
@@ -53,6 +55,8 @@ impl Agent {
             self.discover();
             self.put_back_leftovers()?;
         }
+        self.list_anew();
+        self.look_at_topology(now)?;
         self.choose_engine_again(now);
         let mut short = false;
         match self.node.read(&self.ground, now) {
@@ -105,7 +109,8 @@ impl Agent {
             managed.enforced() && demotes.any(|demote| demote.reason == DemoteReason::Headroom)
         };
         let is_due = |managed: &Managed| {
-            managed.next_look <= now || asked.is_some() && (is_asked(managed) || is_stale(managed))
+            (self.counts(managed) && managed.next_look <= now)
+                || asked.is_some() && (is_asked(managed) || is_stale(managed))
         };
         if !self.managed.values().any(is_due) {
             return Vec::new();
@@ -113,7 +118,7 @@ impl Agent {
         let mut due: Vec<_> = self
             .managed
             .iter()
-            .filter(|(_, managed)| is_due(managed) || managed.joins(now))
+            .filter(|(_, managed)| is_due(managed) || (self.counts(managed) && managed.joins(now)))
             .map(|(id, managed)| (managed.next_look, *id))
             .collect();
         // Whoever waits longest comes first, so that a busy round starves nobody.
@@ -124,10 +129,11 @@ impl Agent {
     /// Samples the cgroups that are due.
     fn observe(&mut self, due: &[CgroupId], now: Instant) {
         let known: Vec<CgroupId> = due.iter().copied().filter(|id| self.managed.contains_key(id)).collect();
+        let walks = self.walks();
         let looks: Vec<Look<'_>> = known
             .iter()
             .filter_map(|id| self.managed.get(id))
-            .map(|managed| Look { leaves: &managed.leaves, walk: managed.walk_due(now) })
+            .map(|managed| Look { leaves: &managed.leaves, walk: walks && managed.walk_due(now) })
             .collect();
         let found = match &mut self.engine {
             Some(engine) => engine.look(&self.ground, &looks, ROUND_BUDGET, now),
@@ -244,9 +250,13 @@ impl Agent {
             }
         }
         let ages = self.law.cgroup(CgroupKey(id.get())).map(|known| known.ages(now)).unwrap_or_default();
+        let only_looks = !self.walks();
         if let Some(managed) = self.managed.get_mut(&id) {
             let stepping = if limits == Progress::Stepping { Left::Capped } else { Left::Nothing };
             managed.schedule(now, interval, left.max(stepping), ages.entries());
+            if only_looks && limits == Progress::Settled {
+                managed.next_look = now + WITHOUT_SLOW_TIER;
+            }
             // Who watches is shown a new picture each interval.
             if self.grain == Grain::Processes {
                 managed.next_look = managed.next_look.min(now + interval);
@@ -415,9 +425,10 @@ impl Agent {
         match step {
             Ok((progress, restored)) => {
                 log_restored(&restored);
+                let left = self.managed.get(&id).and_then(|managed| managed.drift.get(&file));
                 if watched {
                     self.watch_file(id, file);
-                } else {
+                } else if !left.is_some_and(crate::drift::Drift::standing_down) {
                     self.sources.unwatch(id, file);
                 }
                 Ok(progress)
@@ -451,8 +462,13 @@ impl Agent {
     fn schedule(&mut self, now: Instant) {
         let interval = self.config.interval;
         let shortest = interval.min(SHORTEST_PAUSE);
-        let due = self.managed.values().map(|managed| managed.next_look).min();
-        let enforcing = self.managed.values().any(super::super::managed::Managed::enforced);
+        let due = self
+            .managed
+            .values()
+            .filter(|managed| self.counts(managed))
+            .map(|managed| managed.next_look)
+            .min();
+        let enforcing = self.ground.tiers.has_lower_tier() && self.managed.values().any(Managed::enforced);
         let latest = now + if enforcing { interval } else { interval * LONGEST_PAUSE };
         self.next_round = due.map_or(latest, |due| due.min(latest)).max(now + shortest);
     }
@@ -470,6 +486,7 @@ impl Agent {
             }
         }
         let tiers = self.tier_views();
+        let room = self.ground.slow.iter().map(|node| self.node.room(node)).sum();
         let at = self.now();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.published.update(|snapshot| {
@@ -493,6 +510,7 @@ impl Agent {
                 );
                 snapshot.cgroups.insert(view.path.clone(), view);
             }
+            snapshot.savings = savings::sums(snapshot, room);
         });
     }
 }

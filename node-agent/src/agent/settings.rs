@@ -31,7 +31,7 @@ impl Agent {
 
     /// Keeps a setting of the whole host at a value, or as it was. The present value is compared each time; where another
     /// writer set one in the place of ours, it is left to them for as long as this agent runs.
-    fn hold(&mut self, tunable: Tunable, wanted: Option<&str>) -> Result<(), StateError> {
+    pub(super) fn hold(&mut self, tunable: Tunable, wanted: Option<&str>) -> Result<(), StateError> {
         let Some(state) = self.state.as_mut().filter(|_| !self.lost.contains(&tunable)) else {
             return Ok(());
         };

@@ -6,7 +6,9 @@ use host::watch::Writer;
 use super::Agent;
 use super::events::Event;
 use super::membership::FILES;
+use crate::drift::Drift;
 use crate::limits::ours;
+use crate::managed::Managed;
 use crate::restore::read_file;
 use crate::snapshot::Condition;
 use crate::state::{StateError, Verdict};
@@ -38,6 +40,7 @@ impl Agent {
     /// Call before stepping a cgroup's limits: whoever wrote to our files since the last event is noted first, else our next
     /// write would hide it.
     pub(super) fn settle_drift(&mut self, id: CgroupId) -> Result<(), StateError> {
+        self.take_up_again(id);
         for file in FILES {
             if self.not_ours(id, file).is_none() {
                 continue;
@@ -61,6 +64,22 @@ impl Agent {
         Ok(())
     }
 
+    /// Writes files again that were left to others, once these have been quiet for long enough.
+    fn take_up_again(&mut self, id: CgroupId) {
+        let now = self.now();
+        let Some(managed) = self.managed.get_mut(&id) else { return };
+        let mut any = false;
+        for (file, drift) in &mut managed.drift {
+            if drift.take_up_again(now) {
+                any = true;
+                tracing::info!(cgroup = %managed.cgroup.path(), %file, "nobody has changed it for long: it is written again");
+            }
+        }
+        if any {
+            note_fights(managed);
+        }
+    }
+
     /// What stands in a file of ours in the place of our last value.
     fn not_ours(&self, id: CgroupId, file: ControlFile) -> Option<Verdict> {
         let record = self.state.as_ref()?.file(id, file)?;
@@ -79,6 +98,13 @@ impl Agent {
         let (Some(managed), Some(state)) = (self.managed.get_mut(&id), self.state.as_mut()) else {
             return Ok(());
         };
+        if let Some(drift) = managed.drift.get_mut(&file).filter(|drift| drift.standing_down()) {
+            // It is only of interest whether they are quiet.
+            if writer.is_some() {
+                drift.note(writer, now);
+            }
+            return Ok(());
+        }
         let Some(record) = state.file(id, file) else { return Ok(()) };
         let Ok(Some(present)) = read_file(&managed.cgroup, file) else { return Ok(()) };
         // Either our own value stands, or ours was not written again since the last change was noticed.
@@ -94,13 +120,9 @@ impl Agent {
         *self.totals.drift.entry(file.name()).or_default() += 1;
         if stand_down {
             tracing::warn!(cgroup = %path, %file, "standing down: {who} wins");
-            let fights = managed.drift.iter().filter(|(_, drift)| drift.standing_down());
-            let fights: Vec<String> =
-                fights.map(|(file, drift)| format!("{file} is left to {}", drift.writer())).collect();
-            let message = format!("{}, after {} changes", fights.join("; "), crate::drift::ROUNDS);
-            managed.set_condition(Condition { kind: "StandingDown", status: true, reason: "Fight", message });
+            note_fights(managed);
+            // It stays watched: once they are quiet for long, it is taken up again.
             state.forget_files([(id, file)])?;
-            self.sources.unwatch(id, file);
         } else {
             state.adopt_original(id, file, &present)?;
         }
@@ -108,4 +130,20 @@ impl Agent {
         self.next_round = self.next_round.min(now);
         Ok(())
     }
+}
+
+/// Says which files are left to whom, and until when.
+fn note_fights(managed: &mut Managed) {
+    let fights = managed.drift.iter().filter(|(_, drift)| drift.standing_down());
+    let left = |(file, drift): (&ControlFile, &Drift)| {
+        let hours = drift.patience().as_secs() / 3600;
+        format!("{file} is left to {} until nobody has changed it for {hours} h", drift.writer())
+    };
+    let fights: Vec<String> = fights.map(left).collect();
+    if fights.is_empty() {
+        managed.clear_condition("StandingDown");
+        return;
+    }
+    let message = format!("{}, after {} bursts of changes", fights.join("; "), crate::drift::ROUNDS);
+    managed.set_condition(Condition { kind: "StandingDown", status: true, reason: "Fight", message });
 }

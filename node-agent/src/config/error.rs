@@ -17,11 +17,18 @@ pub struct Place {
     pub column: usize,
 }
 
-/// Why a configuration is refused: file, line and column, what is wrong, what to do, and the line itself.
+/// Why a configuration is refused: the file, and everything that is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub struct ConfigError {
     /// The file.
     pub file: PathBuf,
+    /// At least one, in the order of the file.
+    pub faults: Vec<Fault>,
+}
+
+/// One thing that is wrong: line and column, what it is, what to do, and the line itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
     /// Where in the file, if it is a matter of a place.
     pub place: Option<Place>,
     /// What is wrong and what to do.
@@ -39,13 +46,29 @@ impl ConfigError {
             _ => "see that it is a readable file",
         };
         let message = format!("cannot read the configuration: {source}; {remedy}");
-        Self { file: file.to_owned(), place: None, message, source_line: None }
+        Self { file: file.to_owned(), faults: vec![Fault { place: None, message, source_line: None }] }
+    }
+
+    pub(super) fn new(file: &Path, text: &str, problems: Vec<Problem>) -> Self {
+        let mut faults: Vec<Fault> = problems.into_iter().map(|problem| problem.at(text)).collect();
+        faults.sort_by_key(|fault| fault.place.map(|place| (place.line, place.column)));
+        faults.dedup();
+        Self { file: file.to_owned(), faults }
     }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
+        for (i, fault) in self.faults.iter().enumerate() {
+            let separator = if i > 0 { "\n" } else { "" };
+            write!(f, "{separator}{}{fault}", self.file.display())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(place) = self.place {
             write!(f, ":{}:{}", place.line, place.column)?;
         }
@@ -97,15 +120,20 @@ impl Problem {
         Self { whereabouts: Whereabouts::Path(path), message: message.into() }
     }
 
-    pub(super) fn at(self, file: &Path, text: &str) -> ConfigError {
-        let place = match self.whereabouts {
+    /// The place of what is wrong.
+    pub(super) fn place(&self, text: &str) -> Option<Place> {
+        match &self.whereabouts {
             Whereabouts::Unknown => None,
-            Whereabouts::Place(place) => Some(place),
-            Whereabouts::Path(path) => locate(text, &path),
-        };
+            Whereabouts::Place(place) => Some(*place),
+            Whereabouts::Path(path) => locate(text, path),
+        }
+    }
+
+    fn at(self, text: &str) -> Fault {
+        let place = self.place(text);
         // A tab would move the caret away from what it points at.
         let source_line =
             place.and_then(|place| text.lines().nth(place.line - 1)).map(|line| line.replace('\t', " "));
-        ConfigError { file: file.to_owned(), place, message: self.message, source_line }
+        Fault { place, message: self.message, source_line }
     }
 }

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 
 use serde::de;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_saphyr::{DefaultMessageFormatter, Error, MessageFormatter};
+use serde_saphyr::Error;
 
-use super::error::{Problem, Whereabouts};
+use super::error::Place;
 use super::locate::place;
+use super::words;
 use api::{PolicySpec, Quantity, TierReference, WireDuration};
+use tiering::EngineChoice;
 
 /// When the kernel itself may demote (`/sys/kernel/mm/numa/demotion_enabled`, one switch for the whole host).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -21,11 +23,34 @@ pub enum KernelDemotion {
     Always,
 }
 
+/// Which way to find and move pages, for the whole host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) enum EngineFile {
+    #[default]
+    Auto,
+    LruGen,
+    Reclaim,
+    Pages,
+}
+
+impl From<EngineFile> for EngineChoice {
+    fn from(engine: EngineFile) -> Self {
+        match engine {
+            EngineFile::Auto => Self::Auto,
+            EngineFile::LruGen => Self::LruGen,
+            EngineFile::Reclaim => Self::Reclaim,
+            EngineFile::Pages => Self::Pages,
+        }
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct ConfigFile {
     pub(super) listen: Option<Listen>,
     pub(super) state_file: Option<String>,
+    pub(super) engine: EngineFile,
+    pub(super) observe_without_slow_tier: bool,
     pub(super) kernel_demotion: KernelDemotion,
     pub(super) interval: Option<WireDuration>,
     pub(super) tiers: Option<Vec<TierFile>>,
@@ -95,43 +120,55 @@ impl<'de> Deserialize<'de> for Listen {
     }
 }
 
-pub(super) fn read(text: &str) -> Result<ConfigFile, Problem> {
+/// Why a text could not be read to its end.
+pub(super) struct Fault {
+    pub(super) kind: FaultKind,
+    pub(super) place: Option<Place>,
+    pub(super) message: String,
+}
+
+/// Whether it can be read on without what is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FaultKind {
+    /// A value, or a field that there is not.
+    Value,
+    /// Something else stands in the place of a list or of fields.
+    Shape,
+    /// A field is not there; the place is what lacks it.
+    Missing,
+    /// It is no YAML from here on.
+    Syntax,
+}
+
+pub(super) fn read(text: &str) -> Result<ConfigFile, Fault> {
     // A file of comments only is a configuration without policies.
     if text.lines().all(|line| line.trim_start().is_empty() || line.trim_start().starts_with('#')) {
         return Ok(ConfigFile::default());
     }
     serde_saphyr::from_str(text).map_err(|error| {
-        let whereabouts = error.location().and_then(place).map_or(Whereabouts::Unknown, Whereabouts::Place);
-        Problem { whereabouts, message: message(error.without_snippet()) }
+        let at = error.location().and_then(place);
+        if let Some(fault) = words::whole_file(text) {
+            return fault;
+        }
+        let error = error.without_snippet();
+        let kind = match error {
+            Error::SerdeMissingField { .. } => FaultKind::Missing,
+            Error::SerdeUnknownField { .. }
+            | Error::SerdeUnknownVariant { .. }
+            | Error::SerdeInvalidType { .. }
+            | Error::SerdeInvalidValue { .. }
+            | Error::InvalidScalar { .. }
+            | Error::NullIntoString { .. }
+            | Error::DuplicateMappingKey { .. }
+            | Error::Message { .. } => FaultKind::Value,
+            Error::Unexpected { .. } => FaultKind::Shape,
+            _ => FaultKind::Syntax,
+        };
+        let written = at.map(|place| words::written(text, place)).unwrap_or_default();
+        let message = words::message(error, &written);
+        match at.filter(|_| kind == FaultKind::Syntax) {
+            Some(place) => words::syntax(text, place, error, message),
+            None => Fault { kind, place: at, message },
+        }
     })
-}
-
-fn message(error: &Error) -> String {
-    match error {
-        Error::SerdeUnknownField { field, expected, .. } => match similar(field, expected) {
-            Some(known) => format!("there is no field `{field}` here; did you mean `{known}`?"),
-            None => format!("there is no field `{field}` here; there are {}", expected.join(", ")),
-        },
-        Error::SerdeUnknownVariant { variant, expected, .. } => match similar(variant, expected) {
-            Some(known) => format!("`{variant}` is not known; did you mean {known}?"),
-            None => format!("`{variant}` is not known; write one of {}", expected.join(", ")),
-        },
-        Error::SerdeMissingField { field, .. } => format!("the field `{field}` is missing"),
-        Error::DuplicateMappingKey { key, .. } => match key {
-            Some(key) => format!("`{key}` is there twice; remove one"),
-            None => "a field is there twice; remove one".to_owned(),
-        },
-        error => DefaultMessageFormatter.format_message(error).into_owned(),
-    }
-}
-
-/// The known word that was probably meant: equal but for case, or few edits away.
-fn similar(word: &str, known: &[&'static str]) -> Option<&'static str> {
-    let word = word.to_lowercase();
-    let distance = |known: &str| strsim::damerau_levenshtein(&word, &known.to_lowercase());
-    known
-        .iter()
-        .copied()
-        .min_by_key(|known| distance(known))
-        .filter(|known| distance(known) <= 1 + known.len() / 4)
 }

@@ -143,7 +143,7 @@ fn a_misspelt_field_is_pointed_at() {
     refused(
         "colour: red\n",
         &expect![[r#"
-        agent.yaml:1:1: there is no field `colour` here; there are listen, stateFile, kernelDemotion, interval, tiers, policies
+        agent.yaml:1:1: there is no field `colour` here; there are listen, stateFile, engine, observeWithoutSlowTier, kernelDemotion, interval, tiers, policies
           |
         1 | colour: red
           | ^"#]],
@@ -203,7 +203,7 @@ fn a_value_that_does_not_parse_is_pointed_at() {
     refused(
         &with_spec("dram: { floor: [1] }"),
         &expect![[r#"
-            agent.yaml:5:15: invalid type: sequence, expected an amount of memory or a percentage: write an amount, for example 256Mi or 1.5Gi, or a share of the cgroup's anonymous memory, for example 60%
+            agent.yaml:5:15: a list is not an amount of memory or a percentage: write an amount, for example 256Mi or 1.5Gi, or a share of the cgroup's anonymous memory, for example 60%
               |
             5 |       dram: { floor: [1] }
               |               ^"#]],
@@ -235,10 +235,10 @@ fn a_value_that_does_not_parse_is_pointed_at() {
     refused(
         "policies: {\n",
         &expect![[r#"
-        agent.yaml:1:11: expected sequence start
-          |
-        1 | policies: {
-          |           ^"#]],
+            agent.yaml:1:11: a list belongs here, not fields: begin each element with `- `, on a line of its own
+              |
+            1 | policies: {
+              |           ^"#]],
     );
 }
 
@@ -448,4 +448,176 @@ fn a_clusters_node_has_settings_and_no_policies() {
     );
     assert!(settings("interval: 1h\n").is_err());
     assert_eq!(Config::load_node_settings(None).unwrap().interval, DEFAULT_INTERVAL);
+}
+
+#[test]
+fn faults_of_yaml_say_what_to_write() {
+    refused(
+        "tiers:\n  - { name: dram, nodes: 0-1 }\n  - { name: cxl, nodes: [2, 3] }\npolicies: []\n",
+        &expect![[r#"
+            agent.yaml:2:26: `0-1` is not a list: write the numbers one by one, [0, 1]
+              |
+            2 |   - { name: dram, nodes: 0-1 }
+              |                          ^"#]],
+    );
+    refused(
+        "tiers:\n  - { name: dram, nodes: [0-1] }\n  - { name: cxl, nodes: [2] }\n",
+        &expect![[r#"
+        agent.yaml:2:27: `0-1` is not one number: write the numbers one by one, [0, 1]
+          |
+        2 |   - { name: dram, nodes: [0-1] }
+          |                           ^"#]],
+    );
+    refused(
+        "---\npolicies:\n  - { name: a, cgroups: [\"/a\"], spec: {} }\n---\npolicies:\n  - { name: b, cgroups: [\"/b\"], spec: {} }\n",
+        &expect![[r#"
+            agent.yaml:4:1: a line `---` begins another document, and the agent reads one: remove the line, and write all policies below one `policies:`
+              |
+            4 | ---
+              | ^"#]],
+    );
+    refused(
+        "policies:\n  - name: a\n    cgroups: /a/*\n",
+        &expect![[r#"
+        agent.yaml:3:14: `/a/*` is not a list: write it in brackets, [/a/*]
+          |
+        3 |     cgroups: /a/*
+          |              ^"#]],
+    );
+    refused(
+        "policies:\n  name: a\n  cgroups: [/a]\n",
+        &expect![[r#"
+        agent.yaml:2:3: a list belongs here, not fields: begin each element with `- `, on a line of its own
+          |
+        2 |   name: a
+          |   ^"#]],
+    );
+    refused(
+        "policies:\n\t- name: a\n",
+        &expect![[r#"
+        agent.yaml:2:1: the line is indented with a tab, which YAML does not take: use spaces
+          |
+        2 |  - name: a
+          | ^"#]],
+    );
+    refused(
+        "policies:\n  - name: a\n    cgroups: [*/a]\n",
+        &expect![[r#"
+        agent.yaml:3:15: to YAML a * at the beginning is a reference: write the value in quotes; a glob begins with /, for example "/*/a"
+          |
+        3 |     cgroups: [*/a]
+          |               ^"#]],
+    );
+    refused(
+        "policies:\n  - name: a\n    cgroups:\n",
+        &expect![[r#"
+        agent.yaml:3:12: a list belongs here, and there is nothing: write its elements in brackets, [A, B], or remove the field
+          |
+        3 |     cgroups:
+          |            ^"#]],
+    );
+    refused(
+        "policies:\n  - name: a\n    cgroups: [/a]\n    spec: Enforce\n",
+        &expect![[r#"
+        agent.yaml:4:11: `Enforce` stands where fields belong: write them below, each as `name: value`
+          |
+        4 |     spec: Enforce
+          |           ^"#]],
+    );
+    refused(
+        "policies:\n  - name: a\n    cgroups: [/a\n    spec: {}\n",
+        &expect![[r#"
+        agent.yaml:3:14: `[` is not closed: illegal placement of ':' indicator
+          |
+        3 |     cgroups: [/a
+          |              ^"#]],
+    );
+    refused(
+        "engine: pages\nobserveWithoutSlowTier: 1\n",
+        &expect![[r#"
+        agent.yaml:1:9: `pages` is not known; did you mean Pages?
+          |
+        1 | engine: pages
+          |         ^
+        agent.yaml:2:25: `1` is neither true nor false
+          |
+        2 | observeWithoutSlowTier: 1
+          |                         ^"#]],
+    );
+    refused(
+        "policies:\n  - name: a\n    cgroups: [/a]\n    inputs:\n      request: 1Gi\n",
+        &expect![[r#"
+        agent.yaml:5:7: the field `limit` is missing
+          |
+        5 |       request: 1Gi
+          |       ^"#]],
+    );
+    refused(
+        "apiVersion: thermocline.dev/v1alpha1\nkind: TieringPolicy\nmetadata:\n  name: a\nspec:\n  mode: Enforce\n",
+        &expect![[r#"
+            agent.yaml:1:1: this is an object of a cluster, not the agent's file. There a policy is an entry of a list: write `policies:`, below it `- name: NAME` with `cgroups: ["/a.slice/*"]` and the object's `spec` (without `selector`); or apply the object with kubectl and run the agent with --kubernetes
+              |
+            1 | apiVersion: thermocline.dev/v1alpha1
+              | ^"#]],
+    );
+}
+
+#[test]
+fn all_faults_of_a_file_are_told_at_once() {
+    refused(
+        "listen: localhost\ninterval: 1h\ncolour: red\npolicies:\n  - name: a\n    cgroups: /a\n    spec:\n      mode: enforce\n      demote: { after: 120 }\n  - nam: b\n    cgroups: [/b]\n  - name: C\n    cgroups: [b]\n    spec:\n      memoryHigh: { mode: Formula }\n  - name: d\n    cgroups: [/d]\n    spec:\n      dram:\n        floor: 1GB\n",
+        &expect![[r#"
+            agent.yaml:1:9: `localhost` is not an address to listen on: write an IP address and a port, for example 127.0.0.1:9440 or "[::]:9440", or off
+              |
+            1 | listen: localhost
+              |         ^
+            agent.yaml:2:11: interval is 1h; it must be between 100ms and 10s
+              |
+            2 | interval: 1h
+              |           ^
+            agent.yaml:3:1: there is no field `colour` here; there are listen, stateFile, engine, observeWithoutSlowTier, kernelDemotion, interval, tiers, policies
+              |
+            3 | colour: red
+              | ^
+            agent.yaml:6:14: `/a` is not a list: write it in brackets, [/a]
+              |
+            6 |     cgroups: /a
+              |              ^
+            agent.yaml:8:13: `enforce` is not known; did you mean Enforce?
+              |
+            8 |       mode: enforce
+              |             ^
+            agent.yaml:9:24: `120` is not a duration (it has no unit): write numbers with h, m, s, ms, us or ns, for example 90s, 2m or 1h30m
+              |
+            9 |       demote: { after: 120 }
+              |                        ^
+            agent.yaml:10:5: there is no field `nam` here; did you mean `name`?
+               |
+            10 |   - nam: b
+               |     ^
+            agent.yaml:12:11: `C` is not a policy's name: write lower-case letters, digits, - and ., with a letter or digit at both ends, for example batch
+               |
+            12 |   - name: C
+               |           ^
+            agent.yaml:13:15: `b` does not begin with /: write a path below the cgroup mount with * for any name and ** for any depth, for example /system.slice/*
+               |
+            13 |     cgroups: [b]
+               |               ^
+            agent.yaml:15:19: memoryHigh.mode Formula computes with the policy's `inputs`: add for example inputs: { request: 256Mi, limit: 1Gi } beside `spec`
+               |
+            15 |       memoryHigh: { mode: Formula }
+               |                   ^
+            agent.yaml:20:16: `1GB` is not an amount of memory or a percentage (leave out the B): write an amount, for example 256Mi or 1.5Gi, or a share of the cgroup's anonymous memory, for example 60%
+               |
+            20 |         floor: 1GB
+               |                ^"#]],
+    );
+}
+
+#[test]
+fn a_node_names_its_engine() {
+    let text = "engine: Pages\npolicies: [{ name: p, cgroups: [/a] }]";
+    assert_eq!(parse(text).unwrap().engine_choice(), EngineChoice::Pages);
+    assert_eq!(parse("policies: []").unwrap().engine_choice(), EngineChoice::Auto);
+    assert!(parse("observeWithoutSlowTier: true").unwrap().observe_without_slow_tier);
 }

@@ -17,9 +17,13 @@ use api::{MemoryHighInputs, MemoryHighMode, SpecError, WireDuration};
 
 const SPEC: &str = "spec";
 
-pub(super) fn validate(file: &ConfigFile, text: &str) -> Result<Config, Problem> {
+pub(super) fn validate(file: &ConfigFile, text: &str) -> Result<Config, Vec<Problem>> {
     let mut warnings = Warnings { text, found: Vec::new() };
-    let tiers = tiers(file.tiers.as_deref())?;
+    let (mut problems, settings) = match settings(file) {
+        Ok(settings) => (Vec::new(), Some(settings)),
+        Err(problems) => (problems, None),
+    };
+    let tiers = settings.as_ref().map_or(&[][..], |settings| &settings.tiers);
     let policies = file.policies.as_deref().unwrap_or_default();
     if policies.is_empty() {
         warnings.add(&[], "there are no policies: `run` manages nothing with this file");
@@ -33,33 +37,46 @@ pub(super) fn validate(file: &ConfigFile, text: &str) -> Result<Config, Problem>
                 i + 1,
                 policy.name
             );
-            return Err(Problem::new(in_policy(i, "name"), message));
+            problems.push(Problem::new(in_policy(i, "name"), message));
         }
-        entries.push(entry(i, policy, &tiers, &mut warnings)?);
+        match entry(i, policy, tiers, &mut warnings) {
+            Ok(entry) => entries.push(entry),
+            Err(more) => problems.extend(more),
+        }
     }
-    Ok(Config { policies: entries, warnings: warnings.found, ..settings(file, tiers)? })
+    match settings.filter(|_| problems.is_empty()) {
+        Some(settings) => Ok(Config { policies: entries, warnings: warnings.found, ..settings }),
+        None => Err(problems),
+    }
 }
 
 /// What a cluster's node is configured with: everything but policies.
-pub(super) fn node_settings(file: &ConfigFile) -> Result<Config, Problem> {
+pub(super) fn node_settings(file: &ConfigFile) -> Result<Config, Vec<Problem>> {
     if file.policies.is_some() {
         let message = "in a cluster, policies are TieringPolicy objects: make those of these and remove `policies`, or run \
                        without --kubernetes";
-        return Err(Problem::new(vec![Key::Field("policies")], message));
+        return Err(vec![Problem::new(vec![Key::Field("policies")], message)]);
     }
-    settings(file, tiers(file.tiers.as_deref())?)
+    settings(file)
 }
 
-fn settings(file: &ConfigFile, tiers: Vec<TierOverride>) -> Result<Config, Problem> {
-    Ok(Config {
-        listen: file.listen.as_ref().map_or(Some(DEFAULT_LISTEN), |listen| listen.0),
-        state_file: state_file(file.state_file.as_deref())?.into(),
-        kernel_demotion: file.kernel_demotion,
-        interval: interval(file.interval)?,
-        tiers,
-        policies: Vec::new(),
-        warnings: Vec::new(),
-    })
+fn settings(file: &ConfigFile) -> Result<Config, Vec<Problem>> {
+    match (state_file(file.state_file.as_deref()), interval(file.interval), tiers(file.tiers.as_deref())) {
+        (Ok(state_file), Ok(interval), Ok(tiers)) => Ok(Config {
+            listen: file.listen.as_ref().map_or(Some(DEFAULT_LISTEN), |listen| listen.0),
+            state_file: state_file.into(),
+            engine: file.engine.into(),
+            observe_without_slow_tier: file.observe_without_slow_tier,
+            kernel_demotion: file.kernel_demotion,
+            interval,
+            tiers,
+            policies: Vec::new(),
+            warnings: Vec::new(),
+        }),
+        (state_file, interval, tiers) => {
+            Err([state_file.err(), interval.err(), tiers.err()].into_iter().flatten().collect())
+        }
+    }
 }
 
 struct Warnings<'a> {
@@ -143,20 +160,22 @@ fn entry(
     file: &PolicyFile,
     tiers: &[TierOverride],
     warnings: &mut Warnings<'_>,
-) -> Result<PolicyEntry, Problem> {
+) -> Result<PolicyEntry, Vec<Problem>> {
     let in_spec = |fields: &[&'static str]| {
         let mut path = in_policy(index, SPEC);
         path.extend(fields.iter().copied().map(Key::Field));
         path
     };
-    name(index, &file.name)?;
+    let mut problems: Vec<Problem> = name(index, &file.name).err().into_iter().collect();
     if file.cgroups.is_empty() {
         let message =
             format!("policy `{}` is for no cgroup: name some, for example [\"/system.slice/*\"]", file.name);
-        return Err(Problem::new(in_policy(index, "cgroups"), message));
+        problems.push(Problem::new(in_policy(index, "cgroups"), message));
     }
-    let included = globs(index, "cgroups", &file.cgroups)?;
-    let excluded = globs(index, "exclude", &file.exclude)?;
+    let mut compiled =
+        |field, list: &[String]| globs(index, field, list).map_err(|problem| problems.push(problem)).ok();
+    let included = compiled("cgroups", &file.cgroups);
+    let excluded = compiled("exclude", &file.exclude);
     if let Some(i) = file.cgroups.iter().position(|glob| glob == "/**") {
         let path = [in_policy(index, "cgroups"), vec![Key::Index(i)]].concat();
         warnings.add(&path, "/** is every cgroup of the host, system services included");
@@ -164,7 +183,7 @@ fn entry(
     if file.spec.selector.is_some() {
         let message = "selector chooses pods and is for clusters; in this file a policy's `cgroups` say what it is for: \
                        remove it";
-        return Err(Problem::new(in_spec(&["selector"]), message));
+        problems.push(Problem::new(in_spec(&["selector"]), message));
     }
     if file.spec.priority.is_some() {
         warnings.add(
@@ -191,12 +210,15 @@ fn entry(
             }
             error => error.to_string(),
         };
-        Problem::new(in_spec(error.path()), message)
-    })?;
-    for (fields, words) in unit::forgotten(&policy) {
-        warnings.add(&in_spec(fields), words);
+        problems.push(Problem::new(in_spec(error.path()), message));
+    });
+    if let Ok(policy) = &policy {
+        for (fields, words) in unit::forgotten(policy) {
+            warnings.add(&in_spec(fields), words);
+        }
     }
-    for (i, tier) in policy.tiers.iter().enumerate().filter(|_| !tiers.is_empty()) {
+    let named = policy.as_ref().map(|policy| policy.tiers.as_slice()).unwrap_or_default();
+    for (i, tier) in named.iter().enumerate().filter(|_| !tiers.is_empty()) {
         let there = match tier {
             // Any lower tier may be called slow.
             TierRef::Name(TierName::Slow) => true,
@@ -208,17 +230,20 @@ fn entry(
             let known: Vec<_> = tiers.iter().map(|tier| tier.name.to_string()).collect();
             let message =
                 format!("there is no tier {tier}; the `tiers` of this file are {}", known.join(", "));
-            return Err(Problem::new(path, message));
+            problems.push(Problem::new(path, message));
         }
     }
-    Ok(PolicyEntry {
-        name: file.name.clone(),
-        policy,
-        cgroups: file.cgroups.clone(),
-        exclude: file.exclude.clone(),
-        included,
-        excluded,
-    })
+    match (policy, included, excluded) {
+        (Ok(policy), Some(included), Some(excluded)) if problems.is_empty() => Ok(PolicyEntry {
+            name: file.name.clone(),
+            policy,
+            cgroups: file.cgroups.clone(),
+            exclude: file.exclude.clone(),
+            included,
+            excluded,
+        }),
+        _ => Err(problems),
+    }
 }
 
 /// As Kubernetes names objects, so that a policy can move to a cluster as it is.

@@ -16,7 +16,7 @@ use host::cgroup::{Cgroup, CgroupId};
 use host::lru_gen::{
     AnonSyntax, Generation, LruGen, LruGenCommand, LruGenWritten, Swappiness, read_lru_gen_of, write_lru_gen,
 };
-use host::probe::ProbeReport;
+use host::probe::{Feature, ProbeReport};
 use tiering::{AgeHistogram, Bytes, DemotionSupport, Instant, NodeId};
 
 use super::{EngineError, Found, Ground, Look, Moved, Order, any_target_allowed, targets_allowed};
@@ -109,6 +109,15 @@ impl LruGenEngine {
             }
         }
         Ok(Self::with_syntax(syntax))
+    }
+
+    /// The engine where there is no slow memory: it tells ages, and is asked to move nothing.
+    pub fn observing(probe: &ProbeReport) -> Result<Self, String> {
+        let readable = probe.has(Feature::LruGenRead) && probe.has(Feature::LruGenWrite);
+        let syntax = probe.lru_gen_syntax.filter(|_| readable);
+        syntax
+            .map(Self::with_syntax)
+            .ok_or_else(|| "its debugfs file can't be used, see `thermocline-agent probe`".to_owned())
     }
 
     fn with_syntax(syntax: AnonSyntax) -> Self {

@@ -48,6 +48,12 @@ impl Ground {
         let nearest = self.tiers.promotion_target(node);
         std::iter::once(nearest).chain(self.fast.iter().filter(|other| *other != nearest)).collect()
     }
+
+    /// A host of these tiers.
+    #[must_use]
+    pub fn new(roots: Roots, tiers: TierMap) -> Self {
+        Self { fast: tiers.fast_nodes().clone(), slow: tiers.slow_nodes().clone(), roots, tiers }
+    }
 }
 
 /// One cgroup to be looked at.
@@ -175,7 +181,8 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// The engine that was asked for, or the best that works here: `lru-gen`, then `pages`, then `reclaim`.
+    /// The engine that was asked for, or the best that works here: `lru-gen`, then `reclaim`. `pages` holds up the processes it
+    /// looks at, so it works only where it is asked for by name.
     ///
     /// # Errors
     /// In words, what is missing.
@@ -196,13 +203,20 @@ impl Engine {
             EngineChoice::Pages => pages(),
             EngineChoice::Reclaim => reclaim(),
             EngineChoice::Auto => lru_gen().or_else(|first| {
-                pages().or_else(|second| {
-                    reclaim().map_err(|third| {
-                        format!("no engine works here: lru-gen: {first}; pages: {second}; reclaim: {third}")
-                    })
+                reclaim().map_err(|second| {
+                    let by_name = if pages().is_ok() { "; `engine: Pages` would work" } else { "" };
+                    format!("no engine works here by itself: lru-gen: {first}; reclaim: {second}{by_name}")
                 })
             }),
         }
+    }
+
+    /// What only looks, where nothing can be moved.
+    ///
+    /// # Errors
+    /// In words, what is missing.
+    pub fn observing(probe: &ProbeReport) -> Result<Self, String> {
+        LruGenEngine::observing(probe).map(|engine| Self::LruGen(Box::new(engine)))
     }
 
     /// Its name, as users see it.

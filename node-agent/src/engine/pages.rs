@@ -11,7 +11,7 @@ mod step;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant as Clock};
 
-use host::cgroup::{Cgroup, CgroupId};
+use host::cgroup::{Cgroup, CgroupId, charged_processes};
 use host::pages::maps::write_clear_refs;
 use host::pages::movable::{Movable, MovablePages};
 use host::pages::node_pfns::{NodePfns, read_node_pfns};
@@ -143,7 +143,7 @@ impl PagesEngine {
         now: Instant,
     ) -> Result<Vec<host::Error>, EngineError> {
         let proc = &ground.roots.proc;
-        let pids = match leaf.read_cgroup_procs() {
+        let pids = match charged_processes(leaf) {
             Err(error) if error.is_gone() => Vec::new(),
             pids => pids?,
         };

@@ -16,7 +16,6 @@ use tiering::{Bytes, EngineChoice, TierRef};
 
 use super::assignment::{AssignedPod, Assignment};
 use crate::snapshot::{CgroupView, Snapshot};
-use crate::table::dram_name;
 
 mod pace;
 
@@ -316,7 +315,7 @@ fn is_fast(tier: TierRef) -> bool {
 }
 
 fn dram_rank(snapshot: &Snapshot) -> u8 {
-    let dram = dram_name(snapshot);
+    let dram = snapshot.dram();
     snapshot.tiers.iter().find(|tier| tier.name == dram).map_or(0, |tier| tier.rank)
 }
 

@@ -187,6 +187,32 @@ static NODE: &[Family<Scrape>] = &[
             }
         },
     ),
+    gauge(
+        "thermocline_would_free_bytes",
+        &[],
+        "What all policies together could move off fast nodes now; no more than slow nodes have room for.",
+        |scrape, series| series.push(&[], scrape.snapshot.savings.total.would_free_bytes as f64),
+    ),
+    gauge(
+        "thermocline_policy_would_free_bytes",
+        &["policy"],
+        "The same by policy, each by itself.",
+        |scrape, series| {
+            for (policy, savings) in &scrape.snapshot.savings.by_policy {
+                series.push(&[policy], savings.would_free_bytes as f64);
+            }
+        },
+    ),
+    gauge(
+        "thermocline_policy_freed_bytes",
+        &["policy"],
+        "Anonymous memory on slower tiers of what the policy enforces: freed already.",
+        |scrape, series| {
+            for (policy, savings) in &scrape.snapshot.savings.by_policy {
+                series.push(&[policy], savings.freed_bytes as f64);
+            }
+        },
+    ),
     gauge("thermocline_managed_cgroups", &[], "Cgroups with a policy.", |scrape, series| {
         series.push(&[], scrape.snapshot.cgroups.len() as f64);
     }),
@@ -299,9 +325,16 @@ static CGROUPS: &[Family<Scrape>] = &[
         |scrape, series| per_cgroup(scrape, series, |cgroup| Some(cgroup.cold_bytes)),
     ),
     gauge(
+        "thermocline_cgroup_would_free_bytes",
+        &["cgroup", "namespace", "pod", "container"],
+        "Cold memory that the policy could move off fast nodes now: without its floor, what can't move, and what slow nodes \
+         have no room for. The saving, also of what is only observed.",
+        |scrape, series| per_cgroup(scrape, series, |cgroup| Some(cgroup.would_free_bytes)),
+    ),
+    gauge(
         "thermocline_cgroup_working_set_bytes",
         &["cgroup", "namespace", "pod", "container"],
-        "Anonymous memory accessed within the last minute.",
+        "Anonymous memory accessed within the last minute, or within the effective age if that is less.",
         |scrape, series| per_cgroup(scrape, series, |cgroup| Some(cgroup.working_set_bytes)),
     ),
     gauge(

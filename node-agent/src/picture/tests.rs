@@ -5,9 +5,14 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::fixture;
+use crate::snapshot::Snapshot;
+
+fn shown(snapshot: &Snapshot) -> Shown {
+    Shown::of(snapshot).unwrap()
+}
 
 fn check(snapshot: &Snapshot, width: usize, height: usize, picture: &Expect) {
-    let text = live_picture(snapshot, width, height, false);
+    let text = live_picture(&shown(snapshot), width, height, false);
     assert!(
         text.lines().count() <= height && text.lines().all(|line| line.chars().count() <= width),
         "{text}"
@@ -25,7 +30,7 @@ fn hot_memory_stays_up() {
         &expect![[r#"
             100 x 24
              ≈≈≈ thermocline   engine lru-gen, kernel promotes   round 42, 12 ms
-                 ↓ demoted 0 B   ↑ promoted 0 B   came back soon: 0   stayed: 0 pages
+                 would free 0 B of 512 MiB (0 %)   ↓ demoted 0 B   ↑ promoted 0 B   came back soon: 0   could n…
              dram   ██████████████████████████████······························  1 GiB used of 2 GiB
              pmem   ▒···························································  8 MiB used of 2 GiB
 
@@ -48,7 +53,7 @@ fn cold_memory_sinks() {
         &expect![[r#"
             100 x 30
              ≈≈≈ thermocline   engine lru-gen, kernel promotes   round 42, 12 ms
-                 ↓ demoted 824 MiB   ↑ promoted 21 MiB   came back soon: 2   stayed: 0 pages
+                 would free 244 MiB of 876 MiB (27 %)   ↓ demoted 824 MiB   ↑ promoted 21 MiB   came back soon:…
              dram   ███████████████████████████████████████·····················  1.3 GiB used of 2 GiB
              pmem   ▒▒▒▒▒▒▒▒▒▒▒▒················································  796 MiB used of 4 GiB
 
@@ -81,7 +86,7 @@ fn a_small_terminal_gets_bars_and_decisions() {
         &expect![[r#"
             80 x 13
              ≈≈≈ thermocline   engine lru-gen, kernel promotes   round 42, 12 ms
-                 ↓ demoted 824 MiB   ↑ promoted 21 MiB   came back soon: 2   stayed: 0 pages
+                 would free 244 MiB of 876 MiB (27 %)   ↓ demoted 824 MiB   ↑ promoted 21 M…
              dram   █████████████████████████████···············  1.3 GiB used of 2 GiB
              pmem   ▒▒▒▒▒▒▒▒▒···································  796 MiB used of 4 GiB
 
@@ -105,7 +110,7 @@ fn a_tiny_terminal_gets_the_greatest_cgroups() {
         &expect![[r#"
             60 x 8
              ≈≈≈ thermocline   engine lru-gen, kernel promotes   round …
-                 ↓ demoted 824 MiB   ↑ promoted 21 MiB   came back soon…
+                 would free 244 MiB of 876 MiB (27 %)   ↓ demoted 824 M…
              dram   ████████████████········  1.3 GiB used of 2 GiB
              pmem   ▒▒▒▒▒···················  796 MiB used of 4 GiB
 
@@ -125,7 +130,7 @@ fn three_tiers_are_three_shades() {
         &expect![[r#"
             110 x 30
              ≈≈≈ thermocline   engine lru-gen, kernel promotes   round 42, 12 ms
-                 ↓ demoted 0 B   ↑ promoted 0 B   came back soon: 0   stayed: 0 pages
+                 would free 100 MiB of 400 MiB (25 %)   ↓ demoted 0 B   ↑ promoted 0 B   came back soon: 0   could not be…
              dram   ████████████████············································  548 MiB used of 2 GiB
              cxl    ▒▒▒·························································  200 MiB used of 4 GiB
              pmem   ░░░░░░░░····················································  1 GiB used of 8 GiB
@@ -149,7 +154,7 @@ fn what_is_wrong_stands_below() {
         &expect![[r#"
             100 x 16
              ≈≈≈ thermocline   engine lru-gen, kernel promotes   round 42, 12 ms
-                 ↓ demoted 824 MiB   ↑ promoted 21 MiB   came back soon: 2   stayed: 3 pages
+                 would free 244 MiB of 876 MiB (27 %)   ↓ demoted 824 MiB   ↑ promoted 21 MiB   came back soon:…
              dram   ███████████████████████████████████████·····················  1.3 GiB used of 2 GiB
              pmem   ▒▒▒▒▒▒▒▒▒▒▒▒················································  796 MiB used of 4 GiB
 
@@ -176,7 +181,7 @@ fn nothing_managed_says_what_to_do() {
         &expect![[r#"
             100 x 24
              ≈≈≈ thermocline   engine lru-gen, kernel promotes   round 42, 12 ms
-                 ↓ demoted 0 B   ↑ promoted 0 B   came back soon: 0   stayed: 0 pages
+                 would free 0 B of 0 B   ↓ demoted 0 B   ↑ promoted 0 B   came back soon: 0   could not be move…
              dram   ██████████████████████████████······························  1 GiB used of 2 GiB
 
              No cgroup matches /etc/thermocline/agent.yaml.
@@ -191,11 +196,11 @@ fn nothing_managed_says_what_to_do() {
 fn no_size_is_too_small_and_colours_change_nothing_but_colour() {
     for snapshot in [fixture::full(), fixture::three_tiers(), Snapshot::default()] {
         for (width, height) in (0..130).flat_map(|width| (0..30).map(move |height| (width, height))) {
-            let plain = live_picture(&snapshot, width, height, false);
+            let plain = live_picture(&shown(&snapshot), width, height, false);
             assert!(plain.lines().count() <= height, "{width} x {height}:\n{plain}");
             assert!(plain.lines().all(|line| line.chars().count() <= width), "{width} x {height}:\n{plain}");
         }
-        let coloured = live_picture(&snapshot, 100, 30, true);
-        assert_eq!(fixture::without_colours(&coloured), live_picture(&snapshot, 100, 30, false));
+        let coloured = live_picture(&shown(&snapshot), 100, 30, true);
+        assert_eq!(fixture::without_colours(&coloured), live_picture(&shown(&snapshot), 100, 30, false));
     }
 }

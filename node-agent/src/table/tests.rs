@@ -5,9 +5,14 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::fixture;
+use crate::snapshot::Snapshot;
+
+fn shown(snapshot: &Snapshot) -> Shown {
+    Shown::of(snapshot).unwrap()
+}
 
 fn check(snapshot: &Snapshot, width: usize, table: &Expect) {
-    let text = observe_table(snapshot, width, false);
+    let text = observe_table(&shown(snapshot), width, false);
     assert!(text.lines().all(|line| line.chars().count() <= width), "wider than {width}:\n{text}");
     table.assert_eq(&text);
 }
@@ -18,10 +23,11 @@ fn hot_memory_is_solid() {
         &fixture::hot_only(),
         140,
         &expect![[r#"
-        CGROUP           DRAM  PMEM      WSS  COLD  WOULD FREE  AGE IN DRAM       DECISION
-        pods/web      512 MiB     ·  512 MiB     ·           ·  ████████████████  hold: nothing is cold
-        not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
-    "#]],
+            CGROUP           DRAM  PMEM      WSS  COLD  WOULD FREE  AGE IN DRAM       DECISION
+            pods/web      512 MiB     ·  512 MiB     ·           ·  ████████████████  hold: nothing is cold
+            not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
+            would free 0 B of 512 MiB (0 %)
+        "#]],
     );
 }
 
@@ -31,12 +37,13 @@ fn colder_memory_fades() {
         &fixture::mixed(),
         140,
         &expect![[r#"
-        CGROUP           DRAM     PMEM      WSS     COLD  WOULD FREE  AGE IN DRAM       DECISION
-        pods/batch    300 MiB  600 MiB  120 MiB  180 MiB     180 MiB  ██████▓▒▒▒▒░░░░░  demote 180 MiB: 180 MiB not accessed for 120s
-        pods/cache     64 MiB  200 MiB        ·   64 MiB           ·  ░░░░░░░░░░░░░░░░  hold: the floor is reached
-        pods/web      512 MiB    3 MiB  500 MiB        ·           ·  ███████████████▓  hold: nothing is cold
-        not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
-    "#]],
+            CGROUP           DRAM     PMEM      WSS     COLD  WOULD FREE  AGE IN DRAM       DECISION
+            pods/batch    300 MiB  600 MiB  120 MiB  180 MiB     180 MiB  ██████▓▒▒▒▒░░░░░  demote 180 MiB: 180 MiB not accessed for 120s
+            pods/cache     64 MiB  200 MiB        ·   64 MiB      64 MiB  ░░░░░░░░░░░░░░░░  hold: the floor is reached
+            pods/web      512 MiB    3 MiB  500 MiB        ·           ·  ███████████████▓  hold: nothing is cold
+            not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
+            would free 244 MiB of 876 MiB (27 %); freed 803 MiB
+        "#]],
     );
 }
 
@@ -46,15 +53,16 @@ fn a_narrow_terminal_has_decisions_below() {
         &fixture::mixed(),
         90,
         &expect![[r#"
-        CGROUP           DRAM     PMEM      WSS     COLD  WOULD FREE  AGE IN DRAM
-        pods/batch    300 MiB  600 MiB  120 MiB  180 MiB     180 MiB  ██████▓▒▒▒▒░░░░░
-          demote 180 MiB: 180 MiB not accessed for 120s
-        pods/cache     64 MiB  200 MiB        ·   64 MiB           ·  ░░░░░░░░░░░░░░░░
-          hold: the floor is reached
-        pods/web      512 MiB    3 MiB  500 MiB        ·           ·  ███████████████▓
-          hold: nothing is cold
-        not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
-    "#]],
+            CGROUP           DRAM     PMEM      WSS     COLD  WOULD FREE  AGE IN DRAM
+            pods/batch    300 MiB  600 MiB  120 MiB  180 MiB     180 MiB  ██████▓▒▒▒▒░░░░░
+              demote 180 MiB: 180 MiB not accessed for 120s
+            pods/cache     64 MiB  200 MiB        ·   64 MiB      64 MiB  ░░░░░░░░░░░░░░░░
+              hold: the floor is reached
+            pods/web      512 MiB    3 MiB  500 MiB        ·           ·  ███████████████▓
+              hold: nothing is cold
+            not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
+            would free 244 MiB of 876 MiB (27 %); freed 803 MiB
+        "#]],
     );
 }
 
@@ -64,10 +72,11 @@ fn each_tier_has_its_column() {
         &fixture::three_tiers(),
         160,
         &expect![[r#"
-        CGROUP                              DRAM      CXL      PMEM      WSS     COLD  WOULD FREE  AGE IN DRAM       DECISION
-        system.slice/postgresql.service  400 MiB  200 MiB  1000 MiB  300 MiB  100 MiB     100 MiB  ████████▓▓▓▓▒▒▒▒  demote 100 MiB: 100 MiB not accessed for 120s (the…
-        not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
-    "#]],
+            CGROUP                              DRAM      CXL      PMEM      WSS     COLD  WOULD FREE  AGE IN DRAM       DECISION
+            system.slice/postgresql.service  400 MiB  200 MiB  1000 MiB  300 MiB  100 MiB     100 MiB  ████████▓▓▓▓▒▒▒▒  demote 100 MiB: 100 MiB not accessed for 120s (the…
+            not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
+            would free 100 MiB of 400 MiB (25 %); freed 1.2 GiB
+        "#]],
     );
 }
 
@@ -81,11 +90,12 @@ fn a_long_path_is_cut_in_the_middle() {
         &snapshot,
         120,
         &expect![[r#"
-        CGROUP                                           DRAM  WSS  COLD  WOULD FREE  AGE IN DRAM
-        kubepods.slice…ice/cri-containerd-8e1a.scope  100 MiB    ·     ·           ·  ·
-          hold: no age is known yet
-        not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
-    "#]],
+            CGROUP                                           DRAM  WSS  COLD  WOULD FREE  AGE IN DRAM
+            kubepods.slice…ice/cri-containerd-8e1a.scope  100 MiB    ·     ·           ·  ·
+              hold: no age is known yet
+            not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
+            would free 0 B of 100 MiB (0 %)
+        "#]],
     );
 }
 
@@ -119,9 +129,10 @@ fn what_is_wrong_stands_below() {
         &expect![[r#"
             CGROUP              DRAM     PMEM      WSS     COLD  WOULD FREE  AGE IN DRAM       DECISION
             jobs/batch/main  300 MiB  600 MiB  120 MiB  180 MiB     180 MiB  ██████▓▒▒▒▒░░░░░  demote 180 MiB: 180 MiB not accessed…
-            pods/cache        64 MiB  200 MiB        ·   64 MiB           ·  ░░░░░░░░░░░░░░░░  hold: the floor is reached
+            pods/cache        64 MiB  200 MiB        ·   64 MiB      64 MiB  ░░░░░░░░░░░░░░░░  hold: the floor is reached
             pods/web         512 MiB    3 MiB  500 MiB        ·           ·  ███████████████▓  hold: nothing is cold
             not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
+            would free 244 MiB of 876 MiB (27 %); freed 803 MiB
              ! ForeignWriter: memory.high is written by kubelet
              ! the newest configuration is not in force: agent.yaml:3:5: unknown field
              ! jobs/batch/main: ForeignWriter: memory.high is written by kubelet
@@ -133,10 +144,10 @@ fn what_is_wrong_stands_below() {
 fn no_width_is_too_small_and_colours_change_nothing_but_colour() {
     for snapshot in [fixture::full(), fixture::three_tiers(), Snapshot::default()] {
         for width in 0..200 {
-            let plain = observe_table(&snapshot, width, false);
+            let plain = observe_table(&shown(&snapshot), width, false);
             assert!(plain.lines().all(|line| line.chars().count() <= width), "{width}:\n{plain}");
         }
-        let coloured = observe_table(&snapshot, 150, true);
-        assert_eq!(fixture::without_colours(&coloured), observe_table(&snapshot, 150, false));
+        let coloured = observe_table(&shown(&snapshot), 150, true);
+        assert_eq!(fixture::without_colours(&coloured), observe_table(&shown(&snapshot), 150, false));
     }
 }

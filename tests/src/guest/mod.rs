@@ -115,7 +115,11 @@ impl Guest {
     /// Starts `thermocline-agent run --config FILE ARGS`, in the cgroup `/agent`.
     pub fn spawn_agent(&mut self, config: &str, args: &[&str]) -> Result<AgentProcess> {
         self.agents += 1;
-        AgentProcess::spawn(self.agents, config, args)
+        // Where there are no generations, and where the kernel does not demote, it is the only one that knows ages; it is never
+        // chosen by itself.
+        let generations = read("/sys/kernel/mm/lru_gen/enabled").is_ok_and(|bits| bits.trim() != "0x0000");
+        let settings = if self.machine.has_lower_tier() && generations { "" } else { "engine: Pages\n" };
+        AgentProcess::spawn(self.agents, settings, config, args)
     }
 
     /// Starts the generator in a cgroup and waits until all its memory is populated.

@@ -53,18 +53,24 @@ fn sched_nanos(task: &Path) -> Result<u64> {
 pub struct AgentProcess {
     child: Child,
     cgroup: Cgroup,
+    settings: &'static str,
     /// Its configuration file.
     pub config: PathBuf,
     /// Its standard output and error.
     pub log: PathBuf,
 }
 
+fn with_settings(settings: &str, config: &str) -> String {
+    if config.contains("engine:") { config.to_owned() } else { format!("{settings}{config}") }
+}
+
 impl AgentProcess {
-    pub(super) fn spawn(number: usize, config: &str, args: &[&str]) -> Result<Self> {
+    /// `settings` go before each of its configurations that names no engine.
+    pub(super) fn spawn(number: usize, settings: &'static str, config: &str, args: &[&str]) -> Result<Self> {
         let cgroup = Cgroup::create("/agent")?;
         let config_path = PathBuf::from(format!("/run/agent-{number}.yaml"));
         let log = PathBuf::from(format!("/run/agent-{number}.log"));
-        std::fs::write(&config_path, config)?;
+        std::fs::write(&config_path, with_settings(settings, config))?;
         let out = std::fs::File::create(&log)?;
         let child = Command::new("/bin/thermocline-agent")
             .args(["run", "--config"])
@@ -76,7 +82,7 @@ impl AgentProcess {
             .spawn()
             .context("thermocline-agent")?;
         cgroup.write("cgroup.procs", child.id())?;
-        Ok(Self { child, cgroup, config: config_path, log })
+        Ok(Self { child, cgroup, settings, config: config_path, log })
     }
 
     /// Its process id.
@@ -112,7 +118,7 @@ impl AgentProcess {
     /// Writes a new configuration over the old one, as an editor does: a new file in its place.
     pub fn write_config(&self, config: &str) -> Result<()> {
         let new = self.config.with_extension("new");
-        std::fs::write(&new, config)?;
+        std::fs::write(&new, with_settings(self.settings, config))?;
         Ok(std::fs::rename(new, &self.config)?)
     }
 

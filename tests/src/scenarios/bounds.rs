@@ -137,12 +137,12 @@ fn shortage(guest: &mut Guest) -> Result<()> {
     guest.say(format_args!("{:.1} MiB to spare, {:?}", spare()?, node_memory(FAST)?));
     ensure!(spare()? > 0.0, "the hog took more than it was to take");
     // What others need is taken from what was idle for `after`, and for half of it only while the kernel's own low watermark is passed.
-    guest.sleep(Duration::from_secs(65));
+    guest.sleep(Duration::from_secs(92));
     let given = |pod: &Cgroup| numa_stat(pod, "anon").map(|anon| anon[SLOW] as f64 / MIB as f64);
     guest.at_most("given up before there is a shortage, MiB", given(&heavy)? + given(&light)?, 0.0);
 
     let mut first = None;
-    for step in 0..24 {
+    for step in 0..20 {
         let memory = node_memory(FAST)?;
         if memory.free > memory.low + (SPARE_MIB / 2) * MIB {
             hogs.push(guest.spawn_workload(&hog_group, "--region mlock:4M")?);

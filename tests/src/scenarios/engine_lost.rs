@@ -40,12 +40,17 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
 
     unmount(DEBUGFS, UnmountFlags::DETACH).context("unmount debugfs")?;
     let noticed = guest.expect_within(NOTICED_WITHIN, "another engine takes over", || {
-        engine(guest).is_ok_and(|engine| engine == "pages")
+        engine(guest).is_ok_and(|engine| engine == "reclaim")
     });
     if noticed.is_err() {
         guest.say(agent.log()?);
     }
     guest.at_most("until another engine took over, s", noticed?.as_secs_f64(), NOTICED_WITHIN.as_secs_f64());
+    // Never chosen by itself.
+    agent.write_config(&config("Pages"))?;
+    guest.expect_within(Duration::from_secs(10), "the engine that is asked for", || {
+        engine(guest).is_ok_and(|engine| engine == "pages")
+    })?;
     let _second = guest.spawn_workload(&second, "--region cold:64M")?;
     sinks(guest, &second, Duration::from_mins(1))?;
     guest.equal("kernel.numa_balancing beside that", read(BALANCING)?.trim(), &"0");

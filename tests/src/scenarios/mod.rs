@@ -10,7 +10,9 @@ mod crash;
 mod demo;
 mod drift;
 mod engine_lost;
+mod hostile_tree;
 mod hot_shift;
+mod hotplug;
 mod kernel_demotion;
 mod kubelet_layouts;
 mod lazyfree_phases;
@@ -51,6 +53,8 @@ pub const SCENARIOS: &[Scenario] = &[
     bounds::SCENARIO,
     kubelet_layouts::SCENARIO,
     sockets::SCENARIO,
+    hotplug::SCENARIO,
+    hostile_tree::SCENARIO,
 ];
 
 /// Those that run where there are two sockets, and only there.
@@ -93,6 +97,8 @@ const SHORT: &[(&str, &[&str])] = &[
     ("bounds", &["6.1 kmem", "6.12 hmat"]),
     ("sockets", &["7.2 sockets"]),
     ("kubelet-layouts", &["6.12 kmem", "7.2 hmat"]),
+    ("hotplug", &["7.2 kmem"]),
+    ("hostile-tree", &["7.2 hmat"]),
 ];
 
 /// Whether a scenario runs on a machine in `cargo xtask test`.

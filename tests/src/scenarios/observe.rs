@@ -120,20 +120,6 @@ fn one_node(guest: &mut Guest) -> Result<()> {
         44.0,
     );
 
-    let config = "/run/one-node.yaml";
-    std::fs::write(config, agent_config("/pods/*", ""))?;
-    let output = Command::new("/bin/thermocline-agent").args(["run", "--config", config]).output()?;
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    guest.say(format_args!("run: {}\n{message}", output.status));
-    guest.equal("one node: exit code of run", output.status.code().unwrap_or(-1), &6);
-    for words in ["to do:", "observe", "1 memory node"] {
-        guest.check(
-            format!("one node: it says {words:?}"),
-            message.contains(words),
-            "true",
-            message.contains(words),
-        );
-    }
     drop(workload);
     online_all(Use::Movable)
 }

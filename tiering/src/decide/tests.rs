@@ -70,6 +70,22 @@ fn a_decision_says_what_and_why() {
 }
 
 #[test]
+fn the_saving_is_net_of_floor_room_and_what_cannot_move_but_not_of_rates_and_guards() {
+    let check = |model: &Model, policy: &Policy, bounds: Bounds, mib: u64| {
+        assert_eq!(decide(model, policy, AGE, Bytes::mib(50), bounds).would_free, Bytes::mib(mib));
+    };
+    let any = Policy::default();
+    check(&model(), &any, bounds(), 100);
+    check(&model(), &any, Bounds { demote_cap: Bytes::mib(1), ..bounds() }, 100);
+    check(&stalled(900_000, 0), &any, bounds(), 100);
+    check(&model(), &dram(160, None), bounds(), 40);
+    check(&model(), &dram(300, None), bounds(), 0);
+    check(&model(), &any, Bounds { target: Target::Room(Bytes::mib(30)), ..bounds() }, 30);
+    check(&model(), &any, Bounds { target: Target::None, ..bounds() }, 0);
+    check(&Model { fast_unmovable: Bytes::mib(150), ..model() }, &any, bounds(), 50);
+}
+
+#[test]
 fn what_is_only_observed_says_so_before_anything_else() {
     let check = |bounds, says: &str| {
         let decision = decide(&model(), &Policy::default(), AGE, Bytes::ZERO, bounds);

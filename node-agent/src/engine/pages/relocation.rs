@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use host::cgroup::{Cgroup, CgroupId};
+use host::cgroup::{Cgroup, CgroupId, charged_processes};
 use tiering::{Bytes, Instant, NodeId};
 
 use super::PagesEngine;
@@ -69,7 +69,7 @@ fn everything(ground: &Ground, leaves: &[Cgroup]) -> Result<Vec<Mapping>, Engine
     let none = Instant::default();
     let mut all = Vec::new();
     for leaf in leaves {
-        let pids = match leaf.read_cgroup_procs() {
+        let pids = match charged_processes(leaf) {
             Err(error) if error.is_gone() => continue,
             pids => pids?,
         };

@@ -1,0 +1,181 @@
+//! What is wrong with a text, in words of people who write such files: what to write instead.
+
+use serde_saphyr::{DefaultMessageFormatter, Error, MessageFormatter};
+
+use super::error::Place;
+use super::file::{Fault, FaultKind};
+
+/// A fault of the whole file that makes its single faults mean nothing.
+pub(super) fn whole_file(text: &str) -> Option<Fault> {
+    let begins = |word: &str| text.lines().position(|line| line.starts_with(word));
+    let fault = |line: usize, message: &str| Fault {
+        kind: FaultKind::Syntax,
+        place: Some(Place { line: line + 1, column: 1 }),
+        message: message.to_owned(),
+    };
+    if let (Some(line), Some(_)) = (begins("apiVersion:"), begins("kind:")) {
+        let message = "this is an object of a cluster, not the agent's file. There a policy is an entry of a list: write `policies:`, below it \
+                       `- name: NAME` with `cgroups: [\"/a.slice/*\"]` and the object's `spec` (without `selector`); or apply the object with \
+                       kubectl and run the agent with --kubernetes";
+        return Some(fault(line, message));
+    }
+    // Tabs are no fault of their own: in a value they are well.
+    let tab = text.lines().enumerate().find_map(|(line, text)| {
+        let indent = &text[..text.len() - text.trim_start().len()];
+        indent.find('\t').map(|column| (line, column))
+    });
+    let (line, column) = tab?;
+    let mut fault = fault(line, "the line is indented with a tab, which YAML does not take: use spaces");
+    fault.place = Some(Place { line: line + 1, column: column + 1 });
+    Some(fault)
+}
+
+/// A fault after which nothing can be read, at the place where it is to be mended.
+pub(super) fn syntax(text: &str, place: Place, error: &Error, message: String) -> Fault {
+    let fault = |place, message| Fault { kind: FaultKind::Syntax, place: Some(place), message };
+    let before = || text.lines().take(place.line).enumerate();
+    if matches!(error, Error::MultipleDocuments { .. }) {
+        let line = before().filter(|(_, line)| line.starts_with("---")).last().map(|(line, _)| line + 1);
+        return fault(Place { line: line.unwrap_or(place.line), column: 1 }, message);
+    }
+    let mut open = Vec::new();
+    for (line, text) in before() {
+        for (column, c) in text.chars().enumerate() {
+            let is_behind = line + 1 == place.line && column + 1 >= place.column;
+            match c {
+                '#' => break,
+                _ if is_behind => break,
+                '[' | '{' => open.push((Place { line: line + 1, column: column + 1 }, c)),
+                ']' | '}' => drop(open.pop()),
+                _ => {}
+            }
+        }
+    }
+    match open.pop().filter(|_| !matches!(error, Error::UnknownAnchor { .. })) {
+        Some((place, bracket)) => fault(place, format!("`{bracket}` is not closed: {message}")),
+        None => fault(place, message),
+    }
+}
+
+/// The value that is written at a place, as far as one line has it.
+pub(super) fn written(text: &str, place: Place) -> String {
+    let line = text.lines().nth(place.line - 1).unwrap_or_default();
+    let rest: String = line.chars().skip(place.column - 1).collect();
+    let rest = rest.split(" #").next().unwrap_or_default().trim();
+    // Nothing, as of a field without a value.
+    if rest.starts_with(':') {
+        return String::new();
+    }
+    if rest.starts_with(['[', '{', '"', '\'']) {
+        return rest.to_owned();
+    }
+    let in_flow = line.chars().take(place.column - 1).any(|c| matches!(c, '[' | '{'));
+    let ends: &[char] = if in_flow { &[',', ']', '}'] } else { &[] };
+    rest.split(|c| ends.contains(&c)).next().unwrap_or_default().trim().to_owned()
+}
+
+/// What is wrong where `written` stands.
+pub(super) fn message(error: &Error, written: &str) -> String {
+    match error {
+        Error::SerdeUnknownField { field, expected, .. } => match similar(field, expected) {
+            Some(known) => format!("there is no field `{field}` here; did you mean `{known}`?"),
+            None => format!("there is no field `{field}` here; there are {}", expected.join(", ")),
+        },
+        Error::SerdeUnknownVariant { variant, expected, .. } => match similar(variant, expected) {
+            Some(known) => format!("`{variant}` is not known; did you mean {known}?"),
+            None => format!("`{variant}` is not known; write one of {}", expected.join(", ")),
+        },
+        Error::SerdeMissingField { field, .. } => format!("the field `{field}` is missing"),
+        Error::DuplicateMappingKey { key, .. } => match key {
+            Some(key) => format!("`{key}` is there twice; remove one"),
+            None => "a field is there twice; remove one".to_owned(),
+        },
+        Error::MultipleDocuments { .. } => {
+            "a line `---` begins another document, and the agent reads one: remove the line, and write all policies below one `policies:`"
+                .to_owned()
+        }
+        Error::Unexpected { expected, .. } if expected.contains("sequence") => no_list(written),
+        Error::Unexpected { expected, .. } if expected.contains("mapping") => no_fields(written),
+        Error::InvalidScalar { ty, .. } => no_scalar(ty, written),
+        Error::SerdeInvalidType { unexpected, expected, .. }
+        | Error::SerdeInvalidValue { unexpected, expected, .. } => {
+            format!("{} is not {expected}", quoted(written, unexpected))
+        }
+        Error::NullIntoString { .. } => "there is nothing here: write a value, or remove the field".to_owned(),
+        Error::QuotingRequired { value, .. } => format!("write it in quotes: \"{value}\""),
+        Error::UnknownAnchor { .. } => {
+            "to YAML a * at the beginning is a reference: write the value in quotes; a glob begins with /, for example \"/*/a\"".to_owned()
+        }
+        Error::Eof { .. } => "the file ends in the middle of a value: look for a bracket, brace or quote that is not closed".to_owned(),
+        error => DefaultMessageFormatter.format_message(error).into_owned(),
+    }
+}
+
+fn quoted(written: &str, otherwise: &str) -> String {
+    if !written.is_empty() && !written.contains(':') {
+        return format!("`{written}`");
+    }
+    match otherwise {
+        "sequence" => "a list".to_owned(),
+        "map" => "what has fields".to_owned(),
+        otherwise => otherwise.to_owned(),
+    }
+}
+
+/// Something else stands in the place of a list.
+fn no_list(written: &str) -> String {
+    if let Some(numbers) = range(written) {
+        return format!("`{written}` is not a list: write the numbers one by one, {numbers}");
+    }
+    if written.is_empty() || written == "~" || written == "null" {
+        return "a list belongs here, and there is nothing: write its elements in brackets, [A, B], or remove the field".to_owned();
+    }
+    if written.starts_with('{') || written.contains(": ") || written.ends_with(':') {
+        return "a list belongs here, not fields: begin each element with `- `, on a line of its own"
+            .to_owned();
+    }
+    format!("`{written}` is not a list: write it in brackets, [{written}]")
+}
+
+/// Something else stands in the place of fields.
+fn no_fields(written: &str) -> String {
+    if written.is_empty() || written == "~" || written == "null" {
+        return "fields belong here, and there is nothing: write them below, each as `name: value`, or write {}".to_owned();
+    }
+    if written.starts_with('[') || written.starts_with('-') {
+        return "fields belong here, each as `name: value`, not a list: remove the brackets or the dash"
+            .to_owned();
+    }
+    format!("`{written}` stands where fields belong: write them below, each as `name: value`")
+}
+
+fn no_scalar(ty: &str, written: &str) -> String {
+    if let Some(numbers) = range(written) {
+        return format!("`{written}` is not one number: write the numbers one by one, {numbers}");
+    }
+    match ty {
+        "bool" | "boolean" => format!("`{written}` is neither true nor false"),
+        ty if ty.starts_with('u') => format!("`{written}` is not a whole number from 0 on"),
+        ty if ty.starts_with('i') => format!("`{written}` is not a whole number"),
+        ty => format!("`{written}` is not a {ty}"),
+    }
+}
+
+/// The list that a range such as `0-3` or `0-1,4` means.
+fn range(written: &str) -> Option<String> {
+    let text = written.trim_matches(['"', '\'']);
+    let ids = host::parse::id_list(text, std::path::Path::new("")).ok()?;
+    let few = (2..=64).contains(&ids.len());
+    few.then(|| format!("[{}]", ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")))
+}
+
+/// The known word that was probably meant: equal but for case, or few edits away.
+fn similar(word: &str, known: &[&'static str]) -> Option<&'static str> {
+    let word = word.to_lowercase();
+    let distance = |known: &str| strsim::damerau_levenshtein(&word, &known.to_lowercase());
+    known
+        .iter()
+        .copied()
+        .min_by_key(|known| distance(known))
+        .filter(|known| distance(known) <= 1 + known.len() / 4)
+}

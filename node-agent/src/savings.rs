@@ -1,0 +1,109 @@
+//! The one number of what is saved: summed from what each decision says that its policy could free.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use tiering::Bytes;
+
+use crate::snapshot::Snapshot;
+
+/// What could be freed, of how much, and what is freed already; in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Savings {
+    /// Cold memory in DRAM that policies could free now: without floors, memory that can't move, and what slow nodes have no
+    /// room for.
+    pub would_free_bytes: u64,
+    /// Anonymous memory in DRAM, which that is a part of.
+    pub dram_bytes: u64,
+    /// Anonymous memory on slower tiers of what is enforced.
+    pub freed_bytes: u64,
+}
+
+impl Savings {
+    /// Adds what another has.
+    pub fn add(&mut self, more: Self) {
+        self.would_free_bytes += more.would_free_bytes;
+        self.dram_bytes += more.dram_bytes;
+        self.freed_bytes += more.freed_bytes;
+    }
+}
+
+impl fmt::Display for Savings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "would free {} of {}", Bytes(self.would_free_bytes), Bytes(self.dram_bytes))?;
+        if self.dram_bytes == 0 {
+            return Ok(());
+        }
+        let percent = u128::from(self.would_free_bytes) * 100 / u128::from(self.dram_bytes);
+        write!(f, " ({percent} %)")
+    }
+}
+
+/// Sums of all that is managed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sums {
+    /// Of all; no more than the slow nodes have room for together.
+    pub total: Savings,
+    /// By policy.
+    pub by_policy: BTreeMap<String, Savings>,
+    /// Under Kubernetes, by namespace.
+    pub by_namespace: BTreeMap<String, Savings>,
+}
+
+/// The sums of a picture. `room` is what slow nodes have above their watermarks.
+#[must_use]
+pub fn sums(snapshot: &Snapshot, room: Bytes) -> Sums {
+    let mut sums = Sums::default();
+    for cgroup in snapshot.cgroups.values() {
+        let dram_bytes = cgroup.anon_bytes_by_tier.get(snapshot.dram()).copied().unwrap_or(0);
+        let all: u64 = cgroup.anon_bytes_by_tier.values().sum();
+        let acts = cgroup.mode == "Enforce" && !cgroup.pinned;
+        let savings = Savings {
+            would_free_bytes: cgroup.would_free_bytes,
+            dram_bytes,
+            freed_bytes: if acts { all.saturating_sub(dram_bytes) } else { 0 },
+        };
+        sums.total.add(savings);
+        sums.by_policy.entry(cgroup.policy.clone()).or_default().add(savings);
+        if let Some(pod) = &cgroup.pod {
+            sums.by_namespace.entry(pod.namespace.clone()).or_default().add(savings);
+        }
+    }
+    sums.total.would_free_bytes = sums.total.would_free_bytes.min(room.0);
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{cgroup, node, tier};
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn a_saving_is_told_in_one_line() {
+        let savings =
+            |would, of| Savings { would_free_bytes: would * MIB, dram_bytes: of * MIB, freed_bytes: 0 };
+        assert_eq!(savings(352, 577).to_string(), "would free 352 MiB of 577 MiB (61 %)");
+        assert_eq!(savings(0, 0).to_string(), "would free 0 B of 0 B");
+    }
+
+    #[test]
+    fn sums_are_those_of_their_cgroups_and_fit_the_room() {
+        let mut batch = cgroup("a", &[("dram", 300), ("pmem", 50)], &[(900.0, 200)], "demote");
+        batch.would_free_bytes = 200 * MIB;
+        let mut web = cgroup("b", &[("dram", 100), ("pmem", 10)], &[(900.0, 60)], "demote");
+        (web.would_free_bytes, web.mode, web.policy) = (60 * MIB, "Observe", "web".to_owned());
+        let snapshot = node(vec![tier("dram", 0, 2048, 100), tier("pmem", 1, 2048, 100)], vec![batch, web]);
+        let all = sums(&snapshot, Bytes::mib(1000));
+        assert_eq!(
+            all.total,
+            Savings { would_free_bytes: 260 * MIB, dram_bytes: 400 * MIB, freed_bytes: 50 * MIB }
+        );
+        assert_eq!(all.by_policy["web"].would_free_bytes, 60 * MIB);
+        assert_eq!(sums(&snapshot, Bytes::mib(100)).total.would_free_bytes, 100 * MIB);
+    }
+}
