@@ -102,9 +102,8 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What may be left outside, as counted, when the set is narrowed: the kernel moves it while the writer waits. Its counts lag behind by
-/// up to 64 pages a CPU, so what is really left may be a little more: 8 MiB are promised.
-pub const NARROW_REST: Bytes = Bytes::mib(7);
+/// What may be left outside when the set is narrowed: the kernel moves it while the writer waits.
+pub const NARROW_REST: Bytes = Bytes::mib(8);
 
 /// The next step towards `wanted`. What can't be moved ahead moves with the narrowing.
 ///
@@ -185,7 +184,7 @@ mod tests {
         check(&[1], &[0], &[(0, 300)], &[(1, 400)], &Step::Widen(nodes(&[0, 1])));
         let whole = Step::Move { from: NodeId(0), to: NodeId(1), bytes: Bytes::mib(300) };
         check(&[1], &[0, 1], &[(0, 300)], &[(1, 400)], &whole);
-        check(&[1], &[0, 1], &[(0, 7), (1, 293)], &[(1, 107)], &Step::Narrow(nodes(&[1])));
+        check(&[1], &[0, 1], &[(0, 8), (1, 292)], &[(1, 108)], &Step::Narrow(nodes(&[1])));
         check(&[1], &[1], &[(1, 300)], &[], &Step::Settled);
     }
 
