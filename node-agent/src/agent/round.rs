@@ -269,6 +269,10 @@ impl Agent {
             if limits == Progress::Waiting {
                 managed.next_look = managed.next_look.min(now + interval * WAITING_ROUNDS);
             }
+            // What a step moved has to show in the kernel's counts, which lag, before the next is measured by them.
+            if limits == Progress::Stepping {
+                managed.next_look = now + interval;
+            }
         }
         Ok(())
     }
