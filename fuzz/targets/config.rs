@@ -14,7 +14,7 @@ fuzz_target!(|data: &[u8]| {
     match Config::parse(&text, path) {
         Ok(config) => {
             let cgroups = ["/system.slice/a.service".to_owned(), "/".to_owned()];
-            assert!(report(&config, path, Some(&cgroups)).starts_with(&format!("{PATH} is valid")));
+            assert!(report(&config, path, Some(&cgroups), &[]).starts_with(&format!("{PATH} is valid")));
             for cgroup in cgroups {
                 assert!(config.policy_for(&cgroup).is_none_or(|entry| entry.matches(&cgroup)));
             }
@@ -26,8 +26,11 @@ fuzz_target!(|data: &[u8]| {
             assert_eq!(again.policies.len(), config.policies.len());
         }
         Err(error) => {
-            assert!(error.to_string().starts_with(PATH) && !error.message.is_empty());
-            error.place.into_iter().for_each(|place| in_text(place, &text));
+            assert!(error.to_string().starts_with(PATH) && !error.faults.is_empty());
+            for fault in &error.faults {
+                assert!(!fault.message.is_empty());
+                fault.place.into_iter().for_each(|place| in_text(place, &text));
+            }
         }
     }
 });
