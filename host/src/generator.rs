@@ -55,14 +55,30 @@ pub struct Mapping {
 impl Mapping {
     /// Maps `len` bytes, not yet populated.
     pub fn new(len: usize, backing: Backing<'_>, huge: HugePages) -> Result<Self> {
+        Self::map(None, len, backing, huge)
+    }
+
+    /// The same at an address, a multiple of 2 MiB.
+    ///
+    /// # Errors
+    /// Also where something is mapped there.
+    pub fn at(address: usize, len: usize, backing: Backing<'_>, huge: HugePages) -> Result<Self> {
+        Self::map(Some(address), len, backing, huge)
+    }
+
+    fn map(address: Option<usize>, len: usize, backing: Backing<'_>, huge: HugePages) -> Result<Self> {
         let room = len.next_multiple_of(HUGE) + 3 * HUGE;
-        // SAFETY: a fresh reservation that the kernel places; nothing else can point into it.
+        let (hint, there) = match address {
+            Some(address) => ((address - HUGE) as *mut libc::c_void, libc::MAP_FIXED_NOREPLACE),
+            None => (ptr::null_mut(), 0),
+        };
+        // SAFETY: a fresh reservation that the kernel places, or at an address where nothing is; nothing else can point into it.
         let reserved = unsafe {
             libc::mmap(
-                ptr::null_mut(),
+                hint,
                 room,
                 libc::PROT_NONE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | there,
                 -1,
                 0,
             )

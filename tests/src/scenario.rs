@@ -126,6 +126,6 @@ impl Scenario {
     /// The scenario of that name.
     #[must_use]
     pub fn find(name: &str) -> Option<&'static Self> {
-        SCENARIOS.iter().chain([&NODE]).find(|scenario| scenario.name == name)
+        SCENARIOS.iter().chain([&NODE]).chain(crate::bench::BENCHES).find(|scenario| scenario.name == name)
     }
 }

@@ -1,64 +1,43 @@
-//! `cargo xtask bench`: programs that measure on a real API server and print a table. Never part of the tests: a number from a machine
-//! that does other things at the same time proves nothing.
+//! `cargo xtask bench`: programs that measure and print a table. Of the tests only as a smoke run: a number from a machine that does
+//! other things at the same time proves nothing.
 
-use std::process::Command;
+mod counter;
+mod misses;
+mod peers;
+mod servers;
 
-use anyhow::{Context as _, Result};
-use clap::ValueEnum as _;
-
-use crate::guest_image::root;
-use crate::{kube, say};
+use anyhow::Result;
 
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Which
-    #[arg(value_enum)]
-    name: Name,
-    /// Passed on; `-- --help` lists what there is
-    #[arg(last = true)]
-    rest: Vec<String>,
+    #[command(subcommand)]
+    bench: Bench,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Name {
+#[derive(clap::Subcommand)]
+enum Bench {
     /// The controller in a large cluster: memory, cold start, writes per change
-    Scale,
+    Scale(servers::Args),
     /// From an annotation on a pod to its cgroup's file, at rest and while a thousand pods change
-    Latency,
-}
-
-impl Name {
-    /// What the benchmark itself starts, beside the controller.
-    fn beside(self) -> Option<&'static str> {
-        match self {
-            Self::Scale => None,
-            Self::Latency => Some("agent-on-files"),
-        }
-    }
+    Latency(servers::Args),
+    /// The counter of misses against a known number of accesses, in a guest: about a minute
+    Misses(misses::Args),
+    /// Thermocline beside what else moves memory between tiers: one workload, one guest, one contender at a time
+    Peers(peers::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<bool> {
-    kube::ensure()?;
-    let name = args.name.to_possible_value().context("every benchmark has a name")?;
-    say!("building the binaries and the benchmark, optimised as a release");
-    let mut build = Command::new("cargo");
-    build.args(["build", "--release", "-p", "thermocline-controller", "-p", "cluster-tests"]);
-    // Linking takes longer than all the rest: only what is run.
-    for binary in ["thermocline-controller", name.get_name()].into_iter().chain(args.name.beside()) {
-        build.args(["--bin", binary]);
+    match &args.bench {
+        Bench::Scale(args) => servers::run("scale", &[], args),
+        // What the benchmark itself starts, beside the controller.
+        Bench::Latency(args) => servers::run("latency", &["agent-on-files"], args),
+        Bench::Misses(args) => misses::run(args),
+        Bench::Peers(args) => peers::run(args),
     }
-    if !build.current_dir(root()).status().context("cargo")?.success() {
-        return Ok(false);
-    }
-    let binaries = root().join("target").join("release");
-    let binaries = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or(binaries, |dir| std::path::Path::new(&dir).join("release"));
-    let mut bench = Command::new(binaries.join(name.get_name()));
-    bench.env("THERMOCLINE_CONTROLLER", binaries.join("thermocline-controller")).args(&args.rest);
-    Ok(bench
-        .current_dir(root())
-        .status()
-        .with_context(|| format!("cannot start {}", name.get_name()))?
-        .success())
+}
+
+/// A run of each that boots guests, short: that they work, not how well.
+pub(crate) fn smoke() -> Result<bool> {
+    Ok(misses::smoke()? && peers::smoke()?)
 }

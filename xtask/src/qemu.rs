@@ -31,6 +31,8 @@ pub(crate) struct Guest {
     pub(crate) network: Option<Network>,
     /// More words for the kernel's command line, by which scenarios are asked for something.
     pub(crate) arguments: Vec<String>,
+    /// A TCG plugin with its options.
+    pub(crate) plugin: Option<String>,
 }
 
 /// A network of the emulator and the guest alone, with one way out.
@@ -132,6 +134,9 @@ impl Guest {
         });
         command.arg("-kernel").arg(&self.vmlinuz).arg("-initrd").arg(&self.initramfs);
         command.args(["-append", &self.kernel_command_line()]);
+        if let Some(plugin) = &self.plugin {
+            command.args(["-plugin", plugin]);
+        }
         if let Some(Network { address: (address, port), relay }) = &self.network {
             // In an option's value a comma is written twice.
             let relay = relay.replace(',', ",,");
@@ -163,6 +168,9 @@ impl Guest {
         line
     }
 }
+
+/// Physical memory below this is on the fast node of either guest, as the emulator numbers its memory.
+pub(crate) const FAST_BYTES: u64 = 1536 << 20;
 
 /// 1536 MiB with both CPUs, and as much that the firmware says is slower.
 const HMAT: &[&str] = &[

@@ -120,6 +120,7 @@ impl Guests {
             kernel_messages,
             network: None,
             arguments: Vec::new(),
+            plugin: None,
         })
     }
 

@@ -105,8 +105,8 @@ pub fn in_short_run(scenario: &str, machine: Machine) -> bool {
 /// Where agents keep original values.
 const STATE: &str = "/run/thermocline/state";
 /// Settings of the kernel that an agent may change: whether reclaim demotes, and whether hot pages are promoted.
-const DEMOTION: &str = "/sys/kernel/mm/numa/demotion_enabled";
-const BALANCING: &str = "/proc/sys/kernel/numa_balancing";
+pub(crate) const DEMOTION: &str = "/sys/kernel/mm/numa/demotion_enabled";
+pub(crate) const BALANCING: &str = "/proc/sys/kernel/numa_balancing";
 /// How many kdamonds are set up, and whether the kernel's own holds DAMON.
 const NR_KDAMONDS: &str = "/sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds";
 const DAMON_STAT: &str = "/sys/module/damon_stat/parameters/enabled";

@@ -104,8 +104,7 @@ struct Generator {
 
 impl Generator {
     fn start(spec: &Spec) -> Result<Self> {
-        let (mappings, extents) =
-            if spec.one_mapping { interleaved(&spec.regions)? } else { separate(spec)? };
+        let (mappings, extents) = if spec.one_mapping { interleaved(spec)? } else { separate(spec)? };
         let live = |(index, (region, extents)): (usize, (&Region, Vec<Extent>))| Live {
             spec: region.clone(),
             index: index as u64,
@@ -433,7 +432,7 @@ fn separate(spec: &Spec) -> Result<(Vec<Mapping>, Vec<Vec<Extent>>)> {
             }
             Kind::Anon | Kind::LazyFree | Kind::Rewritten | Kind::Mlock | Kind::Fork => Backing::Private,
         };
-        let mapping = Mapping::new(region.bytes, backing, region.page.advice())
+        let mapping = map(spec, mappings.len(), region.bytes, backing, region.page.advice())
             .with_context(|| format!("cannot map {} (hugetlb needs vm.nr_hugepages)", region.name))?;
         extents.push(vec![Extent { mapping: mappings.len(), offset: 0, len: region.bytes }]);
         mappings.push(mapping);
@@ -441,12 +440,26 @@ fn separate(spec: &Spec) -> Result<(Vec<Mapping>, Vec<Vec<Extent>>)> {
     Ok((mappings, extents))
 }
 
+/// The mapping of that number: where the kernel likes, or in its slot.
+fn map(
+    spec: &Spec,
+    number: usize,
+    bytes: usize,
+    backing: Backing<'_>,
+    huge: HugePages,
+) -> std::io::Result<Mapping> {
+    let Some(first) = spec.slot else { return Mapping::new(bytes, backing, huge) };
+    let address = misses::slot_address(first + number as u64);
+    Mapping::at(usize::try_from(address).map_err(std::io::Error::other)?, bytes, backing, huge)
+}
+
 /// All regions in one mapping, in stripes taken in turn.
-fn interleaved(regions: &[Region]) -> Result<(Vec<Mapping>, Vec<Vec<Extent>>)> {
+fn interleaved(spec: &Spec) -> Result<(Vec<Mapping>, Vec<Vec<Extent>>)> {
+    let regions = &spec.regions;
     let page = regions[0].page;
     let stripe = if page == PageSize::Thp { HUGE } else { STRIPE_BASE };
-    let mapping =
-        Mapping::new(regions.iter().map(|region| region.bytes).sum(), Backing::Private, page.advice())?;
+    let bytes = regions.iter().map(|region| region.bytes).sum();
+    let mapping = map(spec, 0, bytes, Backing::Private, page.advice())?;
     let mut left: Vec<usize> = regions.iter().map(|region| region.bytes).collect();
     let mut extents: Vec<Vec<Extent>> = regions.iter().map(|_| Vec::new()).collect();
     let mut offset = 0;

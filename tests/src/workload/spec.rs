@@ -101,6 +101,8 @@ pub struct Spec {
     pub report: Option<Duration>,
     /// Backs `file` regions.
     pub file: Option<String>,
+    /// The first of the slots of [`misses`] that the mappings are in, one each.
+    pub slot: Option<u64>,
 }
 
 /// One page of the hardware, bytes.
@@ -119,6 +121,7 @@ thermocline-workload --region KIND[@PERIOD]:SIZE[:thp][:name=NAME]... [options]
   --shift-at TIME     then the first hot region turns cold and the first cold region hot
   --report TIME       a ledger to standard error this often
   --file PATH         backs file regions
+  --slot N            mappings are in the slots of `misses` from this on, one each
 Commands on standard input, one a line, each answered with one JSON line:
   ledger    what is where, and when it was touched last
   verify    reads every page and counts those whose content is wrong
@@ -146,6 +149,7 @@ impl Spec {
                 "--shift-at" => spec.shift_at = Some(duration(&value)?),
                 "--report" => spec.report = Some(duration(&value)?),
                 "--file" => spec.file = Some(value),
+                "--slot" => spec.slot = Some(value.parse().context("--slot takes a number")?),
                 _ => bail!("unknown argument {flag}\n{USAGE}"),
             }
         }

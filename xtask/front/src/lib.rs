@@ -3,7 +3,7 @@
 
 /// Each task and what it does, in the order of the help.
 pub const TASKS: &[(&str, &str)] = &[
-    ("bench", "Measures on a real API server and prints a table"),
+    ("bench", "Measures, on API servers or beside the peers in guests, and prints a table"),
     (
         "cluster",
         "An API server with our definitions, in the foreground, to try policies and the controller on",

@@ -1,0 +1,75 @@
+//! The counter's own proof: accesses of which the number is known.
+
+use anyhow::{Context as _, Result};
+use host::generator::{Backing, HugePages, Mapping};
+use misses::LINE;
+use misses::line::Counts;
+
+use super::doorbell::Doorbell;
+use super::told::Told;
+use crate::guest::{FAST, Guest, SLOW, console};
+use crate::report::Verdict;
+
+/// Greater than any cache that is asked for.
+const STREAMED: usize = 16 << 20;
+/// Smaller than any.
+const RESIDENT: usize = 256 << 10;
+const PASSES: u64 = 40;
+
+pub(super) fn run(guest: &mut Guest) -> Result<Verdict> {
+    let slots = [
+        mapped(guest, 0, FAST, STREAMED)?,
+        mapped(guest, 1, SLOW, STREAMED)?,
+        mapped(guest, 2, SLOW, RESIDENT)?,
+    ];
+    let mut doorbell = Doorbell::new()?;
+    doorbell.start();
+    for _ in 0..3 {
+        pass(&slots[0], STREAMED, false);
+    }
+    pass(&slots[1], STREAMED, true);
+    pass(&slots[1], STREAMED, false);
+    for _ in 0..PASSES {
+        pass(&slots[2], RESIDENT, false);
+    }
+    doorbell.end();
+    let [streamed, resident] = [STREAMED, RESIDENT].map(|bytes| bytes as u64 / LINE);
+    let expected = [
+        (Counts { loads: 3 * streamed, stores: 0, fast: 3 * streamed, slow: 0 }, "streamed from DRAM"),
+        (
+            Counts { loads: streamed, stores: streamed, fast: 0, slow: 2 * streamed },
+            "streamed to and from the slow node",
+        ),
+        (
+            Counts { loads: PASSES * resident, stores: 0, fast: 0, slow: resident },
+            "in the cache after a pass",
+        ),
+    ];
+    for (slot, (counts, about)) in expected.into_iter().enumerate() {
+        console(&Told::Expected { slot, counts, about: about.to_owned() }.render());
+    }
+    guest.check("accesses made", 3, "in 3 slots", true);
+    Ok(guest.verdict())
+}
+
+/// Populated memory of one node in a slot.
+fn mapped(guest: &Guest, slot: u64, node: usize, bytes: usize) -> Result<Mapping> {
+    let cgroup = guest.cgroup(&format!("/counted-{slot}"))?;
+    cgroup.write("cpuset.mems", node)?;
+    cgroup.write("cgroup.procs", std::process::id())?;
+    let address = usize::try_from(misses::slot_address(slot))?;
+    let mapping = Mapping::at(address, bytes, Backing::Private, HugePages::Never).context("slot")?;
+    pass(&mapping, bytes, true);
+    Ok(mapping)
+}
+
+/// One access to each line.
+fn pass(mapping: &Mapping, bytes: usize, write: bool) {
+    for offset in (0..bytes).step_by(64) {
+        if write {
+            mapping.write(offset, 1);
+        } else {
+            let _ = mapping.read(offset);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What a benchmark's guest tells on its console: `BENCH {json}`.
+
+use misses::line::Counts;
+use serde::{Deserialize, Serialize};
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Told {
+    /// What a slot's counts must be; misses that are `None` depend on the cache.
+    Expected {
+        /// Which slot.
+        slot: usize,
+        /// Each but the misses exactly; these nearly, as others use the cache, too.
+        counts: Counts,
+        /// What the slot is for.
+        about: String,
+    },
+    /// What runs.
+    Began {
+        /// As `uname -r` says.
+        kernel: String,
+        /// The contender's settings, in words.
+        settings: String,
+        /// Regions and their bytes, in the order of their slots.
+        regions: Vec<(String, u64)>,
+    },
+    /// A moment of the run.
+    Sample(Sample),
+    /// The hot set shifts, milliseconds after the start.
+    Shifted {
+        /// When.
+        at_ms: u64,
+    },
+    /// What is there in the end.
+    Ended {
+        /// Pages with wrong content.
+        wrong: u64,
+        /// Settings that are not as they were, after `kill -9` of the contender.
+        left: Vec<String>,
+        /// What it said last.
+        last_words: String,
+    },
+}
+
+/// Where everything is at a moment, and what it has cost so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Since the start, milliseconds.
+    pub at_ms: u64,
+    /// The counter's line.
+    pub mark: u64,
+    /// Bytes on the slow node, by region.
+    pub slow: Vec<u64>,
+    /// Bytes swapped out, by region.
+    pub swapped: Vec<u64>,
+    /// The neighbour's bytes on the slow node.
+    pub neighbour_slow: u64,
+    /// CPU time of the contender's processes, microseconds.
+    pub contender_us: u64,
+    /// CPU time of the kernel's threads that move or free memory, microseconds.
+    pub kernel_us: u64,
+    /// CPU time of the workload, microseconds.
+    pub workload_us: u64,
+    /// Bytes that the kernel migrated since boot.
+    pub migrated: u64,
+    /// Resident bytes of the contender's processes.
+    pub rss: u64,
+}
+
+impl Told {
+    /// Reads a console line; `None` for all others.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        serde_json::from_str(line.split_once("BENCH ")?.1.trim()).ok()
+    }
+
+    /// The console line, without its end.
+    #[must_use]
+    pub fn render(&self) -> String {
+        format!("BENCH {}", serde_json::to_string(self).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_one_line_and_reads_back() {
+        let told = Told::Ended { wrong: 0, left: vec!["a".into()], last_words: "one\ntwo".into() };
+        assert_eq!(told.render().lines().count(), 1);
+        assert_eq!(Told::parse(&told.render()), Some(told));
+    }
+}

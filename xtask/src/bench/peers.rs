@@ -1,0 +1,212 @@
+//! `cargo xtask bench peers`: Thermocline beside what else moves memory between tiers.
+
+mod picture;
+mod rows;
+mod run;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use thermocline_tests::bench::{AFTER, BEFORE, CONTENDER, CONTENDERS, Contender, THP};
+use thermocline_tests::scenario::{Kernel, Machine, SlowNode};
+
+use super::counter::{CacheArgs, Counter, bench};
+use crate::guest_image::root;
+use crate::vm::Guests;
+use crate::{out, say};
+use run::Run;
+
+/// Whom to compare, and where.
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// Only this contender, or these (see below)
+    #[arg(long, value_name = "NAME", value_parser = contender)]
+    contender: Vec<&'static Contender>,
+    /// One run of a shorter workload; the table is printed, no file is written
+    #[arg(long)]
+    quick: bool,
+    /// Runs of each contender
+    #[arg(long, value_name = "N", default_value_t = 3, conflicts_with = "quick", value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// 6.12 or 7.2 (or whatever newer kernel Debian sid has by now)
+    #[arg(long, default_value = "6.12")]
+    kernel: Kernel,
+    /// How the guest comes by its slow node: hmat (slower by the firmware's word) or kmem (an NVDIMM as memory)
+    #[arg(long, default_value = "hmat")]
+    tier: SlowNode,
+    /// Hot and cold memory in huge pages
+    #[arg(long)]
+    thp: bool,
+    /// Of the shuffled order
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Where table and picture go
+    #[arg(long, value_name = "DIR", default_value = "docs/measurements")]
+    out: PathBuf,
+    #[command(flatten)]
+    cache: CacheArgs,
+}
+
+const AFTER_HELP: &str = "\
+It takes 2 to 3 minutes a run and contender on two cores, so about an hour with all of them three times, and about ten minutes with --quick;
+what is missing is built or downloaded first. Contenders: thermocline, nobody (nothing moves: what the others' costs are beside), kernel,
+numa-balancing, tmo, tmo-tuned, lru-gen-loop.";
+
+/// Seconds before and after the hot set shifts.
+struct Length {
+    before: Duration,
+    after: Duration,
+}
+
+const WHOLE: Length = Length { before: Duration::from_secs(360), after: Duration::from_secs(300) };
+const QUICK: Length = Length { before: Duration::from_secs(240), after: Duration::from_secs(180) };
+const SMOKE: Length = Length { before: Duration::from_secs(20), after: Duration::from_secs(10) };
+
+pub(super) fn run(args: &Args) -> Result<bool> {
+    let machine = Machine { kernel: args.kernel, slow_node: args.tier };
+    let everybody: Vec<&Contender> = CONTENDERS.iter().collect();
+    let contenders = if args.contender.is_empty() { everybody } else { args.contender.clone() };
+    let (length, runs) = if args.quick { (QUICK, 1) } else { (WHOLE, args.runs) };
+    let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
+    let measured =
+        measure(&Order { machine, thp: args.thp, length, cache: args.cache, runs, seed }, &contenders)?;
+    let all_ended =
+        measured.iter().map(|(_, runs)| runs.len()).sum::<usize>() == contenders.len() * runs as usize;
+    let whole = measured.iter().filter(|(_, runs)| !runs.is_empty());
+    let whole: Vec<_> = whole.map(|(contender, runs)| (*contender, runs.as_slice())).collect();
+    ensure!(!whole.is_empty(), "no run came to its end");
+    let title =
+        format!("peers-{}-{}{}", machine.kernel, machine.slow_node, if args.thp { "-thp" } else { "" });
+    let table = table::markdown(&whole, &format!("{title}.svg"), &conditions(args, seed, runs, whole[0].1)?);
+    out!("{table}");
+    if !args.quick {
+        let dir = root().join(&args.out);
+        std::fs::create_dir_all(&dir)?;
+        write(&dir.join(format!("{title}.md")), &table)?;
+        write(&dir.join(format!("{title}.svg")), &picture::svg(&whole)?)?;
+    }
+    Ok(all_ended)
+}
+
+/// One short run of ours: that guest, counter and table work together.
+pub(super) fn smoke() -> Result<bool> {
+    let machine = Machine { kernel: Kernel::V6_12, slow_node: SlowNode::Hmat };
+    let contenders = [contender("thermocline").map_err(anyhow::Error::msg)?];
+    let order = Order { machine, thp: false, length: SMOKE, cache: CacheArgs::DEFAULT, runs: 1, seed: 0 };
+    let measured = measure(&order, &contenders)?;
+    let [(contender, runs)] = measured.as_slice() else { return Ok(false) };
+    let Some(run) = runs.first() else { return Ok(false) };
+    let table = table::markdown(&[(*contender, runs.as_slice())], "none.svg", "");
+    picture::svg(&[(*contender, runs.as_slice())])?;
+    // The hot sets alone, 64 MiB with two lines a page, miss 32768 times a second.
+    let misses = run.counts(0, run.samples.len() - 1).misses();
+    out!(
+        "{misses} misses in {} s, {} rows",
+        run.seconds(),
+        table.lines().filter(|line| line.starts_with('|')).count()
+    );
+    Ok(misses > 300_000)
+}
+
+/// What is measured how.
+struct Order {
+    machine: Machine,
+    thp: bool,
+    length: Length,
+    cache: CacheArgs,
+    runs: u32,
+    seed: u64,
+}
+
+type Measured = Vec<(&'static Contender, Vec<Run>)>;
+
+/// Each contender so many times, in shuffled order.
+fn measure(order: &Order, contenders: &[&'static Contender]) -> Result<Measured> {
+    let peers = bench("peers")?;
+    let machine = order.machine;
+    ensure!((peers.applies)(machine), "on {machine} the kernel sees no lower tier, so no peer can demote");
+    let guests = Guests::prepare(&[machine.kernel], peers.agent, false)?;
+    let counter = Counter::build(order.cache)?;
+    let mut jobs: Vec<usize> = (0..order.runs).flat_map(|_| 0..contenders.len()).collect();
+    fastrand::Rng::with_seed(order.seed).shuffle(&mut jobs);
+    let mut measured: Measured = contenders.iter().map(|contender| (*contender, Vec::new())).collect();
+    for (at, job) in jobs.iter().enumerate() {
+        let contender = contenders[*job];
+        let began = Instant::now();
+        let arguments = vec![
+            format!("{CONTENDER}={}", contender.name),
+            format!("{BEFORE}={}", order.length.before.as_secs()),
+            format!("{AFTER}={}", order.length.after.as_secs()),
+            format!("{THP}={}", if order.thp { "yes" } else { "no" }),
+        ];
+        let counted = counter.run(&guests, peers, machine, arguments, |_| {})?;
+        let summary = counted.outcome.summary();
+        match Run::of(counted) {
+            Ok(run) => {
+                say!(
+                    "{} of {}: {} in {:.0} s",
+                    at + 1,
+                    jobs.len(),
+                    contender.name,
+                    began.elapsed().as_secs_f64()
+                );
+                measured[*job].1.push(run);
+            }
+            Err(error) => out!("{}: {error:#}\n{summary}", contender.name),
+        }
+    }
+    Ok(measured)
+}
+
+/// What somebody needs to know to make the table again.
+fn conditions(args: &Args, seed: u64, runs: u32, example: &[Run]) -> Result<String> {
+    let qemu =
+        std::process::Command::new(crate::tools::QEMU.program).arg("--version").output().context("QEMU")?;
+    let qemu = String::from_utf8_lossy(&qemu.stdout).lines().next().unwrap_or_default().to_owned();
+    let git =
+        std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(root()).output();
+    let commit =
+        git.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    let kernel = example.first().map_or("", |run| run.kernel.as_str());
+    let mut command = format!("cargo xtask bench peers --kernel {} --tier {}", args.kernel, args.tier);
+    if args.thp {
+        command.push_str(" --thp");
+    }
+    if args.quick {
+        command.push_str(" --quick");
+    }
+    Ok(format!(
+        "`{command} --seed {seed}`: {runs} run(s) of each, order shuffled; Linux {kernel}, {qemu}, Thermocline {} at {commit}; cache of {}; \
+         4 ns an instruction.",
+        env!("CARGO_PKG_VERSION"),
+        args.cache.describe()
+    ))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| format!("{} can't be written", path.display()))?;
+    say!("wrote {}", path.display());
+    Ok(())
+}
+
+fn contender(name: &str) -> Result<&'static Contender, String> {
+    let names = || CONTENDERS.iter().map(|contender| contender.name).collect::<Vec<_>>().join(", ");
+    Contender::find(name).ok_or_else(|| format!("contenders are {}", names()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_names_every_contender() {
+        let words = AFTER_HELP.replace('\n', " ");
+        for contender in CONTENDERS {
+            assert!(words.contains(contender.name), "{}", contender.name);
+        }
+        assert!(contender("nobody").is_ok() && contender("somebody").is_err());
+    }
+}
