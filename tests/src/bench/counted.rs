@@ -17,16 +17,14 @@ const RESIDENT: usize = 256 << 10;
 const PASSES: u64 = 40;
 
 pub(super) fn run(guest: &mut Guest) -> Result<Verdict> {
-    let slots = [
-        mapped(guest, 0, FAST, STREAMED)?,
-        mapped(guest, 1, SLOW, STREAMED)?,
-        mapped(guest, 2, SLOW, RESIDENT)?,
-    ];
+    enter(guest, FAST)?;
+    let slots = [mapped(0, STREAMED)?, mapped(1, STREAMED)?, mapped(2, RESIDENT)?];
     let mut doorbell = Doorbell::new()?;
     doorbell.start();
     for _ in 0..3 {
         pass(&slots[0], STREAMED, false);
     }
+    enter(guest, SLOW)?;
     pass(&slots[1], STREAMED, true);
     pass(&slots[1], STREAMED, false);
     for _ in 0..PASSES {
@@ -52,11 +50,15 @@ pub(super) fn run(guest: &mut Guest) -> Result<Verdict> {
     Ok(guest.verdict())
 }
 
-/// Populated memory of one node in a slot.
-fn mapped(guest: &Guest, slot: u64, node: usize, bytes: usize) -> Result<Mapping> {
-    let cgroup = guest.cgroup(&format!("/counted-{slot}"))?;
+/// All memory of this process is on that node from here on: the kernel moves what is not.
+fn enter(guest: &Guest, node: usize) -> Result<()> {
+    let cgroup = guest.cgroup(&format!("/counted-{node}"))?;
     cgroup.write("cpuset.mems", node)?;
-    cgroup.write("cgroup.procs", std::process::id())?;
+    cgroup.write("cgroup.procs", std::process::id())
+}
+
+/// Populated memory in a slot.
+fn mapped(slot: u64, bytes: usize) -> Result<Mapping> {
     let address = usize::try_from(misses::slot_address(slot))?;
     let mapping = Mapping::at(address, bytes, Backing::Private, HugePages::Never).context("slot")?;
     pass(&mapping, bytes, true);
