@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     }
 }
 
-/// A run of each that boots guests, short: that they work, not how well.
+/// That what counts in guests counts right.
 pub(crate) fn smoke() -> Result<bool> {
-    Ok(misses::smoke()? && peers::smoke()?)
+    misses::smoke()
 }

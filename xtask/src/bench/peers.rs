@@ -63,7 +63,6 @@ struct Length {
 
 const WHOLE: Length = Length { before: Duration::from_secs(360), after: Duration::from_secs(300) };
 const QUICK: Length = Length { before: Duration::from_secs(240), after: Duration::from_secs(180) };
-const SMOKE: Length = Length { before: Duration::from_secs(20), after: Duration::from_secs(10) };
 
 pub(super) fn run(args: &Args) -> Result<bool> {
     let machine = Machine { kernel: args.kernel, slow_node: args.tier };
@@ -89,26 +88,6 @@ pub(super) fn run(args: &Args) -> Result<bool> {
         write(&dir.join(format!("{title}.svg")), &picture::svg(&whole)?)?;
     }
     Ok(all_ended)
-}
-
-/// One short run of ours: that guest, counter and table work together.
-pub(super) fn smoke() -> Result<bool> {
-    let machine = Machine { kernel: Kernel::V6_12, slow_node: SlowNode::Hmat };
-    let contenders = [contender("thermocline").map_err(anyhow::Error::msg)?];
-    let order = Order { machine, thp: false, length: SMOKE, cache: CacheArgs::DEFAULT, runs: 1, seed: 0 };
-    let measured = measure(&order, &contenders)?;
-    let [(contender, runs)] = measured.as_slice() else { return Ok(false) };
-    let Some(run) = runs.first() else { return Ok(false) };
-    let table = table::markdown(&[(*contender, runs.as_slice())], "none.svg", "");
-    picture::svg(&[(*contender, runs.as_slice())])?;
-    // The hot sets alone, 64 MiB with two lines a page, miss 32768 times a second.
-    let misses = run.counts(0, run.samples.len() - 1).misses();
-    out!(
-        "{misses} misses in {} s, {} rows",
-        run.seconds(),
-        table.lines().filter(|line| line.starts_with('|')).count()
-    );
-    Ok(misses > 300_000)
 }
 
 /// What is measured how.
