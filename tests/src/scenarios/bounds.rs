@@ -33,9 +33,9 @@ policies:
   - { name: half, cgroups: [/pods/half], spec: { dram: { floor: 50% }, demote: { after: 10s } } }
   - { name: ceiling, cgroups: [/pods/ceiling], spec: { dram: { ceiling: 64Mi }, demote: { after: 10s } } }
   - { name: most, cgroups: [/pods/most], spec: { dram: { ceiling: 60% }, demote: { after: 10s } } }
-  - { name: heavy, cgroups: [/pods/heavy], spec: { dram: { weight: 300 } } }
-  - { name: light, cgroups: [/pods/light], spec: { dram: { weight: 100 } } }
-  - { name: kept, cgroups: [/pods/kept], spec: { dram: { weight: 1, floor: 64Mi } } }
+  - { name: heavy, cgroups: [/pods/heavy], spec: { dram: { weight: 300 }, demote: { after: 4m } } }
+  - { name: light, cgroups: [/pods/light], spec: { dram: { weight: 100 }, demote: { after: 4m } } }
+  - { name: kept, cgroups: [/pods/kept], spec: { dram: { weight: 1, floor: 64Mi }, demote: { after: 4m } } }
 ";
 
 fn run(guest: &mut Guest) -> Result<Verdict> {
@@ -142,7 +142,7 @@ fn shortage(guest: &mut Guest) -> Result<AgentProcess> {
     guest.say(format_args!("{:.1} MiB to spare, {:?}", spare()?, node_memory(FAST)?));
     ensure!(spare()? > 0.0, "the hog took more than it was to take");
     // What others need is taken from what was idle for `after`, and for half of it only while the kernel's own low watermark is passed.
-    guest.sleep(Duration::from_secs(92));
+    guest.sleep(Duration::from_secs(140));
     let given = |pod: &Cgroup| numa_stat(pod, "anon").map(|anon| anon[SLOW] as f64 / MIB as f64);
     guest.at_most("given up before there is a shortage, MiB", given(&heavy)? + given(&light)?, 0.0);
 
@@ -166,7 +166,7 @@ fn shortage(guest: &mut Guest) -> Result<AgentProcess> {
             node_memory(FAST)?
         ));
     }
-    // The age falls by an eighth of `after` in two seconds, and the memory is a little older than half of it.
+    // The age falls by an eighth of `after` in two seconds, and the memory is a little older than five of these.
     let first = first.context("there was no shortage")?;
     guest.at_most("time from shortage to demotion, s", first.as_secs_f64(), 12.0);
     let (from_heavy, from_light) = (given(&heavy)?, given(&light)?);
