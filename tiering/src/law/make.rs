@@ -296,7 +296,8 @@ impl Making {
             Some(_) => Bytes::ZERO,
         };
         let trial = self.on_trial(state, plan);
-        let voluntary = free.min(trial);
+        // A rest that is small beside a portion goes with it, or it would wait for a judgement of its own.
+        let voluntary = if free <= trial + Bytes(trial.0 / 4) { free } else { trial };
         let worth = Bytes::mib(1).min(Bytes(fast.0 / 128));
         if voluntary >= worth {
             self.cold(state, plan.effective_age, voluntary, &mut wishes);
@@ -310,7 +311,7 @@ impl Making {
         }
         plan.limit = match guard {
             Some(limit) if plan.cold > sum_of(&wishes) => Some(limit),
-            _ if free > trial => Some(Limit::Portion(state.portion.on_trial())),
+            _ if free > voluntary => Some(Limit::Portion(state.portion.on_trial())),
             _ if wishes.is_empty() && !plan.bound.is_zero() && plan.cold.is_zero() => {
                 Some(Limit::Bound(plan.bound))
             }
