@@ -231,7 +231,7 @@ impl Managed {
         state: Option<&State>,
         now: Instant,
     ) -> host::Result<Option<CgroupSample>> {
-        let Found { mut ages, walked, aged, mut touched, listed, .. } = found;
+        let Found { mut ages, walked, aged, mut touched, blind, listed, .. } = found;
         let Some(mut nodes) = self.placed(listed)? else { return Ok(None) };
         for (node, usage) in &mut nodes {
             usage.ages = ages.remove(node).map(|ages| AgeReading { ages, walked: aged });
@@ -254,6 +254,7 @@ impl Managed {
             clean_file: self.clean_file()?,
             // Only demotion without swap is ours to do.
             may_swap: false,
+            blind,
             limits: self.limits,
             stalls: self.stalls()?,
         };

@@ -384,7 +384,7 @@ mod tests {
         for tick in 0..40_u64 {
             let now = Duration::from_millis(10_000 * tick / 4);
             let walked = Duration::from_secs(now.as_secs() / 10 * 10);
-            let hot = now - walked;
+            let hot = now.saturating_sub(walked);
             let ages = [
                 (hot, 0),
                 (hot, 48),

@@ -476,6 +476,10 @@ impl Making {
         if self.promoter == Promoter::None {
             return Some(Limit::NoPromoter);
         }
+        // Where neither a look nor what comes up tells what is touched down there, nothing is tried.
+        if !state.policy.promote.enabled && state.last.as_ref().is_some_and(|last| last.blind) {
+            return Some(Limit::PromotionOff);
+        }
         if !state.has_started(self.now) {
             return Some(Limit::StartUp);
         }
