@@ -497,12 +497,13 @@ impl Making {
     }
 
     fn limits(&self, state: &mut CgroupState, plan: &mut CgroupPlan) {
+        let anon = state.footprint();
         let Some(last) = state.last.as_ref() else { return };
         let limits = last.limits;
         plan.memory_high = match state.policy.memory_high {
             MemoryHighPolicy::Pressure { target, floor } => {
                 plan.look_again = plan.look_again.min(last.at + Duration::from_secs(6));
-                state.usage.pressure(last, target, floor, self.page)
+                state.usage.pressure(last, anon, target, floor, self.page)
             }
             policy => {
                 let policy = within_max(policy, limits.max);
@@ -516,7 +517,7 @@ impl Making {
             }
         };
         if state.policy.reclaim_ahead {
-            let (reclaim, soon) = state.usage.reclaim(last);
+            let (reclaim, soon) = state.usage.reclaim(last, anon);
             plan.reclaim = reclaim;
             if let Some(soon) = soon {
                 plan.look_again = plan.look_again.min(self.now + soon);
