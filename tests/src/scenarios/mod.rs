@@ -24,8 +24,10 @@ mod node;
 mod observe;
 mod page_cache;
 mod placement;
+mod promotion_bounds;
 mod revisits;
 mod smoke;
+mod sockets;
 mod thousand;
 mod tiers;
 
@@ -36,6 +38,7 @@ pub const SCENARIOS: &[Scenario] = &[
     placement::SCENARIO,
     revisits::SCENARIO,
     hot_shift::SCENARIO,
+    promotion_bounds::SCENARIO,
     thousand::SCENARIO,
     churn::SCENARIO,
     tiers::SCENARIO,
@@ -51,9 +54,13 @@ pub const SCENARIOS: &[Scenario] = &[
     engine_lost::SCENARIO,
     bounds::SCENARIO,
     kubelet_layouts::SCENARIO,
+    sockets::SCENARIO,
     hotplug::SCENARIO,
     hostile_tree::SCENARIO,
 ];
+
+/// Those that run where there are two sockets, and only there.
+pub(crate) const OF_SOCKETS: &[&str] = &["sockets"];
 
 /// The one that needs a cluster beside its guest: `cargo xtask node`.
 pub const NODE: Scenario = Scenario {
@@ -75,7 +82,8 @@ const SHORT: &[(&str, &[&str])] = &[
     ("demo", &["7.2 hmat"]),
     ("placement", &["6.1 hmat", "6.1 kmem", "6.12 hmat", "6.12 kmem", "7.2 hmat", "7.2 kmem"]),
     ("revisits", &["6.1 kmem", "7.2 hmat"]),
-    ("hot-shift", &["6.1 hmat", "7.2 hmat"]),
+    ("hot-shift", &["6.1 hmat", "6.12 hmat", "7.2 hmat"]),
+    ("promotion-bounds", &["6.12 hmat", "7.2 kmem"]),
     ("thousand", &["7.2 hmat"]),
     ("churn", &["7.2 hmat"]),
     ("tiers", &["6.1 hmat", "6.12 kmem", "7.2 kmem"]),
@@ -90,6 +98,7 @@ const SHORT: &[(&str, &[&str])] = &[
     ("no-target", &["6.12 hmat", "7.2 kmem"]),
     ("engine-lost", &["6.12 hmat"]),
     ("bounds", &["6.1 kmem", "6.12 hmat"]),
+    ("sockets", &["7.2 sockets"]),
     ("kubelet-layouts", &["6.12 kmem", "7.2 hmat"]),
     ("hotplug", &["7.2 kmem"]),
     ("hostile-tree", &["7.2 hmat"]),
@@ -128,7 +137,7 @@ mod tests {
             let there = Machine::all().filter(|machine| in_short_run(scenario.name, *machine));
             let there: Vec<Machine> = there.collect();
             assert!(!there.is_empty(), "{}", scenario.name);
-            assert!(there.iter().all(|machine| (scenario.applies)(*machine)), "{}", scenario.name);
+            assert!(there.iter().all(|machine| scenario.runs_on(*machine)), "{}", scenario.name);
         }
         let listed: usize = SHORT.iter().map(|(_, machines)| machines.len()).sum();
         let run = SCENARIOS.iter().flat_map(|s| Machine::all().map(move |m| (s.name, m)));
