@@ -1,6 +1,5 @@
 //! What is remembered of one cgroup from sample to sample.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -241,7 +240,9 @@ impl CgroupState {
         self.note_baseline(now);
         self.usage.observe(&sample);
         // Memory by node is kept as `nodes`.
-        self.last = Some(CgroupSample { nodes: BTreeMap::new(), ..sample });
+        let mut last = sample;
+        last.nodes.clear();
+        self.last = Some(last);
         if walked_slow {
             let came_up =
                 touched_slow + if self.walked.is_some() { taught.kernel_promoted } else { Bytes::ZERO };

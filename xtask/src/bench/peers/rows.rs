@@ -32,9 +32,9 @@ pub(super) const ROWS: &[Row] = &[
     more("after 2 min, %", |run| found(run, 120)),
     more("after 3 min, %", |run| found(run, 180)),
     more("before the shift, %", |run| found(run, run.shifted_ms / 1000)),
-    less("hot memory sunk wrongly, mean, %", |run| percent(run.mean_away(0..run.shift() + 1, is_hot))),
+    less("hot memory sunk wrongly, mean, %", |run| percent(run.mean_away(before_shift(run), is_hot))),
     less("hot memory sunk wrongly, worst moment, MiB", |run| {
-        most(run, 0..run.shift() + 1, |run, at| run.away(at, is_hot))
+        most(run, before_shift(run), |run, at| run.away(at, is_hot))
     }),
     less("warm memory (15, 30, 60 s) sunk, mean, %", |run| {
         percent(run.mean_away(all(run), |kind| kind == Region::Warm))
@@ -78,6 +78,12 @@ fn last(run: &Run) -> usize {
 
 fn all(run: &Run) -> std::ops::Range<usize> {
     0..run.samples.len()
+}
+
+/// The samples until the hot set shifted.
+fn before_shift(run: &Run) -> std::ops::Range<usize> {
+    let next = run.shift() + 1;
+    0..next
 }
 
 fn whole(run: &Run) -> Counts {
