@@ -65,9 +65,9 @@ impl Counter {
         }
         if missed {
             if physical < self.fast {
-                counts.fast += 1
+                counts.fast += 1;
             } else {
-                counts.slow += 1
+                counts.slow += 1;
             }
             if slot.is_some() {
                 *self.pages.entry(address / PAGE).or_default() += 1;

@@ -121,9 +121,9 @@ fn measure(order: &Order, contenders: &[&'static Contender]) -> Result<Measured>
             format!("{AFTER}={}", order.length.after.as_secs()),
             format!("{THP}={}", if order.thp { "yes" } else { "no" }),
         ];
-        let counted = counter.run(&guests, peers, machine, arguments, |_| {})?;
-        let summary = counted.outcome.summary();
-        match Run::of(counted) {
+        let found = counter.run(&guests, peers, machine, arguments, |_| {})?;
+        let summary = found.outcome.summary();
+        match Run::of(found) {
             Ok(run) => {
                 say!(
                     "{} of {}: {} in {:.0} s",
