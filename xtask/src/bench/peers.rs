@@ -61,8 +61,8 @@ struct Length {
     after: Duration,
 }
 
-const WHOLE: Length = Length { before: Duration::from_secs(360), after: Duration::from_secs(300) };
-const QUICK: Length = Length { before: Duration::from_secs(240), after: Duration::from_secs(180) };
+const WHOLE: Length = Length { before: Duration::from_mins(6), after: Duration::from_mins(5) };
+const QUICK: Length = Length { before: Duration::from_mins(4), after: Duration::from_mins(3) };
 
 pub(super) fn run(args: &Args) -> Result<bool> {
     let machine = Machine { kernel: args.kernel, slow_node: args.tier };
