@@ -1,5 +1,6 @@
 //! What is remembered of one cgroup from sample to sample.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -14,9 +15,9 @@ use super::portion::Portion;
 use super::sample::{CgroupSample, Moved, Reach, Speed, Stayed};
 use super::touches::TouchLaw;
 use crate::age::AgeHistogram;
-use crate::decide::DemoteReason;
 use crate::node::NodeId;
 use crate::policy::Policy;
+use crate::reason::DemoteReason;
 use crate::sample::StallTotals;
 use crate::stall::StallWindow;
 use crate::token_bucket::TokenBucket;
@@ -179,9 +180,10 @@ impl CgroupState {
     ) -> Taught {
         let now = sample.at;
         let mut taught = Taught::default();
+        // What leaves with its node comes up for no touch.
+        self.nodes.retain(|on| sample.nodes.contains_key(&on.node) && speed_of(on.node).is_some());
         let promoted = self.kernel_promoted(&sample, &speed_of);
         taught.kernel_promoted = promoted;
-        self.nodes.retain(|on| sample.nodes.contains_key(&on.node));
         let mut touched_slow = Bytes::ZERO;
         let (mut walked, mut walked_slow) = (false, false);
         for (node, usage) in &sample.nodes {
@@ -244,7 +246,8 @@ impl CgroupState {
         (self.memory_stall, self.io_stall) = shares;
         self.note_baseline(now);
         self.usage.observe(&sample);
-        self.last = Some(sample);
+        // Memory by node is kept as `nodes`.
+        self.last = Some(CgroupSample { nodes: BTreeMap::new(), ..sample });
         if walked_slow {
             let came_up =
                 touched_slow + if self.walked.is_some() { taught.kernel_promoted } else { Bytes::ZERO };

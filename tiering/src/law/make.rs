@@ -26,10 +26,10 @@ use super::cgroup::{CgroupState, OnNode};
 use super::fill::{Given, Offer, fill};
 use super::plan::{CgroupPlan, Demote, NodePlan, Plan};
 use super::sample::{Barrier, CgroupKey, Promoter, Speed};
-use crate::decide::{DemoteReason, Limit};
 use crate::memory_high;
 use crate::node::NodeId;
 use crate::policy::{DemotePolicy, MemoryHighPolicy, Mode};
+use crate::reason::{DemoteReason, Limit};
 use crate::units::{ByteRate, Bytes, Instant};
 
 /// While less than the low watermark is available, the age falls by an eighth of `after` in each of these.
@@ -93,12 +93,14 @@ fn least_age_ever(state: &CgroupState) -> Duration {
     state.policy.demote.after / 2
 }
 
-/// The age down to which a cgroup gives for others, on a node that has been urgent for so long.
+/// The age down to which a cgroup gives for others, on a node that has been urgent for so long. It falls as the cgroup's weight has it:
+/// memory of weight 200 must be twice as old to be as cold as that of weight 100.
 fn least_age(state: &CgroupState, urgent: Option<Duration>) -> Duration {
     let after = state.policy.demote.after;
     let Some(urgent) = urgent else { return after };
     let steps = u32::try_from(urgent.as_millis() / STEP.as_millis()).unwrap_or(8).min(8);
-    after.saturating_sub(after / 8 * steps).max(least_age_ever(state))
+    let level = after.saturating_sub(after / 8 * steps);
+    (level.saturating_mul(state.policy.dram.weight) / 100).clamp(least_age_ever(state), after)
 }
 
 pub(super) fn plan(host: &mut Host, now: Instant) -> Plan {
@@ -308,7 +310,8 @@ impl Making {
             Some(_) => Bytes::ZERO,
         };
         let trial = self.on_trial(state, plan);
-        let voluntary = free.min(trial);
+        // A rest that is small beside a portion goes with it, or it would wait for a judgement of its own.
+        let voluntary = if free <= trial + Bytes(trial.0 / 4) { free } else { trial };
         let worth = Bytes::mib(1).min(Bytes(fast.0 / 128));
         if voluntary >= worth {
             self.cold(state, plan.effective_age, voluntary, &mut wishes);
@@ -322,13 +325,17 @@ impl Making {
         }
         plan.limit = match guard {
             Some(limit) if plan.cold > sum_of(&wishes) => Some(limit),
-            _ if free > trial => Some(Limit::Portion(state.portion.on_trial())),
+            _ if free > voluntary => Some(Limit::Portion(state.portion.on_trial())),
             _ if wishes.is_empty() && !plan.bound.is_zero() && plan.cold.is_zero() => {
                 Some(Limit::Bound(plan.bound))
             }
             _ if wishes.is_empty() => Some(Limit::NothingCold),
             _ => None,
         };
+        if !fast.is_zero() && !state.fast().any(|on| self.has_target(state, on.node)) {
+            plan.limit = Some(Limit::NoTarget);
+            return;
+        }
         if let Some(barrier) = state.reach.barrier {
             plan.limit = Some(match barrier {
                 Barrier::MaySwap => Limit::MaySwap,
@@ -483,6 +490,10 @@ impl Making {
         if self.promoter == Promoter::None {
             return Some(Limit::NoPromoter);
         }
+        // Where neither a look nor what comes up tells what is touched down there, nothing is tried.
+        if !state.policy.promote.enabled && state.last.as_ref().is_some_and(|last| last.blind) {
+            return Some(Limit::PromotionOff);
+        }
         if !state.has_started(self.now) {
             return Some(Limit::StartUp);
         }
@@ -500,12 +511,13 @@ impl Making {
     }
 
     fn limits(&self, state: &mut CgroupState, plan: &mut CgroupPlan) {
+        let anon = state.footprint();
         let Some(last) = state.last.as_ref() else { return };
         let limits = last.limits;
         plan.memory_high = match state.policy.memory_high {
             MemoryHighPolicy::Pressure { target, floor } => {
                 plan.look_again = plan.look_again.min(last.at + Duration::from_secs(6));
-                state.usage.pressure(last, target, floor, self.page)
+                state.usage.pressure(last, anon, target, floor, self.page)
             }
             policy => {
                 let policy = within_max(policy, limits.max);
@@ -519,7 +531,7 @@ impl Making {
             }
         };
         if state.policy.reclaim_ahead {
-            let (reclaim, soon) = state.usage.reclaim(last);
+            let (reclaim, soon) = state.usage.reclaim(last, anon);
             plan.reclaim = reclaim;
             if let Some(soon) = soon {
                 plan.look_again = plan.look_again.min(self.now + soon);

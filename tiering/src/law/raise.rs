@@ -15,8 +15,8 @@ use super::cgroup::CgroupState;
 use super::make::{Making, is_at};
 use super::plan::{CgroupPlan, Promote, PromoteReason};
 use super::sample::Promoter;
-use crate::decide::Limit;
 use crate::node::NodeId;
+use crate::reason::Limit;
 use crate::units::{ByteRate, Bytes, Ratio};
 
 impl Making {
@@ -151,10 +151,10 @@ impl Making {
         if may { rate_up } else { ByteRate(0) }
     }
 
-    /// What is to change places at the ceiling, where we bring up what is hotter.
+    /// What is to change places at the ceiling. Where the kernel promotes, nothing is known of what comes up for it: no portion is kept.
     pub(super) fn exchange(&self, state: &mut CgroupState, plan: &CgroupPlan) -> Bytes {
         let fast = state.on_fast();
-        if !is_at(plan.ceiling, fast) || self.promoter != Promoter::Agent || !state.policy.promote.enabled {
+        if !is_at(plan.ceiling, fast) || self.promoter == Promoter::None || !state.policy.promote.enabled {
             return state.exchange.plan(Bytes::ZERO);
         }
         let twice: Bytes = state.slow().map(|on| on.hot_twice.max(Bytes(on.hot.0 / 4)).min(on.hot)).sum();
@@ -162,7 +162,8 @@ impl Making {
         let age = state.exchange.age(&state.policy.demote);
         let cold: Bytes = state.fast().map(|on| on.older(age, self.now)).sum();
         let second = self.rate_up(state).over(core::time::Duration::from_secs(1));
-        state.exchange.plan((twice - room).min(cold).min(second))
+        let able = (twice - room).min(cold).min(second);
+        if self.promoter == Promoter::Agent { state.exchange.plan(able) } else { able }
     }
 
     /// What the kernel may promote: what the policies of those allow that have something to bring up.
