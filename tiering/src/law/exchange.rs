@@ -11,6 +11,7 @@
 //!
 //! The age follows what walks find, between `after` and `after_max`: where less than a quarter of that portion is as old in DRAM, it shrinks
 //! by a third; where half of it is, and less than seven eighths of what is on slow nodes were touched since the walk before, it grows by half.
+//! Where next to nothing down there is hot, it shrinks.
 //!
 //! # Properties
 //! - `walks_are_as_far_apart_as_tells_most`.
