@@ -43,6 +43,9 @@ const RENEW_LOOK: Duration = Duration::from_mins(1);
 /// Until it is looked whether there is room for warnings that there was none for.
 const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
 
+/// Until a warning is told again that the server refused to take, as while its namespace is missing.
+const TELL_REFUSED: Duration = Duration::from_secs(20);
+
 /// Everything that can happen.
 #[derive(Debug)]
 pub enum Event {
@@ -54,6 +57,8 @@ pub enum Event {
     Wrote(Box<Wrote>),
     /// A write of a policy's status ended.
     WroteStatus(Name, Result<TieringPolicyStatus, WriteError>),
+    /// The server refused to take an Event.
+    NotPosted(Box<Occurrence>),
     /// Somebody asks.
     Asked(Question),
     /// It is time to end.
@@ -137,6 +142,9 @@ pub struct Controller {
     owed: BTreeMap<Name, Vec<Occurrence>>,
     /// Warnings that there was no room for.
     untold: BTreeSet<Untold>,
+    /// Warnings that the server refused to take, and when to tell them again.
+    refused: BTreeSet<Untold>,
+    tell_refused_at: Instant,
     /// Why the default policy does not apply, as it was logged last.
     default_problem: Option<Cause>,
     /// Since when it has led, in seconds since 1970.
@@ -173,6 +181,8 @@ impl Controller {
             failing: BTreeMap::new(),
             owed: BTreeMap::new(),
             untold: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            tell_refused_at: Instant::now(),
             default_problem: None,
             epoch: 0,
             renew_at: Instant::now(),
@@ -209,6 +219,7 @@ impl Controller {
                     Event::Leading(leading) => self.lead(leading),
                     Event::Wrote(wrote) => self.wrote(*wrote),
                     Event::WroteStatus(policy, result) => self.wrote_status(&policy, result),
+                    Event::NotPosted(occurrence) => self.not_posted(*occurrence, Instant::now()),
                     Event::Asked(question) => self.answer(question),
                     Event::Stop => stopping = Some(Instant::now() + LAST_WRITES),
                 }
@@ -227,6 +238,7 @@ impl Controller {
             }
             self.renew();
             self.write_what_is_due();
+            self.tell_refused(Instant::now());
             self.tell_untold();
         }
     }
@@ -244,7 +256,8 @@ impl Controller {
             return None;
         }
         let untold = (!self.untold.is_empty()).then(|| Instant::now() + LOOK_FOR_ROOM);
-        [self.nodes.next_due(), self.statuses.next_due(), untold, Some(self.renew_at)]
+        let refused = (!self.refused.is_empty()).then_some(self.tell_refused_at);
+        [self.nodes.next_due(), self.statuses.next_due(), untold, refused, Some(self.renew_at)]
             .into_iter()
             .flatten()
             .min()
@@ -278,6 +291,7 @@ impl Controller {
         self.statuses.clear();
         self.owed.clear();
         self.untold.clear();
+        self.refused.clear();
         if leading && self.is_synced() {
             self.mark_all();
         }
@@ -293,6 +307,8 @@ impl Controller {
         let policies: Vec<Name> = self.policies.names().cloned().collect();
         for policy in &policies {
             self.policy_changed(policy, now);
+            // Its status may say so already, and nobody have been told.
+            self.tell_of_policy(policy);
         }
         let namespaces: Vec<Name> = self.index.invalid_namespaces().cloned().collect();
         for namespace in &namespaces {

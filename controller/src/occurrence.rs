@@ -236,8 +236,8 @@ impl Poster {
         std::iter::from_fn(|| self.queue.try_recv().ok()).collect()
     }
 
-    /// Posts until nobody tells any more.
-    pub async fn run(mut self) {
+    /// Posts until nobody tells any more. What the server refused is handed back.
+    pub async fn run(mut self, mut refused: impl AsyncFnMut(Occurrence)) {
         while let Some(occurrence) = self.queue.recv().await {
             if !self.fence.holds(Instant::now()) {
                 // Who leads next tells all warnings, this process included; good news of before is lost.
@@ -251,13 +251,13 @@ impl Poster {
                 result = self.writer.event(&event).await;
             }
             match result {
-                Ok(()) => &self.counts.posted,
+                Ok(()) => self.counts.posted.fetch_add(1, Ordering::Relaxed),
                 Err(error) => {
                     tracing::debug!(%error, about = ?occurrence.about, "an Event was not posted");
-                    &self.counts.failed
+                    refused(occurrence).await;
+                    self.counts.failed.fetch_add(1, Ordering::Relaxed)
                 }
-            }
-            .fetch_add(1, Ordering::Relaxed);
+            };
             tokio::time::sleep(SPACING).await;
         }
     }

@@ -108,7 +108,11 @@ async fn serve(args: &Args, client: Client) -> Result<(), Failure> {
         "watch of NodeTierings",
         watch::<NodeTiering, _>(client, Kind::NodeTiering, events.clone()),
     ));
-    tasks.spawn(named("poster of Events", poster.run()));
+    let loop_of_refused = events.clone();
+    let refused = async move |occurrence| {
+        let _ = loop_of_refused.send(Event::NotPosted(Box::new(occurrence))).await;
+    };
+    tasks.spawn(named("poster of Events", poster.run(refused)));
     tasks.spawn(named("HTTP server", http::serve(listener, events.clone(), controller.published())));
     let stop = CancellationToken::new();
     let told = events.clone();

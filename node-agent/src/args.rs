@@ -7,6 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use crate::config::DEFAULT_STATE_FILE;
 use api::WireDuration;
 use telemetry::LogFormat;
+use tiering::EngineChoice;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -231,6 +232,31 @@ pub struct ObserveArgs {
     /// What counts as cold: memory not accessed for this long.
     #[arg(long, default_value = "2m", value_name = "DURATION")]
     pub after: WireDuration,
+    /// What tells how old memory is. `pages` works on every kernel, but clears accessed bits process by process, which waits for
+    /// their page tables and makes others wait.
+    #[arg(long, default_value = "auto", value_enum, value_name = "ENGINE")]
+    pub engine: AgeEngine,
+}
+
+/// What tells how old memory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AgeEngine {
+    /// `lru-gen` where the kernel has it.
+    Auto,
+    /// Generations of the multi-generational LRU.
+    LruGen,
+    /// Accessed bits of each process's pages.
+    Pages,
+}
+
+impl From<AgeEngine> for EngineChoice {
+    fn from(engine: AgeEngine) -> Self {
+        match engine {
+            AgeEngine::Auto => Self::Auto,
+            AgeEngine::LruGen => Self::LruGen,
+            AgeEngine::Pages => Self::Pages,
+        }
+    }
 }
 
 /// Where the running agent is.

@@ -31,7 +31,10 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 pub(crate) fn observe(args: &Args, observe_args: &ObserveArgs, open: OpenRoot) -> Result<(), Failure> {
     let after: Duration = observe_args.after.into();
     let interval: Duration = observe_args.interval.into();
-    let config = Config::observing(&observe_args.glob, after, interval)?;
+    let config = Config {
+        engine: observe_args.engine.into(),
+        ..Config::observing(&observe_args.glob, after, interval)?
+    };
     let state = &observe_args.agent.state;
     if let Some(text) = ask(state)? {
         notice(

@@ -232,3 +232,24 @@ fn nobody_sinks_voluntarily_where_nobody_promotes() {
     let plan = plan.of(CgroupKey(1)).unwrap();
     assert_eq!((plan.demoted(), plan.limit), (Bytes::ZERO, Some(Limit::NoPromoter)));
 }
+
+#[test]
+fn memory_of_a_node_that_goes_away_came_up_for_no_touch() {
+    let mut run = Run::new(Promoter::Kernel);
+    run.add(1, Policy::default());
+    let both = || vec![fast(0, &[1], gib(100), Bytes::ZERO), slow(1, &[0], gib(100))];
+    let alone = || vec![fast(0, &[], gib(100), Bytes::ZERO)];
+    for (second, nodes, on_fast, on_slow) in [
+        (0, both(), gib(1), gib(1)),
+        (60, both(), gib(1), gib(1)),
+        // What is counted lags behind what moved.
+        (62, alone(), gib(1), gib(1)),
+        (122, both(), gib(2), Bytes::ZERO),
+    ] {
+        run.second = second;
+        run.nodes(nodes);
+        run.look(1, &[(0, &[(Duration::ZERO, on_fast)])], &[(1, on_slow, Bytes::ZERO)]);
+        let touched = run.plan().of(CgroupKey(1)).expect("sampled").touched_per_minute;
+        assert_eq!(touched, Bytes::ZERO, "second {second}");
+    }
+}

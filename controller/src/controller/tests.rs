@@ -64,6 +64,54 @@ async fn a_warning_that_there_is_no_room_for_is_told_once_there_is() {
 }
 
 #[tokio::test]
+async fn a_warning_that_the_server_refuses_is_told_again_later_if_it_is_still_so() {
+    let (mut controller, mut poster) = controller();
+    controller.index.apply_pod(&pod("web", &json!({ "thermocline.io/mode": "Sometimes" })));
+    controller.index.apply_pod(&pod("mended", &json!({ "thermocline.io/mode": "Sometimes" })));
+    let changes = controller.index.take_changes();
+    controller.note(&changes, None);
+    let now = Instant::now();
+    for refused in poster.take_all() {
+        controller.not_posted(refused, now);
+    }
+    controller.index.apply_pod(&pod("mended", &json!({})));
+    let mut told_at = |now| {
+        controller.tell_refused(now);
+        controller.tell_untold();
+        pods(&poster.take_all()).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(told_at(now).is_empty());
+    assert_eq!(told_at(now + TELL_REFUSED), ["web"]);
+    assert!(told_at(now + 2 * TELL_REFUSED).is_empty(), "once is enough");
+}
+
+#[tokio::test]
+async fn whoever_leads_next_tells_of_policies_whose_status_says_it_already() {
+    let (mut controller, mut poster) = controller();
+    let spec = json!({ "dram": { "floor": "2Gi", "ceiling": "1Gi" } });
+    let policy: TieringPolicy = serde_json::from_value(json!({
+        "apiVersion": "thermocline.io/v1alpha1", "kind": "TieringPolicy",
+        "metadata": { "name": "odd", "uid": "u", "generation": 1 }, "spec": spec,
+    }))
+    .unwrap();
+    let see = |controller: &mut Controller, policy: TieringPolicy| {
+        let change = Change::Applied(Box::new(crate::watched::Object::Policy(Box::new(policy))));
+        controller.watched(Watched { kind: Kind::Policy, change, at: Instant::now() });
+    };
+    see(&mut controller, policy.clone());
+    assert_eq!(pods(&poster.take_all()), BTreeSet::from(["odd"]));
+    // Its status is written, and what was queued is lost with the lease.
+    let (standing, matched) = controller.standing(&"odd".into()).unwrap();
+    let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
+    let status = crate::policy_status::status(&standing, 1, matched, &TieringPolicyStatus::default(), time);
+    see(&mut controller, TieringPolicy { status: Some(status), ..policy });
+    assert!(poster.take_all().is_empty());
+    controller.lead(false);
+    controller.lead(true);
+    assert_eq!(pods(&poster.take_all()), BTreeSet::from(["odd"]));
+}
+
+#[tokio::test]
 async fn of_a_pod_with_endless_problems_its_owner_is_told_some_and_others_are_told_theirs() {
     let (mut controller, mut poster) = controller();
     let endless: BTreeMap<_, _> = (0..5000).map(|n| (format!("thermocline.io/none-{n}"), "x")).collect();

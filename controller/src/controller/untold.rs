@@ -2,7 +2,9 @@
 //!
 //! Kept is what they are about, once however many there are: what is to be said is found again when there is room.
 
-use super::Controller;
+use std::time::Instant;
+
+use super::{Controller, TELL_REFUSED};
 use crate::index::{Name, PodKey, Verdict};
 use crate::occurrence::{About, Occurrence, What};
 use crate::policy_status::Standing;
@@ -33,7 +35,36 @@ pub(super) fn words(verdict: &Verdict<Name>) -> String {
     }
 }
 
+impl Untold {
+    /// What to tell again of what was not told; `None` for good news.
+    fn of(occurrence: Occurrence) -> Option<Self> {
+        match (occurrence.what, occurrence.about) {
+            (What::Assigned(_) | What::Unassigned(_), _) => None,
+            (What::Suspended(_), About::Pod { uid, .. }) => Some(Self::Suspended(uid)),
+            (_, About::Pod { namespace, name, .. }) => Some(Self::Pod((namespace.into(), name.into()))),
+            (_, About::Namespace(name)) => Some(Self::Namespace(name.into())),
+            (_, About::Policy { name, .. }) => Some(Self::Policy(name.into())),
+        }
+    }
+}
+
 impl Controller {
+    /// The server refused to take an Event: a warning is told again, if it still is so then.
+    pub(super) fn not_posted(&mut self, occurrence: Occurrence, now: Instant) {
+        let Some(warning) = Untold::of(occurrence).filter(|_| self.leading) else { return };
+        if self.refused.is_empty() {
+            self.tell_refused_at = now + TELL_REFUSED;
+        }
+        self.refused.insert(warning);
+    }
+
+    /// Has warnings told again that the server refused to take, once it is time.
+    pub(super) fn tell_refused(&mut self, now: Instant) {
+        if now >= self.tell_refused_at {
+            self.untold.append(&mut self.refused);
+        }
+    }
+
     /// Tells warnings that there was no room for, as far as there is now.
     pub(super) fn tell_untold(&mut self) {
         while self.leading

@@ -1,6 +1,7 @@
 //! Processes of a scenario: the agent, workloads, and what they cost.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -149,6 +150,17 @@ impl AgentProcess {
 
 impl Drop for AgentProcess {
     fn drop(&mut self) {
+        // Nobody asked it to end: what it said last is why the scenario fails.
+        if let Ok(Some(status)) = self.child.try_wait()
+            && !status.success()
+            && status.signal().is_none_or(|signal| signal == Signal::ABORT.as_raw())
+        {
+            let log = self.log().unwrap_or_default();
+            let last: Vec<&str> = log.lines().rev().take(20).collect();
+            let mut out = std::io::stdout().lock();
+            let _ = writeln!(out, "the agent ended: {status}");
+            last.into_iter().rev().for_each(|line| drop(writeln!(out, "{line}")));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -14,7 +14,7 @@ use crate::scenario::Scenario;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "hostile-tree",
-    about: "paths past PATH_MAX, names with newlines, threaded and frozen cgroups, no watches left, mkdir storms: no exit, and others are served in time",
+    about: "paths past PATH_MAX, names no terminal should see, threaded and frozen cgroups, no watches left, mkdir storms: no exit, and others are served in time",
     applies: |machine| machine.has_lower_tier(),
     agent: true,
     guest_timeout: Duration::from_mins(15),
@@ -40,10 +40,13 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     let _workload = guest.spawn_workload(&pod, "--region hot:8M --region cold:64M")?;
     let hostile = guest.cgroup("/pods/hostile")?;
     grow_deep(&hostile, 20)?;
-    for name in ["a\nb", "tab\t", "\u{1b}[31m", "{\"json\"}", "-"] {
+    for name in ["a b\\", "tab\t", "\u{1b}[31m", "{\"json\"}", "-"] {
         guest.cgroup(&format!("/pods/hostile/{name}"))?;
     }
-    guest.cgroup("/pods/hostile/threads")?.write("cgroup.type", "threaded")?;
+    // Below one that has controllers of domains on, there are no threaded ones.
+    let threads = guest.cgroup("/pods/hostile/threads")?.dir().join("threaded");
+    std::fs::create_dir(&threads).context("threaded")?;
+    write_file(threads.join("cgroup.type"), "threaded")?;
     for i in 0..500 {
         guest.cgroup(&format!("/pods/hostile/many-{i}"))?;
     }

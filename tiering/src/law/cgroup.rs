@@ -12,9 +12,9 @@ use super::portion::Portion;
 use super::sample::{CgroupSample, Moved, Reach, Speed, Stayed};
 use super::touches::TouchLaw;
 use crate::age::AgeHistogram;
-use crate::decide::DemoteReason;
 use crate::node::NodeId;
 use crate::policy::Policy;
+use crate::reason::DemoteReason;
 use crate::sample::StallTotals;
 use crate::stall::StallWindow;
 use crate::token_bucket::TokenBucket;
@@ -175,9 +175,10 @@ impl CgroupState {
     ) -> Taught {
         let now = sample.at;
         let mut taught = Taught::default();
+        // What leaves with its node comes up for no touch.
+        self.nodes.retain(|on| sample.nodes.contains_key(&on.node) && speed_of(on.node).is_some());
         let promoted = self.kernel_promoted(&sample, &speed_of);
         taught.kernel_promoted = promoted;
-        self.nodes.retain(|on| sample.nodes.contains_key(&on.node));
         let mut touched_slow = Bytes::ZERO;
         let (mut walked, mut walked_slow) = (false, false);
         for (node, usage) in &sample.nodes {

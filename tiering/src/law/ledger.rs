@@ -34,6 +34,9 @@ const GENERATIONS: usize = 4;
 /// Milliseconds since the epoch of [`Instant`]; memory may be older than that.
 type Millis = i64;
 
+/// A hundred years: as good as for ever, and far from overflowing.
+const EVER: Millis = 100 * 365 * 24 * 3600 * 1000;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cohort {
     /// Not accessed since then.
@@ -267,7 +270,7 @@ fn millis(at: Instant) -> Millis {
 }
 
 fn duration_millis(time: Duration) -> Millis {
-    Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX / 4).min(Millis::MAX / 4)
+    Millis::try_from(time.as_millis()).unwrap_or(EVER).min(EVER)
 }
 
 fn to_duration(millis: Millis) -> Duration {
@@ -353,5 +356,16 @@ mod tests {
         let mut ledger = Ledger::default();
         observe(&mut ledger, 0, &[(600, 300), (0, 0)]);
         assert_eq!(observe(&mut ledger, 60, &[(660, 100), (60, 0), (0, 0)]), []);
+    }
+
+    #[test]
+    fn what_is_old_without_end_is_merged_like_the_rest() {
+        let mut ledger = Ledger::default();
+        for seconds in 0..200_u64 {
+            ledger.arrived(Bytes::mib(1), Duration::from_secs(seconds * seconds), at(seconds));
+            ledger.arrived(Bytes::mib(1), Duration::MAX, at(seconds));
+        }
+        assert_eq!(ledger.total(), Bytes::mib(400));
+        assert_eq!(ledger.at_least(Duration::from_hours(24 * 365), at(200)), Bytes::mib(200));
     }
 }

@@ -26,10 +26,10 @@ use super::cgroup::{CgroupState, OnNode};
 use super::fill::{Given, Offer, fill};
 use super::plan::{CgroupPlan, Demote, NodePlan, Plan};
 use super::sample::{Barrier, CgroupKey, Promoter, Speed};
-use crate::decide::{DemoteReason, Limit};
 use crate::memory_high;
 use crate::node::NodeId;
 use crate::policy::{MemoryHighPolicy, Mode};
+use crate::reason::{DemoteReason, Limit};
 use crate::units::{ByteRate, Bytes, Instant};
 
 /// While less than the low watermark is available, the age falls by an eighth of `after` in each of these.
@@ -79,12 +79,14 @@ fn least_age_ever(state: &CgroupState) -> Duration {
     state.policy.demote.after / 2
 }
 
-/// The age down to which a cgroup gives for others, on a node that has been urgent for so long.
+/// The age down to which a cgroup gives for others, on a node that has been urgent for so long. It falls as the cgroup's weight has it:
+/// memory of weight 200 must be twice as old to be as cold as that of weight 100.
 fn least_age(state: &CgroupState, urgent: Option<Duration>) -> Duration {
     let after = state.policy.demote.after;
     let Some(urgent) = urgent else { return after };
     let steps = u32::try_from(urgent.as_millis() / STEP.as_millis()).unwrap_or(8).min(8);
-    after.saturating_sub(after / 8 * steps).max(least_age_ever(state))
+    let level = after.saturating_sub(after / 8 * steps);
+    (level.saturating_mul(state.policy.dram.weight) / 100).clamp(least_age_ever(state), after)
 }
 
 pub(super) fn plan(host: &mut Host, now: Instant) -> Plan {
@@ -315,6 +317,10 @@ impl Making {
             _ if wishes.is_empty() => Some(Limit::NothingCold),
             _ => None,
         };
+        if !fast.is_zero() && !state.fast().any(|on| self.has_target(state, on.node)) {
+            plan.limit = Some(Limit::NoTarget);
+            return;
+        }
         if let Some(barrier) = state.reach.barrier {
             plan.limit = Some(match barrier {
                 Barrier::MaySwap => Limit::MaySwap,

@@ -44,11 +44,11 @@ pub use sample::{
 };
 pub use touches::TouchLaw;
 
-use crate::decide::DemoteReason;
 use crate::node::NodeId;
 use crate::policy::Policy;
+use crate::reason::DemoteReason;
 use crate::token_bucket::TokenBucket;
-use crate::units::{ByteRate, Instant};
+use crate::units::{ByteRate, Bytes, Instant};
 
 /// What holds for the whole host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,6 +206,13 @@ impl Host {
             let free = &mut state.sample.free;
             *free = if came { *free - moved.moved } else { *free + moved.moved };
         }
+    }
+
+    /// What a cgroup's rates let pass now, down and up: for moves that are no plan's, as a change of tiers.
+    pub fn rates(&mut self, key: CgroupKey, now: Instant) -> (Bytes, Bytes) {
+        self.cgroups.get_mut(&key).map_or((Bytes::ZERO, Bytes::ZERO), |state| {
+            (state.demote_bucket.available(now), state.promote_bucket.available(now))
+        })
     }
 
     /// Time between two walks of a cgroup's page tables.

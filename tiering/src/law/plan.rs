@@ -5,10 +5,10 @@ use core::fmt;
 use core::time::Duration;
 
 use super::sample::CgroupKey;
-use crate::decide::{DemoteReason, Limit};
 use crate::memory_high;
 use crate::node::NodeId;
 use crate::policy::Mode;
+use crate::reason::{DemoteReason, Limit};
 use crate::units::{ByteRate, Bytes, Instant};
 
 /// One plan for the whole host, to be carried out until the next.

@@ -15,8 +15,8 @@ use super::cgroup::CgroupState;
 use super::make::{Making, exchange_age, is_at};
 use super::plan::{CgroupPlan, Promote, PromoteReason};
 use super::sample::Promoter;
-use crate::decide::Limit;
 use crate::node::NodeId;
+use crate::reason::Limit;
 use crate::units::{ByteRate, Bytes, Ratio};
 
 impl Making {

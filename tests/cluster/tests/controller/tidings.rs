@@ -95,6 +95,14 @@ async fn a_pods_owner_is_told_what_became_of_it() -> Result<()> {
     Ok(())
 }
 
+/// The modes of a node's pods.
+async fn modes(objects: &Objects, node: &str) -> Result<Vec<Option<api::ModeSpec>>> {
+    let spec = objects.node_tiering(node).await?.context("it was told")?.spec;
+    let mode =
+        |pod: &api::PodAssignment| spec.policy(pod.policy.as_ref()).and_then(|policy| policy.spec.mode);
+    Ok(spec.pods.iter().map(mode).collect())
+}
+
 #[tokio::test]
 async fn a_policys_writer_is_told_whether_it_is_accepted_and_how_many_pods_have_it() -> Result<()> {
     let shared = shared().await?;
@@ -146,6 +154,12 @@ async fn a_policys_writer_is_told_whether_it_is_accepted_and_how_many_pods_have_
     objects.policy("status", json!({ "mode": "Observe" })).await?;
     check("True", reasons::VALID, 2).await?;
     assert!(policies.get("status").await?.metadata.generation > before.metadata.generation);
+    // Its status says so at once; nodes are told a moment later, and what is gone before is never told.
+    eventually("the two are told of Observe", async || {
+        let modes = modes(&objects, "status-node").await?;
+        Ok((modes == [Some(api::ModeSpec::Observe); 2]).then_some(()))
+    })
+    .await?;
 
     policies.delete("status", &kube::api::DeleteParams::default()).await?;
     // Gone: those that had it keep it, and nobody falls to the default.
@@ -160,12 +174,7 @@ async fn a_policys_writer_is_told_whether_it_is_accepted_and_how_many_pods_have_
     .await?;
     let told = [("status/b", "status"), ("status/c", "status"), ("status/late", "status")];
     objects.until_assigned("status-node", &told).await?;
-    let spec = objects.node_tiering("status-node").await?.context("it was told")?.spec;
-    let modes: Vec<_> = spec
-        .pods
-        .iter()
-        .map(|pod| spec.policy(pod.policy.as_ref()).and_then(|policy| policy.spec.mode))
-        .collect();
+    let modes = modes(&objects, "status-node").await?;
     assert_eq!(modes, [Some(api::ModeSpec::Observe); 3], "the two had Observe, the late one is observed");
     assert_eq!(before.name_any(), "status");
     Ok(())
