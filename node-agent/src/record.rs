@@ -258,8 +258,8 @@ mod tests {
 
     #[test]
     fn a_sample_has_what_each_cgroup_held_by_age() {
-        let sample = Sample::of(&fixture::full());
         const MIB: u64 = 1 << 20;
+        let sample = Sample::of(&fixture::full());
         let batch = &sample.cgroups[0];
         assert_eq!((batch.name.as_str(), batch.enforced), ("jobs/batch/main", true));
         assert_eq!((batch.dram, batch.slow, batch.would_free), (300 * MIB, 600 * MIB, 180 * MIB));

@@ -67,7 +67,9 @@ fn what_is_on_slow_memory_counts_and_no_more_than_has_room() {
     let report = Report::of(samples.clone(), None).unwrap();
     assert_eq!(report.savings[0].bytes.mean, 150 * MIB);
     assert_eq!(report.freed.mean, 100 * MIB);
-    samples.iter_mut().for_each(|sample| sample.tiers.truncate(1));
+    for sample in &mut samples {
+        sample.tiers.truncate(1);
+    }
     let report = Report::of(samples, None).unwrap();
     assert!(!report.has_slow_tier());
     assert_eq!(report.savings[0].bytes.mean, 800 * MIB);
@@ -135,7 +137,7 @@ fn the_page_loads_nothing_and_obeys_no_name() {
     samples[0].cgroups[0].policy = "<b>".to_owned();
     let page = html::page(&Report::of(samples, None).unwrap(), &TimeZone::UTC).unwrap();
     assert_eq!(page.matches("<svg").count(), 2);
-    assert!(!page.contains("<script") && !page.contains("<b>") && !page.contains("\u{1b}"));
+    assert!(!page.contains("<script") && !page.contains("<b>") && !page.contains('\u{1b}'));
     for reference in ["src=", "href=", "@import", "url("] {
         assert!(!page.contains(reference), "{reference}");
     }
