@@ -47,11 +47,11 @@ impl From<EngineFile> for EngineChoice {
 /// Who brings hot memory back, for the whole host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum PromoterChoice {
-    /// NUMA balancing beside the engines that demote by the kernel, else the engine itself.
+    /// The first that works beside the engine: DAMON, NUMA balancing, the engine itself.
     #[default]
     Auto,
-    /// DAMON where it works, else as `Auto`.
-    Damon,
+    /// NUMA balancing where it works beside the engine, else the engine itself: no kdamond.
+    Kernel,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -12,10 +12,12 @@ use serde_json::Value;
 
 use super::{CONFIG, Pods, Random};
 use crate::guest::{AgentProcess, Cgroup, Gate, Guest, read};
-use crate::scenario::Machine;
-use crate::scenarios::{DEMOTION, STATE};
+use crate::scenario::{Kernel, Machine};
+use crate::scenarios::{DEMOTION, NR_KDAMONDS, STATE};
 
 const LRU_GEN: &str = "/sys/kernel/debug/lru_gen";
+/// The state of the first kdamond.
+pub(super) const KDAMOND: &str = "/sys/kernel/mm/damon/admin/kdamonds/0/state";
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// One kind of point.
@@ -24,11 +26,11 @@ pub(super) enum Spot {
     StateSave,
     NumaBalancing,
     MemoryHighSet,
-    MemoryHighStep,
     MemsWiden,
     MemsNarrow,
     DemotionWindow,
     Eviction,
+    Kdamond,
     Restore,
     Anywhere,
 }
@@ -69,18 +71,22 @@ impl Spot {
         Self::StateSave,
         Self::NumaBalancing,
         Self::MemoryHighSet,
-        Self::MemoryHighStep,
         Self::MemsWiden,
         Self::MemsNarrow,
         Self::DemotionWindow,
         Self::Eviction,
+        Self::Kdamond,
         Self::Restore,
         Self::Anywhere,
     ];
 
-    /// Without a lower tier the kernel is never asked to demote.
+    /// Without a lower tier the kernel is never asked to demote, and 6.1 has no DAMON.
     pub(super) fn applies(self, machine: Machine) -> bool {
-        self != Self::DemotionWindow || machine.has_lower_tier()
+        match self {
+            Self::DemotionWindow => machine.has_lower_tier(),
+            Self::Kdamond => machine.kernel > Kernel::V6_1,
+            _ => true,
+        }
     }
 
     /// Starts an agent and kills it at this point.
@@ -97,7 +103,6 @@ impl Spot {
                 let file = pods.main.dir().join("memory.high");
                 held(guest, &file, later, || Ok(!ours(&pods.main, "memory.high").is_empty()))?
             }
-            Self::MemoryHighStep => in_a_step(guest, pods, later)?,
             Self::MemsWiden | Self::MemsNarrow => {
                 let wanted = if self == Self::MemsWiden { "0-1" } else { "1" };
                 let file = pods.cold.dir().join("cpuset.mems");
@@ -116,6 +121,10 @@ impl Spot {
                 guest.sleep(random.micros(100_000));
                 (agent, true)
             }
+            Self::Kdamond if later == 0 => held(guest, NR_KDAMONDS.as_ref(), 0, || {
+                Ok(state().is_ok_and(|state| state["nr_kdamonds"].is_u64()))
+            })?,
+            Self::Kdamond => while_damon_watches(guest, random)?,
             Self::Restore => in_a_restore(guest, pods, random, later)?,
             Self::Anywhere => {
                 let agent = guest.spawn_agent(CONFIG, &[])?;
@@ -166,20 +175,6 @@ fn before_the_first_write(guest: &mut Guest) -> Result<(AgentProcess, bool)> {
     Ok((agent, inside))
 }
 
-/// While `memory.high` follows usage that falls.
-fn in_a_step(guest: &mut Guest, pods: &mut Pods, later: usize) -> Result<(AgentProcess, bool)> {
-    let agent = guest.spawn_agent(CONFIG, &[])?;
-    guest.expect_within(PATIENCE, "a limit is set", || {
-        pods.main.read("memory.high").is_ok_and(|high| high != "max")
-    })?;
-    let mut gate = Gate::before(pods.main.dir().join("memory.high"))?;
-    pods.workloads[0].free("spare")?;
-    let inside = kill_at(&mut gate, &agent, later, || Ok(ours(&pods.main, "memory.high").len() == 2))?;
-    drop(gate);
-    pods.workloads[0].fill("spare")?;
-    Ok((agent, inside))
-}
-
 /// While the kernel evicts for us.
 fn in_an_eviction(guest: &mut Guest, pods: &Pods, random: &mut Random) -> Result<(AgentProcess, bool)> {
     let switch = File::open(DEMOTION)?;
@@ -197,6 +192,16 @@ fn in_an_eviction(guest: &mut Guest, pods: &Pods, random: &mut Random) -> Result
     agent.signal(Signal::KILL)?;
     drop(gate);
     Ok((agent, read(DEMOTION)?.trim() == "true" || pods.sunk()? > 0))
+}
+
+/// While a kdamond of the agent's runs: it goes on without its agent.
+fn while_damon_watches(guest: &mut Guest, random: &mut Random) -> Result<(AgentProcess, bool)> {
+    let runs = || read(KDAMOND).is_ok_and(|state| state.trim() == "on");
+    let agent = guest.spawn_agent(CONFIG, &[])?;
+    guest.expect_within(PATIENCE, "a kdamond runs", runs)?;
+    guest.sleep(random.micros(1_000_000));
+    agent.signal(Signal::KILL)?;
+    Ok((agent, runs()))
 }
 
 /// While an agent that was told to end puts things back.
