@@ -169,6 +169,7 @@ impl CgroupState {
     }
 
     /// Takes a sample in.
+    #[expect(clippy::needless_pass_by_value, reason = "a reading is given away, as to Host::observe")]
     pub(super) fn observe(
         &mut self,
         sample: CgroupSample,
