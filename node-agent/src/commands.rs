@@ -250,7 +250,7 @@ fn probe(host_args: &HostArgs, probe_args: &ProbeArgs, open: OpenRoot) -> Result
             match Engine::choose(EngineChoice::Auto, &report, &ground) {
                 Ok(engine) => {
                     let promoter =
-                        Promoter::choose(Some(&engine), &report, &ground.tiers, true, Damon::Wanted);
+                        Promoter::choose(Some(&engine), &report, &ground.tiers, true, Damon::NotAsked);
                     (Ok(engine.name()), promoter)
                 }
                 Err(missing) => (Err(missing), Chosen::default()),

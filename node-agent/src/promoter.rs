@@ -33,10 +33,10 @@ pub enum Promoter {
 /// Whether DAMON is to be tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Damon<'a> {
+    /// No.
+    NotAsked,
     /// Yes.
-    Wanted,
-    /// No: the configuration has another.
-    Unwanted,
+    Asked,
     /// It was, and did not work, for this reason.
     Failed(&'a str),
 }
@@ -46,9 +46,9 @@ impl<'a> Damon<'a> {
     #[must_use]
     pub fn of(choice: PromoterChoice, failed: Option<&'a str>) -> Self {
         match (choice, failed) {
-            (PromoterChoice::Kernel, _) => Self::Unwanted,
-            (PromoterChoice::Auto, None) => Self::Wanted,
-            (PromoterChoice::Auto, Some(failed)) => Self::Failed(failed),
+            (PromoterChoice::Auto, _) => Self::NotAsked,
+            (PromoterChoice::Damon, None) => Self::Asked,
+            (PromoterChoice::Damon, Some(failed)) => Self::Failed(failed),
         }
     }
 }
@@ -102,10 +102,12 @@ impl Promoter {
         };
         match self {
             Self::Damon => match damon {
-                Damon::Unwanted => Err("the configuration says `promoter: Kernel`".to_owned()),
+                Damon::NotAsked => {
+                    Err("it is taken where the configuration says `promoter: Damon`".to_owned())
+                }
                 Damon::Failed(failure) => Err(failure.to_owned()),
-                Damon::Wanted if probe.damon() => Ok(()),
-                Damon::Wanted => Err(lacks(Feature::Damon)),
+                Damon::Asked if probe.damon() => Ok(()),
+                Damon::Asked => Err(lacks(Feature::Damon)),
             },
             Self::Kernel => match tiers.demotion_support() {
                 DemotionSupport::AgentOnly { reason } => Err(reason.clone()),

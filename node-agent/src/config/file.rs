@@ -47,11 +47,11 @@ impl From<EngineFile> for EngineChoice {
 /// Who brings hot memory back, for the whole host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum PromoterChoice {
-    /// The first that works beside the engine: DAMON, NUMA balancing, the engine itself.
+    /// NUMA balancing beside the engines that demote by the kernel, else the engine itself.
     #[default]
     Auto,
-    /// NUMA balancing where it works beside the engine, else the engine itself: no kdamond.
-    Kernel,
+    /// DAMON where it works, else as `Auto`.
+    Damon,
 }
 
 #[derive(Debug, Default, Deserialize)]

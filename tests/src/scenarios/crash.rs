@@ -128,7 +128,7 @@ impl Pods {
         write_file(BALANCING, &originals.balancing)?;
         if let Some(kdamonds) = &originals.kdamonds {
             // None may be there, or none may run.
-            let _ = write_file(spot::KDAMOND, "off");
+            let _ = write_file("/sys/kernel/mm/damon/admin/kdamonds/0/state", "off");
             write_file(NR_KDAMONDS, kdamonds)?;
         }
         if let Some(damon_stat) = &originals.damon_stat {

@@ -8,7 +8,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use super::{BALANCING, agent_config};
 use crate::guest::{Cgroup, Guest, SLOW, numa_stat, read, write_file};
 use crate::report::Verdict;
-use crate::scenario::{Kernel, Scenario};
+use crate::scenario::Scenario;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "engine-lost",
@@ -36,9 +36,7 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     let _first = guest.spawn_workload(&first, "--region cold:64M")?;
     sinks(guest, &first, Duration::from_mins(1))?;
     guest.equal("engine at first", engine(guest)?, &"lru-gen".to_owned());
-    // Where DAMON promotes, nobody else does.
-    let beside = if guest.machine().kernel > Kernel::V6_1 { "0" } else { "2" };
-    guest.equal("kernel.numa_balancing beside it", read(BALANCING)?.trim(), &beside);
+    guest.equal("kernel.numa_balancing beside it", read(BALANCING)?.trim(), &"2");
 
     unmount(DEBUGFS, UnmountFlags::DETACH).context("unmount debugfs")?;
     let noticed = guest.expect_within(NOTICED_WITHIN, "another engine takes over", || {

@@ -24,7 +24,6 @@ mod node;
 mod observe;
 mod page_cache;
 mod placement;
-mod promotion_bounds;
 mod revisits;
 mod smoke;
 mod sockets;
@@ -38,7 +37,6 @@ pub const SCENARIOS: &[Scenario] = &[
     placement::SCENARIO,
     revisits::SCENARIO,
     hot_shift::SCENARIO,
-    promotion_bounds::SCENARIO,
     thousand::SCENARIO,
     churn::SCENARIO,
     tiers::SCENARIO,
@@ -82,8 +80,7 @@ const SHORT: &[(&str, &[&str])] = &[
     ("demo", &["7.2 hmat"]),
     ("placement", &["6.1 hmat", "6.1 kmem", "6.12 hmat", "6.12 kmem", "7.2 hmat", "7.2 kmem"]),
     ("revisits", &["6.1 kmem", "7.2 hmat"]),
-    ("hot-shift", &["6.1 hmat", "6.12 hmat", "7.2 hmat"]),
-    ("promotion-bounds", &["6.12 hmat", "7.2 kmem"]),
+    ("hot-shift", &["6.1 hmat", "7.2 hmat"]),
     ("thousand", &["7.2 hmat"]),
     ("churn", &["7.2 hmat"]),
     ("tiers", &["6.1 hmat", "6.12 kmem", "7.2 kmem"]),

@@ -12,12 +12,10 @@ use serde_json::Value;
 
 use super::{CONFIG, Pods, Random};
 use crate::guest::{AgentProcess, Cgroup, Gate, Guest, read};
-use crate::scenario::{Kernel, Machine};
-use crate::scenarios::{DEMOTION, NR_KDAMONDS, STATE};
+use crate::scenario::Machine;
+use crate::scenarios::{DEMOTION, STATE};
 
 const LRU_GEN: &str = "/sys/kernel/debug/lru_gen";
-/// The state of the first kdamond.
-pub(super) const KDAMOND: &str = "/sys/kernel/mm/damon/admin/kdamonds/0/state";
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// One kind of point.
@@ -30,7 +28,6 @@ pub(super) enum Spot {
     MemsNarrow,
     DemotionWindow,
     Eviction,
-    Kdamond,
     Restore,
     Anywhere,
 }
@@ -67,7 +64,7 @@ fn tunable(name: &str) -> Option<Value> {
 }
 
 impl Spot {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::StateSave,
         Self::NumaBalancing,
         Self::MemoryHighSet,
@@ -75,18 +72,13 @@ impl Spot {
         Self::MemsNarrow,
         Self::DemotionWindow,
         Self::Eviction,
-        Self::Kdamond,
         Self::Restore,
         Self::Anywhere,
     ];
 
-    /// Without a lower tier the kernel is never asked to demote, and 6.1 has no DAMON.
+    /// Without a lower tier the kernel is never asked to demote.
     pub(super) fn applies(self, machine: Machine) -> bool {
-        match self {
-            Self::DemotionWindow => machine.has_lower_tier(),
-            Self::Kdamond => machine.kernel > Kernel::V6_1,
-            _ => true,
-        }
+        self != Self::DemotionWindow || machine.has_lower_tier()
     }
 
     /// Starts an agent and kills it at this point.
@@ -121,10 +113,6 @@ impl Spot {
                 guest.sleep(random.micros(100_000));
                 (agent, true)
             }
-            Self::Kdamond if later == 0 => held(guest, NR_KDAMONDS.as_ref(), 0, || {
-                Ok(state().is_ok_and(|state| state["nr_kdamonds"].is_u64()))
-            })?,
-            Self::Kdamond => while_damon_watches(guest, random)?,
             Self::Restore => in_a_restore(guest, pods, random, later)?,
             Self::Anywhere => {
                 let agent = guest.spawn_agent(CONFIG, &[])?;
@@ -192,16 +180,6 @@ fn in_an_eviction(guest: &mut Guest, pods: &Pods, random: &mut Random) -> Result
     agent.signal(Signal::KILL)?;
     drop(gate);
     Ok((agent, read(DEMOTION)?.trim() == "true" || pods.sunk()? > 0))
-}
-
-/// While a kdamond of the agent's runs: it goes on without its agent.
-fn while_damon_watches(guest: &mut Guest, random: &mut Random) -> Result<(AgentProcess, bool)> {
-    let runs = || read(KDAMOND).is_ok_and(|state| state.trim() == "on");
-    let agent = guest.spawn_agent(CONFIG, &[])?;
-    guest.expect_within(PATIENCE, "a kdamond runs", runs)?;
-    guest.sleep(random.micros(1_000_000));
-    agent.signal(Signal::KILL)?;
-    Ok((agent, runs()))
 }
 
 /// While an agent that was told to end puts things back.
