@@ -168,7 +168,6 @@ impl CgroupState {
     }
 
     /// Takes a sample in.
-    #[expect(clippy::needless_pass_by_value, reason = "a reading is given away, as to Host::observe")]
     pub(super) fn observe(
         &mut self,
         mut sample: CgroupSample,
