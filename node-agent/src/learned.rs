@@ -3,7 +3,6 @@
 //! Nothing depends on it. Where a file can't be understood, is of another version or too large, that is said, and learning begins anew.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -31,10 +30,16 @@ pub struct LearnedFile {
     pub kept: Instant,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Contents {
     version: u32,
     lessons: BTreeMap<String, Learned>,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    version: u32,
+    lessons: &'a BTreeMap<String, Learned>,
 }
 
 impl LearnedFile {
@@ -73,11 +78,11 @@ impl LearnedFile {
     /// It can't be written.
     pub fn save(&self) -> std::io::Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
-        let contents = Contents { version: VERSION, lessons: self.lessons.clone() };
         let new = path.with_extension("new");
-        let mut file = std::fs::File::create(&new)?;
-        file.write_all(&serde_json::to_vec(&contents)?)?;
-        file.sync_all()?;
+        let file = std::fs::File::create(&new)?;
+        let mut out = std::io::BufWriter::new(file);
+        serde_json::to_writer(&mut out, &Written { version: VERSION, lessons: &self.lessons })?;
+        out.into_inner()?.sync_all()?;
         std::fs::rename(&new, path)
     }
 }

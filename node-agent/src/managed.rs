@@ -71,9 +71,11 @@ pub struct Managed {
 /// What of a decision is left to do at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Left {
-    /// Nothing, or it has to wait for another walk.
+    /// Nothing.
     #[default]
     Nothing,
+    /// More, once another walk says what is old.
+    Unproven,
     /// More, when the rate caps let it pass.
     Capped,
     /// More, but others have their turn first.
@@ -229,7 +231,7 @@ impl Managed {
         state: Option<&State>,
         now: Instant,
     ) -> host::Result<Option<CgroupSample>> {
-        let Found { mut ages, walked, aged, mut touched, listed, .. } = found;
+        let Found { mut ages, walked, aged, mut touched, blind, listed, .. } = found;
         let Some(mut nodes) = self.placed(listed)? else { return Ok(None) };
         for (node, usage) in &mut nodes {
             usage.ages = ages.remove(node).map(|ages| AgeReading { ages, walked: aged });
@@ -252,6 +254,7 @@ impl Managed {
             clean_file: self.clean_file()?,
             // Only demotion without swap is ours to do.
             may_swap: false,
+            blind,
             limits: self.limits,
             stalls: self.stalls()?,
         };
@@ -427,7 +430,7 @@ impl Managed {
             }
             // What is planned for is looked at when the plan says; walks have their own time.
             let planned = plan.look_again.since(now);
-            if plan.look_again < self.next_walk {
+            if plan.look_again < self.next_walk && left != Left::Unproven {
                 wait = wait.min(planned.max(interval));
             }
             if plan.ceiling < Bytes::MAX {
@@ -437,7 +440,7 @@ impl Managed {
             }
         }
         let wait = match left {
-            Left::Nothing => wait,
+            Left::Nothing | Left::Unproven => wait,
             Left::Capped => wait.min(interval / 4),
             Left::OutOfTime => Duration::ZERO,
         };

@@ -119,7 +119,7 @@ impl Rules {
     pub(super) fn problem_of(&self, namespace: &Namespace) -> Option<Problem> {
         match &namespace.policy {
             Some(PolicyChoice::Named(name)) => {
-                let cause = self.cause(&self.named(name, Source::NamespaceAnnotation, namespace))?;
+                let cause = self.cause(&self.named(name, Source::NamespaceAnnotation, Some(namespace)))?;
                 Some(Problem { key: Key::Policy.to_string(), cause })
             }
             _ => None,
@@ -139,9 +139,12 @@ impl Rules {
         if pod.node.is_none() {
             return Resolution::only(Verdict::Unmanaged(Unmanaged::NotScheduled));
         }
-        // Before its namespace is known, nobody can tell what is for it, and what is enforced there.
-        let Some(namespace) = namespace else { return Resolution::only(Verdict::UnknownNamespace) };
-        let enforced = self.enforced.iter().find(|name| self.selects(name, pod, namespace));
+        let enforced = match namespace {
+            Some(namespace) => self.enforced.iter().find(|name| self.selects(name, pod, namespace)),
+            // Before its namespace is known, nobody can tell whether any is enforced there.
+            None if !self.enforced.is_empty() => return Resolution::only(Verdict::UnknownNamespace),
+            None => None,
+        };
         let mut resolution = match (enforced, pod.requests()) {
             (Some(name), requests) => Self::unable_to_leave(name, requests),
             (None, Some(requests)) => self.requested(requests, pod, namespace),
@@ -184,7 +187,7 @@ impl Rules {
     }
 
     /// What a pod gets with annotations of its own.
-    fn requested(&self, requests: &Requests, pod: &Pod, namespace: &Namespace) -> Resolution {
+    fn requested(&self, requests: &Requests, pod: &Pod, namespace: Option<&Namespace>) -> Resolution {
         let mut problems = requests.problems.clone();
         let mut chosen = |choice: &PolicyChoice, source, key: &dyn Fn() -> String| match choice {
             PolicyChoice::OptOut => Verdict::Unmanaged(Unmanaged::OptedOut(source)),
@@ -220,18 +223,20 @@ impl Rules {
     }
 
     /// What a pod gets whose own annotation says nothing.
-    fn by_default(&self, pod: &Pod, namespace: &Namespace) -> Verdict<Name> {
+    fn by_default(&self, pod: &Pod, namespace: Option<&Namespace>) -> Verdict<Name> {
         match pod.standing {
             Standing::Mirror => return Verdict::Unmanaged(Unmanaged::Mirror),
             Standing::Critical => return Verdict::Unmanaged(Unmanaged::Critical),
             Standing::Usual | Standing::Finished => {}
         }
+        // Before its namespace is known, nobody can tell what its labels and annotations say.
+        let Some(namespace) = namespace else { return Verdict::UnknownNamespace };
         match &namespace.policy {
             Some(PolicyChoice::OptOut) => {
                 return Verdict::Unmanaged(Unmanaged::OptedOut(Source::NamespaceAnnotation));
             }
             Some(PolicyChoice::Named(name)) => {
-                return self.named(name, Source::NamespaceAnnotation, namespace);
+                return self.named(name, Source::NamespaceAnnotation, Some(namespace));
             }
             None => {}
         }
@@ -246,9 +251,12 @@ impl Rules {
     }
 
     /// What an annotation gives that names a policy.
-    fn named(&self, name: &str, source: Source, namespace: &Namespace) -> Verdict<Name> {
+    fn named(&self, name: &str, source: Source, namespace: Option<&Namespace>) -> Verdict<Name> {
         match self.usable(name) {
-            Some((name, policy)) if !is_allowed(policy, namespace) => {
+            Some((_, policy)) if namespace.is_none() && policy.spec.allowed_namespaces.is_some() => {
+                Verdict::UnknownNamespace
+            }
+            Some((name, policy)) if namespace.is_some_and(|namespace| !is_allowed(policy, namespace)) => {
                 Verdict::NotAllowed(Name::clone(name), source)
             }
             Some((name, _)) => Verdict::Policy(Name::clone(name), source),

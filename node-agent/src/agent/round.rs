@@ -161,7 +161,8 @@ impl Agent {
             for error in &found.unread {
                 *self.totals.write_errors.entry(("look", errno_name(error.errno()))).or_default() += 1;
             }
-            if found.walked || self.engine.is_none() {
+            let walked = found.walked;
+            if walked || self.engine.is_none() {
                 let every = self.law.walk_every(managed.key()).unwrap_or(managed.policy.demote.after / 2);
                 managed.walked(now, every);
                 self.totals.walks += 1;
@@ -179,8 +180,10 @@ impl Agent {
                     };
                     self.law.set_reach(key, Reach { allowed, barrier });
                     self.law.set_held(key, managed.is_pinned());
+                    let touched: Bytes = sample.nodes.values().filter_map(|node| node.touched).sum();
                     let taught = self.law.observe(key, sample);
                     let promoted = taught.kernel_promoted;
+                    tracing::debug!(cgroup = %managed.cgroup.path(), pod = managed.pod_name(), %touched, %promoted, walked, "looked at");
                     if self.promoter == Promoter::Kernel && !promoted.is_zero() {
                         managed.note_kernel_promoted(promoted);
                         *self.totals.promoted_bytes.entry(Promoter::Kernel).or_default() += promoted.0;
@@ -282,6 +285,17 @@ impl Agent {
         else {
             return Left::Nothing;
         };
+        let age = match wanted.reason {
+            // What is above a ceiling leaves at any age.
+            DemoteReason::Ceiling => Duration::ZERO,
+            DemoteReason::Cold | DemoteReason::Headroom => {
+                // What the kernel has merged is listed younger than it is, and can't be asked for by more.
+                let listed =
+                    self.law.cgroup(key).map(|known| known.listed_age(wanted.from, wanted.bytes, now));
+                let least = wanted.least_age;
+                listed.map_or(least, |listed| listed.clamp(least / 2, least))
+            }
+        };
         let order = Order {
             cgroup: &managed.cgroup,
             leaves: &managed.leaves,
@@ -289,8 +303,7 @@ impl Agent {
             from: wanted.from,
             to: &wanted.to,
             bytes: wanted.bytes,
-            // What is above a ceiling leaves at any age.
-            age: if wanted.reason == DemoteReason::Ceiling { Duration::ZERO } else { wanted.least_age },
+            age,
             budget: MOVE_BUDGET,
         };
         let (name, chooses) = (engine.name(), matches!(engine, Engine::Reclaim(_)));
@@ -521,9 +534,13 @@ impl Agent {
     }
 }
 
-/// What is left of `asked`. What did not move at all was made young again, or can't move: another try follows the next walk.
+/// What is left of `asked`. What did not move at all was made young again, or can't move.
 fn left(moved: &Moved, asked: Bytes) -> Left {
-    if moved.bytes.is_zero() || moved.bytes >= asked { Left::Nothing } else { Left::OutOfTime }
+    match moved.bytes {
+        Bytes::ZERO => Left::Unproven,
+        moved if moved < asked => Left::OutOfTime,
+        _ => Left::Nothing,
+    }
 }
 
 /// Those that are `due`, most urgent first.

@@ -199,6 +199,7 @@ impl LruGenEngine {
                 walked: *walked || (look.walk && began.elapsed() < budget),
                 aged: *walked,
                 touched: BTreeMap::new(),
+                blind: false,
                 listed: Some(BTreeMap::new()),
                 unread: Vec::new(),
             })

@@ -62,7 +62,7 @@ impl ReclaimEngine {
             ages.insert(node, vec![(Duration::MAX, offered), (Duration::ZERO, fast - offered)]);
         }
         let touched = ground.slow.iter().map(|node| (node, Bytes::ZERO)).collect();
-        Ok(Found { ages, walked: look.walk, aged: look.walk, touched, ..Found::default() })
+        Ok(Found { ages, walked: look.walk, aged: look.walk, touched, blind: true, ..Found::default() })
     }
 
     /// Asks for what is wanted in steps, of each leaf as much as its part of the memory on fast nodes. The cgroup as a whole is not

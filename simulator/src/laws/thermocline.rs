@@ -332,6 +332,7 @@ fn sample(host: &mut Host, index: usize, walked: Option<&Walked>) -> CgroupSampl
         current: bytes(stat.anon.iter().chain(&stat.file).sum()),
         clean_file: bytes(stat.file.iter().sum()),
         may_swap: false,
+        blind: false,
         limits: Limits { low: Some(bytes(pod.low)), max: pod.max_pages().map(bytes), ..Limits::default() },
         stalls: StallTotals { memory: Some(Duration::ZERO), io: Some(Duration::ZERO) },
     }

@@ -6,11 +6,12 @@
 //!
 //! # Approach
 //! Where a part of what was asked stayed, as much of the rest is taken to stay, but no more than some multiple of what was seen and known.
-//! It fades, so that memory that was let go is found again; and what moves says at once that it moves.
+//! It fades, so that memory that was let go is found again, the more slowly the more often it was found to stay: a single failure may be a
+//! node that was just coming online. What moves says at once that it moves.
 //!
 //! # Properties
 //! - `what_stayed_is_asked_for_no_more`, for a while.
-//! - `bound_fades`: by half in each ten minutes.
+//! - `bound_fades`: by half in half a minute at first, in ten minutes once it stayed five times on end.
 
 use core::time::Duration;
 
@@ -18,13 +19,17 @@ use crate::units::{Bytes, Instant};
 
 /// Of 200 GiB that are pinned, a first request may be for but ten.
 const REACH: u64 = 32;
-const HALF_LIFE: Duration = Duration::from_mins(10);
+/// After one failure, doubled by each that follows.
+const FIRST_HALF_LIFE: Duration = Duration::from_secs(30);
+const LONGEST_HALF_LIFE: Duration = Duration::from_mins(10);
 
 /// What is known to stay on a node, of one cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Bound {
     bytes: Bytes,
     at: Instant,
+    /// Failures on end.
+    times: u8,
 }
 
 impl Bound {
@@ -34,18 +39,21 @@ impl Bound {
         let stayed = asked - moved;
         self.at = now;
         if stayed.0 < asked.0 / 8 {
-            self.bytes = Bytes(known.0 / 2);
+            (self.bytes, self.times) = (Bytes(known.0 / 2), 0);
             return;
         }
         let share = u128::from(movable.0) * u128::from(stayed.0) / u128::from(asked.0.max(1));
         let share = Bytes(u64::try_from(share).unwrap_or(u64::MAX));
         let reach = known + Bytes(stayed.0.saturating_mul(REACH));
         self.bytes = known + share.min(reach).max(stayed);
+        self.times = self.times.saturating_add(1);
     }
 
     /// What stays, as of now.
     pub(super) fn get(self, now: Instant) -> Bytes {
-        let halvings = now.since(self.at).as_secs() / HALF_LIFE.as_secs();
+        let doublings = u32::from(self.times.saturating_sub(1)).min(8);
+        let half_life = FIRST_HALF_LIFE.saturating_mul(1 << doublings).min(LONGEST_HALF_LIFE);
+        let halvings = now.since(self.at).as_secs() / half_life.as_secs();
         Bytes(self.bytes.0 >> halvings.min(63))
     }
 }

@@ -1,5 +1,6 @@
 //! What is remembered of one cgroup from sample to sample.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -239,7 +240,8 @@ impl CgroupState {
         (self.memory_stall, self.io_stall) = shares;
         self.note_baseline(now);
         self.usage.observe(&sample);
-        self.last = Some(sample);
+        // Memory by node is kept as `nodes`.
+        self.last = Some(CgroupSample { nodes: BTreeMap::new(), ..sample });
         if walked_slow {
             let came_up =
                 touched_slow + if self.walked.is_some() { taught.kernel_promoted } else { Bytes::ZERO };

@@ -61,8 +61,15 @@ impl Usage {
         self.peaks.0.max(self.peaks.1)
     }
 
-    /// Senpai's step.
-    pub(super) fn pressure(&mut self, sample: &CgroupSample, target: Ratio, floor: Bytes, page: u64) -> Step {
+    /// Senpai's step, of a cgroup with this much anonymous memory.
+    pub(super) fn pressure(
+        &mut self,
+        sample: &CgroupSample,
+        anon: Bytes,
+        target: Ratio,
+        floor: Bytes,
+        page: u64,
+    ) -> Step {
         let now = sample.at;
         let Some(stalled) = sample.stalls.memory else { return Step::Leave };
         let Some((at, before, value)) = self.senpai else {
@@ -88,7 +95,6 @@ impl Usage {
         };
         let scaled = u128::from(value.0) * parts / 1_000_000;
         let mut next = Bytes(u64::try_from(scaled).unwrap_or(u64::MAX));
-        let anon: Bytes = sample.nodes.values().map(|node| node.anon).sum();
         let uncharged = sample.clean_file + if sample.may_swap { anon } else { Bytes::ZERO };
         let step = Bytes(sample.current.0 / 100).min(uncharged);
         next = next.max(sample.current - step).max(floor).max(sample.limits.min.unwrap_or_default());
@@ -102,8 +108,8 @@ impl Usage {
         settled(next)
     }
 
-    /// What to reclaim before usage meets a limit, and how soon to look again.
-    pub(super) fn reclaim(&self, sample: &CgroupSample) -> (Option<Reclaim>, Option<Duration>) {
+    /// What to reclaim before usage meets a limit, of a cgroup with this much anonymous memory, and how soon to look again.
+    pub(super) fn reclaim(&self, sample: &CgroupSample, anon: Bytes) -> (Option<Reclaim>, Option<Duration>) {
         let limits = sample.limits;
         let Some(limit) = [limits.high, limits.max].into_iter().flatten().min() else { return (None, None) };
         let growth = u128::from(self.growth) * AHEAD.as_millis() / 1000;
@@ -115,7 +121,6 @@ impl Usage {
         if over.is_zero() {
             return (None, soon);
         }
-        let anon: Bytes = sample.nodes.values().map(|node| node.anon).sum();
         let file_only = sample.clean_file >= over || !sample.may_swap;
         let most = if file_only { sample.clean_file } else { sample.clean_file + anon };
         // In bounded steps: a reclaim of gigabytes takes its caller seconds.

@@ -296,7 +296,8 @@ impl Making {
             Some(_) => Bytes::ZERO,
         };
         let trial = self.on_trial(state, plan);
-        let voluntary = free.min(trial);
+        // A rest that is small beside a portion goes with it, or it would wait for a judgement of its own.
+        let voluntary = if free <= trial + Bytes(trial.0 / 4) { free } else { trial };
         let worth = Bytes::mib(1).min(Bytes(fast.0 / 128));
         if voluntary >= worth {
             self.cold(state, plan.effective_age, voluntary, &mut wishes);
@@ -310,7 +311,7 @@ impl Making {
         }
         plan.limit = match guard {
             Some(limit) if plan.cold > sum_of(&wishes) => Some(limit),
-            _ if free > trial => Some(Limit::Portion(state.portion.on_trial())),
+            _ if free > voluntary => Some(Limit::Portion(state.portion.on_trial())),
             _ if wishes.is_empty() && !plan.bound.is_zero() && plan.cold.is_zero() => {
                 Some(Limit::Bound(plan.bound))
             }
@@ -475,6 +476,10 @@ impl Making {
         if self.promoter == Promoter::None {
             return Some(Limit::NoPromoter);
         }
+        // Where neither a look nor what comes up tells what is touched down there, nothing is tried.
+        if !state.policy.promote.enabled && state.last.as_ref().is_some_and(|last| last.blind) {
+            return Some(Limit::PromotionOff);
+        }
         if !state.has_started(self.now) {
             return Some(Limit::StartUp);
         }
@@ -492,12 +497,13 @@ impl Making {
     }
 
     fn limits(&self, state: &mut CgroupState, plan: &mut CgroupPlan) {
+        let anon = state.footprint();
         let Some(last) = state.last.as_ref() else { return };
         let limits = last.limits;
         plan.memory_high = match state.policy.memory_high {
             MemoryHighPolicy::Pressure { target, floor } => {
                 plan.look_again = plan.look_again.min(last.at + Duration::from_secs(6));
-                state.usage.pressure(last, target, floor, self.page)
+                state.usage.pressure(last, anon, target, floor, self.page)
             }
             policy => {
                 let policy = within_max(policy, limits.max);
@@ -511,7 +517,7 @@ impl Making {
             }
         };
         if state.policy.reclaim_ahead {
-            let (reclaim, soon) = state.usage.reclaim(last);
+            let (reclaim, soon) = state.usage.reclaim(last, anon);
             plan.reclaim = reclaim;
             if let Some(soon) = soon {
                 plan.look_again = plan.look_again.min(self.now + soon);
