@@ -289,11 +289,12 @@ impl Agent {
             // What is above a ceiling leaves at any age.
             DemoteReason::Ceiling => Duration::ZERO,
             DemoteReason::Cold | DemoteReason::Headroom => {
-                // What the kernel has merged is listed younger than it is, and can't be asked for by more.
+                // What the kernel has merged is listed younger than it is, and can't be asked for by more; the engine's own record is
+                // a moment younger still.
                 let listed =
                     self.law.cgroup(key).map(|known| known.listed_age(wanted.from, wanted.bytes, now));
                 let least = wanted.least_age;
-                listed.map_or(least, |listed| listed.clamp(least / 2, least))
+                listed.map_or(least, |listed| (listed / 8 * 7).clamp(least / 2, least))
             }
         };
         let order = Order {

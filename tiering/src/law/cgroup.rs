@@ -1,6 +1,5 @@
 //! What is remembered of one cgroup from sample to sample.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -171,7 +170,7 @@ impl CgroupState {
     /// Takes a sample in.
     pub(super) fn observe(
         &mut self,
-        sample: CgroupSample,
+        mut sample: CgroupSample,
         speed_of: impl Fn(NodeId) -> Option<Speed>,
     ) -> Taught {
         let now = sample.at;
@@ -241,7 +240,8 @@ impl CgroupState {
         self.note_baseline(now);
         self.usage.observe(&sample);
         // Memory by node is kept as `nodes`.
-        self.last = Some(CgroupSample { nodes: BTreeMap::new(), ..sample });
+        sample.nodes.clear();
+        self.last = Some(sample);
         if walked_slow {
             let came_up =
                 touched_slow + if self.walked.is_some() { taught.kernel_promoted } else { Bytes::ZERO };

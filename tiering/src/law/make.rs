@@ -466,7 +466,7 @@ impl Making {
     /// What may sink before the last portion is judged; what is several times as old needs no trial.
     fn on_trial(&self, state: &CgroupState, plan: &CgroupPlan) -> Bytes {
         let age = plan.effective_age;
-        let sure: Bytes = state.fast().map(|on| on.older(age.saturating_mul(4), self.now)).sum();
+        let sure: Bytes = state.fast().map(|on| on.older(age.saturating_mul(3), self.now)).sum();
         let foreseen = state.touches.foreseen(plan.allowed_touch);
         state.portion.left(state.on_fast(), foreseen).max(sure)
     }
