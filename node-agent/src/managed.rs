@@ -76,6 +76,8 @@ pub enum Left {
     Nothing,
     /// More, once another walk says what is old.
     Unproven,
+    /// More, once the last walk is so long ago that an order may walk for itself.
+    Ripening,
     /// More, when the rate caps let it pass.
     Capped,
     /// More, but others have their turn first.
@@ -430,7 +432,7 @@ impl Managed {
             }
             // What is planned for is looked at when the plan says; walks have their own time.
             let planned = plan.look_again.since(now);
-            if plan.look_again < self.next_walk && left != Left::Unproven {
+            if plan.look_again < self.next_walk && !matches!(left, Left::Unproven | Left::Ripening) {
                 wait = wait.min(planned.max(interval));
             }
             if plan.ceiling < Bytes::MAX {
@@ -441,6 +443,7 @@ impl Managed {
         }
         let wait = match left {
             Left::Nothing | Left::Unproven => wait,
+            Left::Ripening => wait.min(self.slack.max(interval)),
             Left::Capped => wait.min(interval / 4),
             Left::OutOfTime => Duration::ZERO,
         };

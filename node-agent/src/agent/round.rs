@@ -308,6 +308,7 @@ impl Agent {
             budget: MOVE_BUDGET,
         };
         let (name, chooses) = (engine.name(), matches!(engine, Engine::Reclaim(_)));
+        let walks = engine.walks_for_orders();
         match engine.demote(&self.ground, state, order, now) {
             Ok(moved) => {
                 let to = wanted.to.first().copied();
@@ -329,7 +330,10 @@ impl Agent {
                 self.law.demoted(key, &done, Some(wanted.reason), self.now());
                 self.node.took(&NodeSet::from_iter(to), moved.bytes);
                 self.note_moved(id, name, wanted.reason, &moved);
-                left(&moved, wanted.bytes)
+                match left(&moved, wanted.bytes) {
+                    Left::Unproven if walks => Left::Ripening,
+                    left => left,
+                }
             }
             Err(error) if error.is_gone() => Left::Nothing,
             Err(error) => {

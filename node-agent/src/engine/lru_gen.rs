@@ -138,6 +138,12 @@ impl LruGenEngine {
         Self { syntax, before: LruGen::default(), after: LruGen::default(), leaves: HashMap::new() }
     }
 
+    /// Whether the kernel would turn to other lists where it finds what it was asked for in use.
+    #[must_use]
+    pub fn is_careful(&self) -> bool {
+        self.syntax == AnonSyntax::TwoHundred
+    }
+
     /// Forgets leaves that are not of interest any more.
     pub fn retain(&mut self, is_managed: impl Fn(CgroupId) -> bool) {
         self.leaves.retain(|leaf, _| is_managed(*leaf));
@@ -319,7 +325,7 @@ impl LruGenEngine {
         course: &mut Course,
         now: Instant,
     ) -> Result<End, EngineError> {
-        let careful = self.syntax == AnonSyntax::TwoHundred;
+        let careful = self.is_careful();
         let (proven, budget) = if careful {
             // Less than nearly two regular walks prove, with a fresh one between them: younger memory would be merged with it.
             (order.age / 8 * 3, order.budget * FRESH_BUDGETS)

@@ -231,6 +231,12 @@ impl Engine {
         }
     }
 
+    /// Whether an order is preceded by a walk of its own where the last is long enough ago.
+    #[must_use]
+    pub fn walks_for_orders(&self) -> bool {
+        matches!(self, Self::LruGen(engine) if engine.is_careful())
+    }
+
     /// What is known of each cgroup, in their order: one that can't be looked at hides no other. No walk is begun after
     /// `budget`.
     ///

@@ -80,7 +80,7 @@ fn near_full(guest: &mut Guest, sunk: Sunk<'_>) -> Result<()> {
     let group = guest.cgroup("/others/near")?;
     group.write("cpuset.mems", SLOW[0])?;
     let near = node_memory(SLOW[0])?;
-    let hog = guest.spawn_workload(&group, &format!("--region mlock:{}M", near.available() / MIB - 12))?;
+    let hog = guest.spawn_workload(&group, &format!("--region mlock:{}M", near.available() / MIB - 20))?;
     let pod = on_socket(guest, "/pods/quick-near-full", 0)?;
     let workload = guest.spawn_workload(&pod, &format!("--region cold:{COLD_MIB}M --region hot:8M"))?;
     let took = guest.expect_within(Duration::from_mins(3), "it sinks to the far node", || {
