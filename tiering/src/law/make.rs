@@ -295,6 +295,9 @@ impl Making {
             wishes.iter().map(|(_, given, _)| given.bytes).sum()
         };
         let over = fast - plan.ceiling - sum_of(&wishes);
+        // Where nothing tells ages, in steps: what is in use is used again between two.
+        let blind = state.last.as_ref().is_some_and(|last| last.blind);
+        let over = if blind { over.min(Bytes(fast.0 / 16).max(Bytes::mib(1))) } else { over };
         if !over.is_zero() {
             self.over_ceiling(state, over, &mut wishes);
         }
@@ -489,10 +492,6 @@ impl Making {
     fn guard(&self, state: &CgroupState, plan: &CgroupPlan) -> Option<Limit> {
         if self.promoter == Promoter::None {
             return Some(Limit::NoPromoter);
-        }
-        // Where neither a look nor what comes up tells what is touched down there, nothing is tried.
-        if !state.policy.promote.enabled && state.last.as_ref().is_some_and(|last| last.blind) {
-            return Some(Limit::PromotionOff);
         }
         if !state.has_started(self.now) {
             return Some(Limit::StartUp);
