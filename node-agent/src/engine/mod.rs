@@ -76,7 +76,7 @@ pub struct Found {
     pub aged: bool,
     /// After a walk: bytes touched since the walk before, by slow node.
     pub touched: BTreeMap<NodeId, Bytes>,
-    /// Whether the engine does not see what is touched on slow nodes.
+    /// Whether the engine knows no ages: the kernel chooses.
     pub blind: bool,
     /// Anonymous and shared memory on the kernel's lists by node, where the engine comes to know it anyway. While it does
     /// not change, `memory.numa_stat` is not worth its price.

@@ -123,18 +123,34 @@ impl Host {
         let home = self.pods[pod].home;
         let pages = pages.min(self.nodes[home].above(self.nodes[home].high));
         let mut moved = 0;
-        let Generations { max_seq, min_seq, .. } = self.pods[pod].lru[node];
-        for seq in [max_seq, max_seq.saturating_sub(1).max(min_seq)] {
-            let slot = Generations::slot(seq);
-            for group in self.pods[pod].groups.clone() {
-                let kind = self.groups[group].kind;
-                let cell = &mut self.groups[group].cells[node][slot];
-                if cell.pages == 0 || moved >= pages || kind != Kind::Anonymous {
-                    continue;
+        let lru = self.pods[pod].lru[node];
+        let newest = [lru.max_seq, lru.max_seq.saturating_sub(1).max(lru.min_seq)];
+        let interval = lru.birth(newest[0]).saturating_sub(lru.birth(newest[1]));
+        let groups = self.pods[pod].groups.clone();
+        // What most walks on end found touched comes first, as in the agent's `pages` engine; of what is alike in that, a scan meets pages in
+        // the order of their addresses, not of their heat.
+        for walks_before in [3, 2, 1, 0] {
+            for seq in newest {
+                let slot = Generations::slot(seq);
+                let has = |host: &Self, group: usize| {
+                    let before = (1.0 - host.idle_chance(group, interval)).powi(walks_before);
+                    let group = &host.groups[group];
+                    if group.kind == Kind::Anonymous {
+                        group.cells[node][slot].found as f64 * before
+                    } else {
+                        0.0
+                    }
+                };
+                let all: f64 = groups.clone().map(|group| has(self, group)).sum();
+                let share = ((pages - moved) as f64 / all.max(1.0)).min(1.0);
+                for group in groups.clone() {
+                    let wanted = round(has(self, group) * share, &mut self.random).min(pages - moved);
+                    if wanted == 0 {
+                        continue;
+                    }
+                    let cell = self.groups[group].cells[node][slot].take_found(wanted, &mut self.random);
+                    moved += self.bring_up(group, node, cell, false);
                 }
-                // What is in the newest generations was touched lately, whether its bit was cleared since or not.
-                cell.young = cell.pages;
-                moved += self.promote_young(group, node, slot, pages - moved, false);
             }
         }
         moved

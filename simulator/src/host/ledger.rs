@@ -144,7 +144,6 @@ impl Host {
             usage.window.accesses += usage.accesses;
             usage.window.slow_accesses += usage.slow_accesses;
             usage.window.pages += pages as f64 / WINDOW_MINUTES as f64;
-            usage.window.slow += slow as f64 / WINDOW_MINUTES as f64;
             (usage.accesses, usage.slow_accesses, usage.minute_seen, usage.minute_slow_seen) =
                 (0.0, 0.0, 0, 0);
             if minute.is_multiple_of(WINDOW_MINUTES) {

@@ -308,7 +308,7 @@ impl Host {
                     continue;
                 }
                 let slot = Generations::slot(self.pods[pod].lru[node].max_seq);
-                self.put(group, node, slot, Cell { pages: here, young: here, seen: 0, marked: 0 });
+                self.put(group, node, slot, Cell { pages: here, young: here, ..Cell::default() });
                 self.nodes[node].used += here;
                 pages -= here;
             }

@@ -19,6 +19,8 @@ pub(super) struct Cell {
     pub(super) seen: u64,
     /// Of them, marked for a hint fault.
     pub(super) marked: u64,
+    /// Of them, found touched by the last walk.
+    pub(super) found: u64,
 }
 
 impl Cell {
@@ -35,12 +37,32 @@ impl Cell {
             let taken = round(of as f64 * share, random).min(pages);
             taken.max(of.saturating_sub(rest)).min(of)
         };
-        let taken = Self { pages, young: part(self.young), seen: part(self.seen), marked: part(self.marked) };
+        let taken = Self {
+            pages,
+            young: part(self.young),
+            seen: part(self.seen),
+            marked: part(self.marked),
+            found: part(self.found),
+        };
+        self.subtract(taken);
+        taken
+    }
+
+    /// Takes `pages` of those that the last walk found touched.
+    pub(super) fn take_found(&mut self, pages: u64, random: &mut fastrand::Rng) -> Self {
+        let (all, young) = (self.pages, self.young);
+        self.young = self.found;
+        let taken = self.take_young(pages, random);
+        self.young = (young * self.pages / all.max(1)).min(self.pages);
+        Self { young: taken.pages, found: 0, ..taken }
+    }
+
+    fn subtract(&mut self, taken: Self) {
         self.pages -= taken.pages;
         self.young -= taken.young;
         self.seen -= taken.seen;
         self.marked -= taken.marked;
-        taken
+        self.found -= taken.found;
     }
 
     /// Takes `pages` of those with the accessed bit set.
@@ -52,11 +74,9 @@ impl Cell {
         young.seen = self.seen.min(young.pages);
         young.marked =
             self.marked.saturating_sub(old.pages).max(self.marked * young.pages / self.pages.max(1));
+        young.found = self.found.saturating_sub(old.pages).max(self.found * young.pages / self.pages.max(1));
         let taken = young.take(pages, random);
-        self.pages -= taken.pages;
-        self.young -= taken.young;
-        self.seen -= taken.seen;
-        self.marked -= taken.marked;
+        self.subtract(taken);
         taken
     }
 
@@ -66,6 +86,7 @@ impl Cell {
         self.young += other.young;
         self.seen += other.seen;
         self.marked += other.marked;
+        self.found += other.found;
     }
 }
 
@@ -126,8 +147,13 @@ mod tests {
         for _ in 0..10_000 {
             let pages = random.u64(1..1000);
             let of = |random: &mut fastrand::Rng| random.u64(0..=pages);
-            let whole =
-                Cell { pages, young: of(&mut random), seen: of(&mut random), marked: of(&mut random) };
+            let whole = Cell {
+                pages,
+                young: of(&mut random),
+                seen: of(&mut random),
+                marked: of(&mut random),
+                found: of(&mut random),
+            };
             let mut rest = whole;
             let wanted = of(&mut random);
             let taken = if random.bool() {
@@ -137,7 +163,7 @@ mod tests {
             };
             for cell in [rest, taken] {
                 assert!(
-                    cell.young.max(cell.seen).max(cell.marked) <= cell.pages,
+                    cell.young.max(cell.seen).max(cell.marked).max(cell.found) <= cell.pages,
                     "{whole:?}: {taken:?} {rest:?}"
                 );
             }

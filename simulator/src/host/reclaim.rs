@@ -160,18 +160,22 @@ impl Host {
             if self.groups[group].kind == Kind::Locked {
                 continue;
             }
+            let mut came = 0;
             for (seq, pages) in &mut moved {
                 let slot = Generations::slot(*seq);
                 let cells = &mut self.groups[group].cells[node];
                 let young = cells[slot].young;
                 *pages += young;
                 if slot == newest {
-                    cells[slot].young = 0;
-                } else if young > 0 {
+                    (cells[slot].young, cells[slot].found) = (0, young);
+                } else {
                     let taken = cells[slot].take_young(young, &mut self.random);
-                    cells[newest].put(Cell { young: 0, ..taken });
+                    cells[slot].found = 0;
+                    came += taken.pages;
+                    cells[newest].put(Cell { young: 0, found: 0, ..taken });
                 }
             }
+            self.groups[group].cells[node][newest].found += came;
             if let Some((from, into)) = merged {
                 let cells = &mut self.groups[group].cells[node];
                 let joined = std::mem::take(&mut cells[from]);
@@ -251,7 +255,7 @@ impl Host {
             let slot = Generations::slot(self.pods[pod].lru[to].max_seq - 1);
             moved += part.pages;
             // Its touches of this minute were touches of a fast node.
-            self.put(group, to, slot, Cell { seen: 0, marked: 0, ..part });
+            self.put(group, to, slot, Cell { seen: 0, marked: 0, found: 0, ..part });
         }
         if cell.pages > 0 {
             *stuck += cell.pages;

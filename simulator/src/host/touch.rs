@@ -78,10 +78,14 @@ impl Host {
             self.groups[group].touched = Some(self.now);
         }
         let threshold = self.nodes[self.pods[pod].home].hot_threshold_ms / 1000.0;
+        let part_of_minute = self.tick.as_secs_f64() / 60.0;
         for node in 0..self.nodes.len() {
             let is_slow = self.nodes[node].kind == NodeKind::Slow;
             if chance == 0.0 && !is_slow {
                 continue;
+            }
+            if is_slow {
+                self.groups[group].usage.window.slow += self.groups[group].on(node) as f64 * part_of_minute;
             }
             for slot in 0..GENERATIONS {
                 let cell = &mut self.groups[group].cells[node][slot];
@@ -151,7 +155,11 @@ impl Host {
         }
         let room = self.nodes[home].above(self.nodes[home].high);
         if kind != Kind::Pinned {
+            // Pages that fault are marked no more; those that go up are of them.
+            let marked = std::mem::take(&mut self.groups[group].cells[node][slot].marked);
             self.promote_young(group, node, slot, wanted.min(room), true);
+            let cell = &mut self.groups[group].cells[node][slot];
+            cell.marked = marked.min(cell.pages);
         }
     }
 
@@ -164,9 +172,14 @@ impl Host {
         pages: u64,
         by_kernel: bool,
     ) -> u64 {
+        let taken = self.groups[group].cells[node][slot].take_young(pages, &mut self.random);
+        self.bring_up(group, node, taken, by_kernel)
+    }
+
+    /// Puts pages that were taken out of a cell of a node to the pod's own.
+    pub(super) fn bring_up(&mut self, group: usize, node: usize, taken: super::Cell, by_kernel: bool) -> u64 {
         let pod = self.groups[group].pod;
         let home = self.pods[pod].home;
-        let taken = self.groups[group].cells[node][slot].take_young(pages, &mut self.random);
         if taken.pages == 0 {
             return 0;
         }
@@ -174,7 +187,7 @@ impl Host {
         self.nodes[node].used -= taken.pages;
         self.nodes[home].used += taken.pages;
         let slot = Generations::slot(self.pods[pod].lru[home].max_seq);
-        self.put(group, home, slot, super::Cell { marked: 0, ..taken });
+        self.put(group, home, slot, super::Cell { marked: 0, found: 0, ..taken });
         self.groups[group].usage.promoted += taken.pages;
         let pod = &mut self.pods[pod];
         pod.ledger.minute.promoted += taken.pages;

@@ -99,12 +99,12 @@ impl Runs<'_> {
 
     fn beats_peers(&self) -> Verdict {
         let ours = Regret::of(&self.ours.host);
-        // The savings differ a little: what counts is how far each is from the best at its own. Who saves less than nine tenths of what was
-        // asked did not get there.
+        // The savings differ: what counts is how far each is from the best at its own. Who saves less than three quarters of what was
+        // asked, in the mean, did not get there.
         let mut best = ("none gets there".to_owned(), f64::INFINITY);
         for peer in &self.peers {
             let theirs = Regret::of(&peer.host);
-            if theirs.saved >= ours.saved * 0.9 && theirs.ratio() < best.1 {
+            if theirs.saved >= ours.saved * 0.75 && theirs.ratio() < best.1 {
                 best = (peer.law.clone(), theirs.ratio());
             }
         }

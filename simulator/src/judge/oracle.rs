@@ -76,3 +76,59 @@ impl Regret {
         self.saved / self.movable.max(1.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::world::{Activity, Heat};
+
+    const PAGES: u64 = 16 << 20;
+
+    /// Slow accesses over the oracle's of a law that has counted each access of each page since the beginning and keeps those
+    /// down that it saw least of, `share` of all; pages alike are drawn at random. Nobody can know more of pages that are touched at random.
+    fn counted(zipf: f64, share: f64, seconds: f64) -> f64 {
+        let heat = Heat { zipf: Some(zipf), accesses: Some(1e6), ..Heat::default() };
+        let rate = |activity| if let Activity::Random(rate) = activity { rate } else { 0.0 };
+        let mut parts: Vec<(f64, f64)> =
+            heat.parts(PAGES, 1.0, 0.0).iter().map(|part| (part.pages as f64, rate(part.activity))).collect();
+        parts.sort_by(|a, b| a.1.total_cmp(&b.1));
+        let mut left = PAGES as f64 * share;
+        let mut oracle = 0.0;
+        for (pages, rate) in &parts {
+            oracle += rate * pages.min(left);
+            left -= pages.min(left);
+        }
+        // Of each part, the chance to have been seen `count` times (Poisson).
+        let mut chances: Vec<f64> = parts.iter().map(|(_, rate)| (-rate * seconds).exp()).collect();
+        let (mut left, mut slow) = (PAGES as f64 * share, 0.0);
+        for count in 1.. {
+            let seen = |of: fn(f64, f64) -> f64| -> f64 {
+                parts.iter().zip(&chances).map(|((pages, rate), chance)| of(*pages, *rate) * chance).sum()
+            };
+            let (pages, accesses) = (seen(|pages, _| pages), seen(|pages, rate| pages * rate));
+            let part = (left / pages.max(1.0)).min(1.0);
+            slow += accesses * part;
+            left -= pages * part;
+            if left < 1.0 {
+                break;
+            }
+            for (chance, (_, rate)) in chances.iter_mut().zip(&parts) {
+                *chance *= rate * seconds / f64::from(count);
+            }
+        }
+        slow / oracle
+    }
+
+    fn in_second_half(zipf: f64, share: f64, hours: f64) -> f64 {
+        let n = 8;
+        let at = |i: i32| hours * 3600.0 * (0.5 + (f64::from(i) + 0.5) / f64::from(2 * n));
+        (0..n).map(|i| counted(zipf, share, at(i))).sum::<f64>() / f64::from(n)
+    }
+
+    #[test]
+    fn in_two_hours_nobody_knows_the_coldest_quarter_of_zipf_1_2() {
+        assert!(in_second_half(1.2, 0.25, 2.0) > 1.2);
+        assert!(in_second_half(1.2, 0.25, 12.0) < 1.1);
+        assert!(in_second_half(1.2, 0.5, 2.0) < 1.15);
+        assert!(in_second_half(1.0, 0.25, 2.0) < 1.1);
+    }
+}

@@ -5,9 +5,11 @@ use core::time::Duration;
 
 use super::bound::Bound;
 use super::churn::Breaker;
+use super::exchange::Exchange;
 use super::learned::Learned;
 use super::ledger::Ledger;
 use super::limit::Usage;
+use super::make::is_near;
 use super::portion::Portion;
 use super::sample::{CgroupSample, Moved, Reach, Speed, Stayed};
 use super::touches::TouchLaw;
@@ -98,6 +100,7 @@ pub struct CgroupState {
     pub(super) demote_bucket: TokenBucket,
     pub(super) promote_bucket: TokenBucket,
     pub(super) touched_per_minute: Bytes,
+    pub(super) exchange: Exchange,
     stalls: Option<StallWindow>,
     pub(super) memory_stall: Option<Ratio>,
     pub(super) io_stall: Option<Ratio>,
@@ -128,6 +131,7 @@ impl CgroupState {
             breaker: Breaker::new(now),
             usage: Usage::default(),
             touched_per_minute: Bytes::ZERO,
+            exchange: Exchange::default(),
             stalls: None,
             memory_stall: None,
             io_stall: None,
@@ -203,9 +207,9 @@ impl CgroupState {
                     // What a walk finds touched was young if the walk before found it touched.
                     let young = self.walked.map_or(Duration::ZERO, |at| now.since(at)).saturating_mul(3) / 2;
                     let mut twice = Bytes::ZERO;
-                    on.ledger.observe(reading, gone, now, |age, bytes| {
-                        law.touched(age, bytes);
-                        if age <= young {
+                    on.ledger.observe(reading, gone, now, |idle, more, bytes| {
+                        law.touched(idle, more, bytes);
+                        if idle <= young {
                             twice += bytes;
                         }
                     });
@@ -217,7 +221,9 @@ impl CgroupState {
                     on.ledger.resize(usage.anon, now);
                     if let Some(bytes) = usage.touched {
                         on.hot_twice = Bytes(bytes.0 / 2);
-                        on.ledger.touch(bytes.min(usage.anon), now, |age, bytes| law.touched(age, bytes));
+                        on.ledger.touch(bytes.min(usage.anon), now, |idle, bytes| {
+                            law.touched(idle, Duration::ZERO, bytes);
+                        });
                     }
                 }
                 (None, Speed::Fast) => {}
@@ -253,6 +259,15 @@ impl CgroupState {
             let fast = self.on_fast();
             self.portion.judge(self.touched_per_minute, allowed, fast, now);
             self.walked = Some(now);
+            if is_near(self.policy.ceiling(self.footprint()), self.on_fast()) {
+                let (hot, slow) = self
+                    .slow()
+                    .fold((Bytes::ZERO, Bytes::ZERO), |(hot, slow), on| (hot + on.hot, slow + on.anon));
+                let policy = &self.policy.demote;
+                let age = self.exchange.age(policy);
+                let cold = self.fast().map(|on| on.older(age, now)).sum();
+                self.exchange.walked((hot, slow), cold, self.touched_per_minute, policy);
+            }
         }
         if walked || walked_slow {
             let working_set = self.working_set(MINUTE, now);
@@ -329,11 +344,15 @@ impl CgroupState {
         }
         self.demote_bucket.spend(moved.moved, now);
         self.last_move = Some(now);
-        if reason.is_some() {
-            self.breaker.moved_down(moved.moved);
-        }
-        if reason == Some(DemoteReason::Cold) {
-            self.portion.sank(moved.moved, now);
+        match reason {
+            // Idle for an age, it can't be what came up in the breaker's window.
+            Some(DemoteReason::Cold) => self.portion.sank(moved.moved, now),
+            Some(DemoteReason::Ceiling) => {
+                let rest = self.exchange.swapped(moved.moved);
+                self.breaker.moved_down(rest);
+            }
+            Some(DemoteReason::Headroom) => self.breaker.moved_down(moved.moved),
+            None => {}
         }
     }
 

@@ -58,14 +58,14 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Takes a reading in; what it shows to have been touched is told by the age that it was at the most. This much was `promoted` from here by others
-    /// since the last reading: what is gone for that was touched, too.
+    /// Takes a reading in; what it shows to have been touched is told by how long it was idle, and by how much longer it may be another time.
+    /// This much was `promoted` from here by others since the last reading: what is gone for that was touched, too.
     pub(super) fn observe(
         &mut self,
         reading: &AgeReading,
         promoted: Bytes,
         now: Instant,
-        mut touched: impl FnMut(Duration, Bytes),
+        mut touched: impl FnMut(Duration, Duration, Bytes),
     ) {
         let now = millis(now);
         let since_last = self.read.map(|read| now - read);
@@ -141,7 +141,7 @@ impl Ledger {
                 // What a walk missed once may be missed by another, if it falls otherwise into the period.
                 let idle = now - since;
                 let missed = if idle > self.interval / 2 * 3 { self.interval } else { 0 };
-                touched(to_duration(idle + missed), share);
+                touched(to_duration(idle), to_duration(missed), share);
             }
         }
     }
@@ -300,8 +300,8 @@ mod tests {
     /// Least ages and MiB touched.
     fn observe(ledger: &mut Ledger, second: u64, classes: &[(u64, u64)]) -> Vec<(u64, u64)> {
         let mut touched = Vec::new();
-        ledger.observe(&reading(classes), Bytes::ZERO, at(second), |age, bytes| {
-            touched.push((age.as_secs(), bytes.0 >> 20));
+        ledger.observe(&reading(classes), Bytes::ZERO, at(second), |idle, more, bytes| {
+            touched.push(((idle + more).as_secs(), bytes.0 >> 20));
         });
         touched
     }
@@ -397,9 +397,9 @@ mod tests {
             let ages = ages.iter().map(|(age, mib)| (*age, Bytes::mib(*mib))).collect();
             let reading = AgeReading { ages, walked: hot.is_zero() };
             let now = Instant(now);
-            ledger.observe(&reading, Bytes::ZERO, now, |age, bytes| {
-                if age >= Duration::from_secs(20) {
-                    told.push((tick, age, bytes));
+            ledger.observe(&reading, Bytes::ZERO, now, |idle, more, bytes| {
+                if idle + more >= Duration::from_secs(20) {
+                    told.push((tick, idle, bytes));
                 }
             });
             if tick > 8 {

@@ -28,7 +28,7 @@ use super::plan::{CgroupPlan, Demote, NodePlan, Plan};
 use super::sample::{Barrier, CgroupKey, Promoter, Speed};
 use crate::memory_high;
 use crate::node::NodeId;
-use crate::policy::{MemoryHighPolicy, Mode};
+use crate::policy::{DemotePolicy, MemoryHighPolicy, Mode};
 use crate::reason::{DemoteReason, Limit};
 use crate::units::{ByteRate, Bytes, Instant};
 
@@ -62,16 +62,30 @@ pub(super) struct Making {
 }
 
 /// Time between two walks of a cgroup's page tables: at most four generations exist, so memory that is provably as old as the age
-/// needs two walks within it. At a ceiling the coldest goes whatever its age, and walks tell what is colder.
+/// needs two walks within it. At a ceiling the coldest goes whatever its age, and walks tell what is colder ([`super::exchange`]). While more is hot on slow
+/// nodes than is allowed, walks find what is to come up, however long the age.
 pub(super) fn walk_every(state: &CgroupState) -> Duration {
+    let DemotePolicy { after, slow_touch_rate, .. } = state.policy.demote;
     let ceiling = state.policy.ceiling(state.footprint());
-    let age = if is_at(ceiling, state.on_fast()) { state.policy.demote.after } else { state.touches.age() };
+    let hot: Bytes = state.slow().map(|on| on.hot).sum();
+    let age = if is_near(ceiling, state.on_fast()) {
+        state.exchange.age(&state.policy.demote)
+    } else if hot > state.touches.allowance(slow_touch_rate) {
+        after
+    } else {
+        state.touches.age()
+    };
     (age / 2).max(Duration::from_secs(1))
 }
 
 /// Whether a cgroup has what its ceiling leaves it.
 pub(super) fn is_at(ceiling: Bytes, fast: Bytes) -> bool {
     ceiling < Bytes::MAX && fast + Bytes(ceiling.0 / 32) >= ceiling
+}
+
+/// Whether it has nearly what its ceiling leaves it, so that what is hot has to change places with what is not.
+pub(super) fn is_near(ceiling: Bytes, fast: Bytes) -> bool {
+    ceiling < Bytes::MAX && fast + Bytes(ceiling.0 / 8) >= ceiling
 }
 
 /// The youngest memory that is taken for others' sake whatever the shortage.
@@ -281,6 +295,9 @@ impl Making {
             wishes.iter().map(|(_, given, _)| given.bytes).sum()
         };
         let over = fast - plan.ceiling - sum_of(&wishes);
+        // Where nothing tells ages, in steps: what is in use is used again between two.
+        let blind = state.last.as_ref().is_some_and(|last| last.blind);
+        let over = if blind { over.min(Bytes(fast.0 / 16).max(Bytes::mib(1))) } else { over };
         if !over.is_zero() {
             self.over_ceiling(state, over, &mut wishes);
         }
@@ -304,7 +321,7 @@ impl Making {
         }
         let swapped = self.exchange(state, plan);
         if !swapped.is_zero() && wishes.is_empty() {
-            self.cold(state, exchange_age(state), swapped, &mut wishes);
+            self.cold(state, state.exchange.age(&state.policy.demote), swapped, &mut wishes);
             for (.., reason) in &mut wishes {
                 *reason = DemoteReason::Ceiling;
             }
@@ -476,10 +493,6 @@ impl Making {
         if self.promoter == Promoter::None {
             return Some(Limit::NoPromoter);
         }
-        // Where neither a look nor what comes up tells what is touched down there, nothing is tried.
-        if !state.policy.promote.enabled && state.last.as_ref().is_some_and(|last| last.blind) {
-            return Some(Limit::PromotionOff);
-        }
         if !state.has_started(self.now) {
             return Some(Limit::StartUp);
         }
@@ -530,11 +543,6 @@ impl Making {
 fn bounds(state: &CgroupState, _now: Instant) -> (Bytes, Bytes) {
     let footprint = state.footprint();
     (state.policy.floor(footprint), state.policy.ceiling(footprint))
-}
-
-/// Memory that two walks did not find touched is colder than what two walks did.
-pub(super) fn exchange_age(state: &CgroupState) -> Duration {
-    walk_every(state).saturating_mul(2)
 }
 
 fn is_enforced(state: &CgroupState) -> bool {

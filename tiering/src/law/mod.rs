@@ -19,6 +19,7 @@
 mod bound;
 mod cgroup;
 mod churn;
+mod exchange;
 mod fill;
 mod learned;
 mod ledger;

@@ -6,13 +6,13 @@
 //!
 //! On a node that is tight, who holds more than its share by weight promotes at a rate of `(share / held)^4`, at least 1/16 (Equilibria). What only goes to and
 //! fro pauses ([`super::churn`]). At the ceiling, memory that two walks found touched changes places with memory that two walks did not,
-//! one for one (memory-optimizer's rule: hot less cold at least two).
+//! one for one (memory-optimizer's rule: hot less cold at least two), in portions ([`super::exchange`]).
 
 use alloc::vec::Vec;
 
 use super::Host;
 use super::cgroup::CgroupState;
-use super::make::{Making, exchange_age, is_at};
+use super::make::{Making, is_at};
 use super::plan::{CgroupPlan, Promote, PromoteReason};
 use super::sample::Promoter;
 use crate::node::NodeId;
@@ -151,17 +151,19 @@ impl Making {
         if may { rate_up } else { ByteRate(0) }
     }
 
-    /// What is to change places at the ceiling.
+    /// What is to change places at the ceiling. Where the kernel promotes, nothing is known of what comes up for it: no portion is kept.
     pub(super) fn exchange(&self, state: &mut CgroupState, plan: &CgroupPlan) -> Bytes {
         let fast = state.on_fast();
         if !is_at(plan.ceiling, fast) || self.promoter == Promoter::None || !state.policy.promote.enabled {
-            return Bytes::ZERO;
+            return state.exchange.plan(Bytes::ZERO);
         }
         let twice: Bytes = state.slow().map(|on| on.hot_twice.max(Bytes(on.hot.0 / 4)).min(on.hot)).sum();
         let room = plan.ceiling - fast;
-        let cold: Bytes = state.fast().map(|on| on.older(exchange_age(state), self.now)).sum();
+        let age = state.exchange.age(&state.policy.demote);
+        let cold: Bytes = state.fast().map(|on| on.older(age, self.now)).sum();
         let second = self.rate_up(state).over(core::time::Duration::from_secs(1));
-        (twice - room).min(cold).min(second)
+        let able = (twice - room).min(cold).min(second);
+        if self.promoter == Promoter::Agent { state.exchange.plan(able) } else { able }
     }
 
     /// What the kernel may promote: what the policies of those allow that have something to bring up.

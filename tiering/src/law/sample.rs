@@ -116,7 +116,7 @@ pub struct CgroupSample {
     pub clean_file: Bytes,
     /// Whether anonymous memory of it could be swapped out: there is swap, and its limits leave some.
     pub may_swap: bool,
-    /// Whether nothing tells what is touched on slow nodes, but that it comes up.
+    /// Whether nothing tells how old memory is: the kernel chooses.
     pub blind: bool,
     /// Its limits.
     pub limits: Limits,

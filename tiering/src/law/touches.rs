@@ -12,7 +12,8 @@
 //! The allowance is a share of the greatest working set of about a day.
 //!
 //! What is touched after having been idle for long, once, is a shift and teaches nothing; what is idle and touched again within two
-//! and a half times its idle time is a period.
+//! and a half times its idle time is a period. What was idle for longer than `after_max` is cold by the policy's own word: no age that is
+//! allowed would have kept it, and it teaches nothing either.
 //!
 //! # Properties
 //! - `bounds`: never below `after`, never above `after_max`.
@@ -61,6 +62,8 @@ pub struct TouchLaw {
     after_max: Duration,
     /// Bytes of the minute that is not over, by the rung that would have kept them.
     touched: [u64; LADDER],
+    /// The seconds for which the least idle of them had been idle.
+    idle_for: [u32; LADDER],
     began: Instant,
     /// Weight of the minutes that wanted each rung; the first is all that `after` satisfies.
     wanted: [u32; LADDER],
@@ -79,6 +82,14 @@ pub struct TouchLaw {
     current: Duration,
 }
 
+/// What a closing wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wanted {
+    rung: usize,
+    /// How long what it is for had been idle.
+    idle: Duration,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Burst {
     /// In how many closings on end.
@@ -86,7 +97,7 @@ struct Burst {
     /// Whether it followed another.
     is_period: bool,
     ended: Instant,
-    wanted: usize,
+    wanted: Wanted,
     /// Touched in the last of them at ages of `after` and more.
     bytes: u64,
 }
@@ -97,6 +108,7 @@ impl TouchLaw {
             after,
             after_max: after_max.max(after),
             touched: [0; LADDER],
+            idle_for: [u32::MAX; LADDER],
             began: now,
             wanted: [0; LADDER],
             faded: now,
@@ -124,12 +136,18 @@ impl TouchLaw {
         self.settle();
     }
 
-    /// Memory idle for this long was touched.
-    pub(super) fn touched(&mut self, age: Duration, bytes: Bytes) {
-        if age >= self.after {
-            let rung = &mut self.touched[above(age)];
-            *rung = rung.saturating_add(bytes.0);
+    /// Memory idle for this long was touched; it may be idle for so much `more` another time. That counts for what went down or would
+    /// have: where the age was enough, it is no reason for a longer one.
+    pub(super) fn touched(&mut self, idle: Duration, more: Duration, bytes: Bytes) {
+        let age = if idle > self.current + more / 2 { idle + more } else { idle };
+        if age < self.after {
+            return;
         }
+        // Of what an age that is allowed could have kept, the rung is such an age.
+        let rung = above(if idle <= self.after_max { age.min(self.after_max) } else { age });
+        self.touched[rung] = self.touched[rung].saturating_add(bytes.0);
+        let seconds = u32::try_from(idle.as_secs()).unwrap_or(u32::MAX);
+        self.idle_for[rung] = self.idle_for[rung].min(seconds);
     }
 
     /// What may be touched per minute at ages that count as cold. Below a huge page it is noise.
@@ -148,11 +166,11 @@ impl TouchLaw {
         let minutes = u32::try_from(elapsed.as_secs() / 60).unwrap_or(u32::MAX).clamp(1, 60 * 24);
         let allowed = self.allowance(rate).0.saturating_mul(u64::from(minutes));
         let mut sum = 0_u64;
-        let mut wants = 0;
-        for i in (0..LADDER).rev() {
-            sum = sum.saturating_add(self.touched[i]);
+        let mut wants = None;
+        for rung in (0..=above(self.after_max)).rev() {
+            sum = sum.saturating_add(self.touched[rung]);
             if sum > allowed {
-                wants = i;
+                wants = Some(Wanted { rung, idle: Duration::from_secs(u64::from(self.idle_for[rung])) });
                 break;
             }
         }
@@ -162,14 +180,11 @@ impl TouchLaw {
         let all =
             self.touched.iter().fold(0_u64, |sum, bytes| sum.saturating_add(*bytes)) / u64::from(minutes);
         self.idle = (Bytes(all.max(self.idle.0.0 / 4 * 3)), idle);
-        self.touched = [0; LADDER];
+        (self.touched, self.idle_for) = ([0; LADDER], [u32::MAX; LADDER]);
         self.began = now;
         self.fade(now);
-        let lesson = if wants > 0 {
-            self.lesson(wants, all.saturating_mul(u64::from(minutes)), elapsed, now)
-        } else {
-            None
-        };
+        let bytes = all.saturating_mul(u64::from(minutes));
+        let lesson = wants.and_then(|wants| self.lesson(wants, bytes, elapsed, now));
         let (at, before) = lesson.unwrap_or((0, 0));
         let weighs = &mut self.wanted[at];
         *weighs = weighs.saturating_add(MINUTE.saturating_mul(minutes.saturating_add(before)));
@@ -185,24 +200,28 @@ impl TouchLaw {
     ///
     /// A burst that goes on from walk to walk, ever less, is a shift that comes up. Memory that has been idle for longer than the time since an earlier
     /// burst was not touched in it.
-    fn lesson(&mut self, wants: usize, bytes: u64, elapsed: Duration, now: Instant) -> Option<(usize, u32)> {
+    fn lesson(&mut self, wants: Wanted, bytes: u64, elapsed: Duration, now: Instant) -> Option<(usize, u32)> {
         let Some(burst) = self.burst else {
             self.burst = Some(Burst { walks: 1, is_period: false, ended: now, wanted: wants, bytes });
             return None;
         };
         let gap = now.since(burst.ended);
         let goes_on = gap <= elapsed + elapsed / 4;
-        let seen_before = |wants: usize| rung(wants) <= gap + gap / 4 + elapsed * 2;
-        let wanted = if goes_on || seen_before(burst.wanted) { wants.max(burst.wanted) } else { wants };
+        let seen_before = |wants: Wanted| wants.idle <= gap + elapsed * 2;
+        let wanted = if (goes_on || seen_before(burst.wanted)) && burst.wanted.rung > wants.rung {
+            burst.wanted
+        } else {
+            wants
+        };
         let is_period = if goes_on {
             let less = bytes < burst.bytes / 8 * 5;
             burst.is_period || (burst.walks >= SHIFT_WALKS && !less)
         } else {
-            gap <= rung(wanted).saturating_mul(5) / 2 + elapsed && seen_before(wants)
+            gap <= rung(wanted.rung).saturating_mul(5) / 2 + elapsed && seen_before(wants)
         };
         let walks = if goes_on { burst.walks.saturating_add(1) } else { 1 };
         // What was taught already does not teach once more.
-        let lesson = if burst.is_period { (wants, 0) } else { (wanted, burst.walks) };
+        let lesson = if burst.is_period { (wants.rung, 0) } else { (wanted.rung, burst.walks) };
         let kept = if goes_on { wanted } else { wants };
         self.burst = Some(Burst { walks, is_period, ended: now, wanted: kept, bytes });
         is_period.then_some(lesson)
@@ -306,7 +325,7 @@ mod tests {
         let mut law = TouchLaw::new(AFTER, MAX, None, Instant::default());
         for second in (60..=days * DAY).step_by(60) {
             if let Some((age, mib)) = touches(second) {
-                law.touched(Duration::from_secs(age), Bytes::mib(mib));
+                law.touched(Duration::from_secs(age), Duration::ZERO, Bytes::mib(mib));
             }
             law.walked(WORKING_SET, Bytes::ZERO, rate(), Instant(Duration::from_secs(second)));
             assert!((AFTER..=MAX).contains(&law.age()), "bounds");
