@@ -12,8 +12,8 @@ use crate::duration::WireDuration;
 use crate::node_tiering::MOST_APART;
 use crate::notation::{ParseError, excerpt};
 use crate::policy_spec::{
-    AllowedOverride, MemoryHighInputs, MemoryHighMode, MemoryHighSpec, ModeSpec, PolicySpec, SpecError,
-    TierReference,
+    AllowedOverride, MemoryHighInputs, MemoryHighMode, MemoryHighSpec, ModeSpec, OverrideBounds, PolicySpec,
+    SpecError, TierReference,
 };
 use crate::quantity::{Factor, Percentage, Quantity, WireShare};
 
@@ -21,6 +21,8 @@ use crate::quantity::{Factor, Percentage, Quantity, WireShare};
 pub const PREFIX: &str = "thermocline.io/";
 /// What the keys of single containers start with; the container's name follows.
 pub const CONTAINER_PREFIX: &str = "container.thermocline.io/";
+/// On a namespace: what the floors of its pods may sum to.
+pub const FLOOR_QUOTA: &str = "thermocline.io/dram-floor-quota";
 /// Instead of a policy's name: none. An empty value says the same.
 pub const OPT_OUT: &str = "none";
 
@@ -153,6 +155,17 @@ pub struct Requests {
     pub problems: Vec<Problem>,
 }
 
+/// What the annotations of a namespace ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamespaceRequests {
+    /// The policy of its pods that say nothing themselves.
+    pub policy: Option<PolicyChoice>,
+    /// What the floors of its pods may sum to.
+    pub floor_quota: Option<Quantity>,
+    /// What has no meaning.
+    pub problems: Vec<Problem>,
+}
+
 /// Values that a pod overrides in its policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides(BTreeMap<Key, Override>);
@@ -197,6 +210,24 @@ pub enum Cause {
         /// What it would have to list.
         field: String,
     },
+    /// It goes further than the policy lets it.
+    #[error("policy {policy} does not let it go so far: its overrideBounds have {field} {bounds}")]
+    OutOfBounds {
+        /// The policy.
+        policy: String,
+        /// The bounded field.
+        field: String,
+        /// The bounds.
+        bounds: String,
+    },
+    /// Pods of this namespace can't have the named policy.
+    #[error(
+        "TieringPolicy `{0}` is not for pods of this namespace (allowedNamespaces): without another they are only observed"
+    )]
+    NotForNamespace(String),
+    /// A policy that can't be left applies.
+    #[error("TieringPolicy `{0}` is enforced here: nothing else can be named, and nobody can opt out")]
+    Enforced(String),
     /// With it, the policy makes no sense.
     #[error("it does not fit policy {policy}: {error}")]
     DoesNotFit {
@@ -211,9 +242,15 @@ pub enum Cause {
     /// The named policy was not accepted.
     #[error("TieringPolicy `{0}` is rejected: `kubectl get tpol {0} -o yaml` says why")]
     RejectedPolicy(String),
-    /// On a namespace, only the policy has a meaning.
-    #[error("it has no meaning on a namespace: only {} has; annotate the pods", Key::Policy)]
+    /// On a namespace, only the policy and the quota have a meaning.
+    #[error(
+        "it has no meaning on a namespace: only {} and {FLOOR_QUOTA} have; annotate the pods",
+        Key::Policy
+    )]
     NotOfNamespace,
+    /// On a pod, a quota has no meaning.
+    #[error("it has a meaning on a namespace alone")]
+    OfNamespace,
     /// The pod has no such container.
     #[error("the pod has no container `{0}`")]
     NoContainer(String),
@@ -241,19 +278,10 @@ impl Requests {
         requests
     }
 
-    /// Reads all annotations of a namespace: the policy of its pods that say nothing themselves, and what has no meaning.
-    pub fn parse_namespace<'a>(
-        annotations: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> (Option<PolicyChoice>, Vec<Problem>) {
-        let mut requests = Self::parse(annotations);
-        let misplaced = requests.overrides.0.keys().map(Key::to_string);
-        let containers = requests.containers.keys().map(|name| format!("{CONTAINER_PREFIX}{name}"));
-        let misplaced = misplaced.chain(containers).map(|key| Problem { key, cause: Cause::NotOfNamespace });
-        requests.problems.extend(misplaced.collect::<Vec<_>>());
-        (requests.policy, requests.problems)
-    }
-
     fn take(&mut self, key: &str, value: &str) -> Result<(), Cause> {
+        if key == FLOOR_QUOTA {
+            return Err(Cause::OfNamespace);
+        }
         let known = Key::ALL.into_iter().find(|known| known.as_str() == key);
         let key = known.ok_or_else(|| unknown(key))?;
         let value = value.trim();
@@ -275,6 +303,33 @@ impl Requests {
         };
         self.overrides.0.insert(key, read.map_err(Cause::Value)?);
         Ok(())
+    }
+}
+
+impl NamespaceRequests {
+    /// Reads all annotations of a namespace; those of others are passed over.
+    pub fn parse<'a>(annotations: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut quota = None;
+        let others = annotations.into_iter().filter(|(key, value)| {
+            let is_quota = *key == FLOOR_QUOTA;
+            if is_quota {
+                quota = Some(value.trim().parse());
+            }
+            !is_quota
+        });
+        let Requests { policy, overrides, containers, mut problems } = Requests::parse(others);
+        let misplaced = overrides.0.keys().map(Key::to_string);
+        let containers = containers.keys().map(|name| format!("{CONTAINER_PREFIX}{name}"));
+        problems.extend(misplaced.chain(containers).map(|key| Problem { key, cause: Cause::NotOfNamespace }));
+        let floor_quota = match quota {
+            Some(Ok(quota)) => Some(quota),
+            Some(Err(error)) => {
+                problems.push(Problem { key: FLOOR_QUOTA.to_owned(), cause: Cause::Value(error) });
+                None
+            }
+            None => None,
+        };
+        Self { policy, floor_quota, problems }
     }
 }
 
@@ -303,6 +358,22 @@ impl Overrides {
         let (allowed, refused): (Vec<_>, Vec<_>) = self.0.iter().partition(|(key, _)| allows(**key));
         let mut problems: Vec<Problem> =
             refused.into_iter().map(|(key, _)| not_allowed(*key, name)).collect();
+        let within = |key: Key, value: &Override| match value.beyond(&spec.override_bounds) {
+            None => Ok(()),
+            Some(bounds) => {
+                let field = key.allowed_by().map(|field| field.to_string()).unwrap_or_default();
+                let cause = Cause::OutOfBounds { policy: name.to_owned(), field, bounds };
+                Err(Problem { key: key.to_string(), cause })
+            }
+        };
+        let allowed = allowed.into_iter().filter(|(key, value)| match within(**key, value) {
+            Ok(()) => true,
+            Err(problem) => {
+                problems.push(problem);
+                false
+            }
+        });
+        let allowed: Vec<_> = allowed.collect();
 
         let mut all = spec.clone();
         for (_, value) in &allowed {
@@ -328,6 +399,16 @@ impl Overrides {
 }
 
 impl Override {
+    /// The bounds that it is not within.
+    fn beyond(&self, bounds: &OverrideBounds) -> Option<String> {
+        match self {
+            Self::Floor(floor) if !bounds.floor.hold(*floor) => Some(bounds.floor.to_string()),
+            Self::Ceiling(ceiling) if !bounds.ceiling.hold(*ceiling) => Some(bounds.ceiling.to_string()),
+            Self::After(after) if !bounds.after.hold(*after) => Some(bounds.after.to_string()),
+            _ => None,
+        }
+    }
+
     fn set(&self, spec: &mut PolicySpec) {
         match self {
             Self::Mode(mode) => spec.mode = Some(*mode),
@@ -366,7 +447,7 @@ fn distance(found: &str, known: &str) -> Option<usize> {
 
 /// Why a key of our domain is none, with the one that was probably meant.
 fn unknown(key: &str) -> Cause {
-    let known = Key::ALL.map(Key::as_str).into_iter();
+    let known = Key::ALL.map(Key::as_str).into_iter().chain([FLOOR_QUOTA]);
     let similar = known.filter_map(|known| Some((distance(key, known)?, known))).min();
     let (domain, name) = key.split_once('/').unwrap_or_default();
     match similar {

@@ -10,6 +10,10 @@ pub mod types {
     pub const TIERS_AVAILABLE: &str = "TiersAvailable";
     /// Of a `NodeTiering`, only where it is false: what finds and moves cold pages works.
     pub const ENGINE_AVAILABLE: &str = "EngineAvailable";
+    /// Of a `NodeTiering`, only where it is false: floors of its pods fit into its DRAM.
+    pub const FLOORS_FIT: &str = "FloorsFit";
+    /// Of a `TieringPolicy`, only where it is false: its floors apply to all pods that have it.
+    pub const FLOORS_GRANTED: &str = "FloorsGranted";
     /// Of a `NodeTiering`, only where it is false: all pods with a policy are in the spec.
     pub const ALL_ASSIGNED: &str = "AllAssigned";
 }
@@ -31,6 +35,10 @@ pub mod reasons {
     pub const STALE: &str = "Stale";
     /// `AllAssigned` is false: a namespace has more pods than its share of what fits.
     pub const CUT: &str = "Cut";
+    /// `FloorsFit` is false: they sum to more.
+    pub const OVERCOMMITTED: &str = "Overcommitted";
+    /// `FloorsGranted` is false: the quota of a namespace is used up.
+    pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
     /// `TiersAvailable` is true.
     pub const FOUND: &str = "Found";
     /// `TiersAvailable` is false: all memory is of one speed.
@@ -46,8 +54,6 @@ pub mod reasons {
     pub const NO_TARGET: &str = "NoTarget";
     /// Of a pod: it may swap, and the engine would swap it out.
     pub const MAY_SWAP: &str = "MaySwap";
-    /// Of a pod: the policy asks for another engine than the one that works on the node.
-    pub const OTHER_ENGINE: &str = "OtherEngine";
     /// Of a pod: the kernel refused. Of `EngineAvailable`: none works.
     pub const FAILED: &str = "Failed";
 }
@@ -64,4 +70,8 @@ pub mod events {
     pub const SUSPENDED: &str = "TieringSuspended";
     /// On a policy, a warning: its spec makes no policy.
     pub const REJECTED: &str = "TieringPolicyRejected";
+    /// On a pod, a warning: its floor does not apply, for its namespace's quota is used up.
+    pub const FLOOR_DENIED: &str = "TieringFloorDenied";
+    /// On a node, a warning: floors of its pods sum to more than its DRAM.
+    pub const OVERCOMMITTED: &str = "TieringFloorsOvercommitted";
 }

@@ -8,7 +8,7 @@ use expect_test::expect_file;
 use kube::CustomResourceExt as _;
 use serde_json::Value;
 
-use crate::annotations::{CONTAINER_PREFIX, Key};
+use crate::annotations::{CONTAINER_PREFIX, FLOOR_QUOTA, Key};
 use crate::{NodeTiering, TieringPolicy};
 
 fn yaml(value: &impl serde::Serialize) -> String {
@@ -47,17 +47,24 @@ fn the_reference_of_annotations_is_up_to_date() {
          out | `latency` |"
     )
     .unwrap();
+    writeln!(
+        page,
+        "| `{FLOOR_QUOTA}` | On a namespace alone: what the floors in DRAM of its pods may sum to; the oldest pods have theirs \
+         first. | an amount | `16Gi` |"
+    )
+    .unwrap();
     page.push_str(
-        "\nAll but the policies themselves need the policy's leave: its `allowOverrides` lists what pods may override. Overrides \
-         hold for the pod's policy, not for policies of single containers.\n\n\
+        "\nAll but the policies themselves need the policy's leave: its `allowOverrides` lists what pods may override, and its \
+         `overrideBounds` how far. Overrides hold for the pod's policy, not for policies of single containers.\n\n\
          ## Which policy a container gets\n\n\
-         The first that says anything: the container's annotation, the pod's, the namespace's, the `TieringPolicy` whose selector \
+         A policy that is `enforced` on the pod by its selector, whatever the annotations say. Else the first that says anything: the container's annotation, the pod's, the namespace's, the `TieringPolicy` whose selector \
          matches (the greatest `priority`, then the first by name), the controller's `--default-policy`. An annotation that names \
          a policy that is gone, or makes no sense, puts nothing else in its place: a pod that had a policy keeps it, another is only \
-         observed, and an Event says so. Of a policy whose newest spec is refused, the last that was not still applies. A pod whose namespace \
+         observed, and an Event says so. One that is not for the namespace (`allowedNamespaces`) is observed. Of a policy whose newest spec is refused, the last that was not still applies. A pod whose namespace \
          is not known yet keeps what it had.\n\n\
          Static and mirror pods, pods of priority `system-node-critical` and `system-cluster-critical`, and pods whose memory nodes \
-         kubelet's memory manager pinned are left alone unless an annotation of the pod or container names a policy.\n",
+         kubelet's memory manager pinned are left alone unless an annotation of the pod or container names a policy; of the former, an enforced policy \
+         that selects them counts, too.\n",
     );
     expect_file!["../../docs/annotations.md"].assert_eq(&page);
 }

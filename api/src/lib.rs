@@ -21,14 +21,16 @@ pub mod lenient;
 pub use duration::WireDuration;
 pub use node_tiering::{
     ContainerAssignment, Cut, EPOCH, KernelFeature, KernelStatus, MOST_APART, MOST_SPEC_BYTES,
-    MOST_STATUS_BYTES, MemoryResources, NodeTiering, NodeTieringSpec, NodeTieringStatus, PodAssignment,
-    PodProblem, PodStatus, QosClass, RENEW_EVERY, RENEWED, ResolvedPolicy, STALE_AFTER, TierStatus,
+    MOST_STATUS_BYTES, MemoryResources, NodeTiering, NodeTieringSpec, NodeTieringStatus, Overcommitted,
+    PodAssignment, PodProblem, PodStatus, QosClass, RENEW_EVERY, RENEWED, ResolvedPolicy, STALE_AFTER,
+    TierStatus,
 };
 pub use notation::ParseError;
 pub use policy_spec::{
-    AllowedOverride, DemoteSpec, DramSpec, EngineSpec, LabelOperator, LabelRequirement, LabelSelector,
-    MOST_TIERS, MemoryHighInputs, MemoryHighMode, MemoryHighSpec, ModeSpec, PolicySpec, PressureSpec,
-    PromoteSpec, Selector, SpecError, TierReference, TieringPolicy, TieringPolicyStatus,
+    AgeBounds, AllowedOverride, DemoteSpec, DramSpec, LabelOperator, LabelRequirement, LabelSelector,
+    MOST_TIERS, MemoryHighInputs, MemoryHighMode, MemoryHighSpec, ModeSpec, OverrideBounds, PolicySpec,
+    PressureSpec, PromoteSpec, Selector, ShareBounds, SpecError, TierReference, TieringPolicy,
+    TieringPolicyStatus,
 };
 pub use quantity::{Factor, Percentage, Quantity, Rate, WireShare};
 

@@ -11,7 +11,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy_spec::{MemoryHighInputs, PolicySpec};
+use crate::policy_spec::{MemoryHighInputs, OverrideBounds, PolicySpec};
 use crate::quantity::Quantity;
 
 /// Most bytes of a spec as JSON. etcd takes 1.5 MiB, and twice as many nodes' worth of other things is in flight.
@@ -75,6 +75,9 @@ pub struct NodeTieringSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub cut: Vec<Cut>,
+    /// Floors of the node's pods that sum to more than its DRAM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overcommitted: Option<Overcommitted>,
     /// Pods with annotations that do not apply: some of each namespace, where there are many.
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -109,6 +112,16 @@ pub struct Cut {
     /// Pods that are left alone for it, the last by name.
     #[schemars(with = "i32")]
     pub pods: u32,
+}
+
+/// Floors that no node could honour all at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Overcommitted {
+    /// The sum of the floors.
+    pub floors: Quantity,
+    /// The node's DRAM.
+    pub dram: Quantity,
 }
 
 /// A pod with annotations that do not apply.
@@ -365,7 +378,16 @@ impl ResolvedPolicy {
     /// A policy as it is told: without what says where it applies, which is done with, and without what is default anyway.
     #[must_use]
     pub fn new(name: &str, spec: PolicySpec) -> Self {
-        let spec = PolicySpec { selector: None, priority: None, allow_overrides: None, ..spec }.minimal();
+        let spec = PolicySpec {
+            selector: None,
+            priority: None,
+            enforced: None,
+            allowed_namespaces: None,
+            allow_overrides: None,
+            override_bounds: OverrideBounds::default(),
+            ..spec
+        };
+        let spec = spec.minimal();
         Self { name: name.to_owned(), must_understand: spec.must_understand(), spec }
     }
 

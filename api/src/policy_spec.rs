@@ -5,6 +5,7 @@
 
 mod to_policy;
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tiering::TierRef;
+use tiering::{Share, TierRef};
 
 use crate::duration::WireDuration;
 use crate::notation::{Notation, ParseError, wire_notation};
@@ -47,7 +48,7 @@ pub const MOST_TIERS: usize = 8;
     ),
     printcolumn(name = "Floor", type_ = "string", json_path = ".spec.dram.floor", priority = 1),
     printcolumn(name = "Ceiling", type_ = "string", json_path = ".spec.dram.ceiling", priority = 1),
-    printcolumn(name = "Engine", type_ = "string", json_path = ".spec.demote.engine", priority = 1),
+    printcolumn(name = "Enforced", type_ = "boolean", json_path = ".spec.enforced", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name != 'none'").message("the name none means no policy: choose another")
 )]
@@ -56,6 +57,8 @@ pub const MOST_TIERS: usize = 8;
 #[schemars(!deny_unknown_fields)]
 #[x_kube(validation = Rule::new("!has(self.tiers) || self.tiers.all(t, self.tiers.exists_one(u, string(u) == string(t)))")
     .message("tiers names a tier twice"))]
+#[x_kube(validation = Rule::new("!has(self.enforced) || !self.enforced || (has(self.selector) && has(self.selector.namespaces))")
+    .message("enforced needs selector.namespaces: say whose pods can't leave the policy"))]
 pub struct PolicySpec {
     /// Whether decisions are carried out. Default: Enforce.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,6 +71,14 @@ pub struct PolicySpec {
     /// Pods that the policy applies to without being named. Without it, a policy applies only by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<Selector>,
+    /// Whether the pods that the selector matches can't leave the policy: no annotation of theirs or of their namespace names
+    /// another for them, or opts out. Critical and mirror pods that it matches have it, too. Default: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = false))]
+    pub enforced: Option<bool>,
+    /// Namespaces, by their labels, whose pods may have the policy. Pods of others that name it are only observed. Default: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allowed_namespaces: Option<LabelSelector>,
     /// Allowed tiers by name (`dram`, `pmem`, `cxl`, `hbm`, `slow`) or rank (0 is the fastest). `[dram]` pins, `[slow]`
     /// is cold-only. Default: all, and `cpuset.mems` is left alone.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,6 +109,10 @@ pub struct PolicySpec {
     #[schemars(length(max = 6))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub allow_overrides: Option<Vec<AllowedOverride>>,
+    /// How far overrides may go. One that goes further does not apply. Default: as far as makes sense.
+    #[schemars(extend("default" = {}))]
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub override_bounds: OverrideBounds,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -241,23 +256,6 @@ pub struct DemoteSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "200Mi"))]
     pub max_rate: Option<Rate>,
-    /// What finds and moves pages. Default: Auto.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("default" = "Auto"))]
-    pub engine: Option<EngineSpec>,
-}
-
-/// What finds and moves pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-pub enum EngineSpec {
-    /// The best that the kernel allows.
-    Auto,
-    /// Generations of the multi-generational LRU.
-    LruGen,
-    /// `memory.reclaim`.
-    Reclaim,
-    /// Page scan and `move_pages(2)`.
-    Pages,
 }
 
 /// Promotion.
@@ -348,6 +346,118 @@ pub enum AllowedOverride {
     After,
     /// `memoryHigh`.
     MemoryHigh,
+}
+
+/// Bounds of overrides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(!deny_unknown_fields)]
+pub struct OverrideBounds {
+    /// Of `dram.floor`.
+    #[schemars(extend("default" = {}))]
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub floor: ShareBounds,
+    /// Of `dram.ceiling`.
+    #[schemars(extend("default" = {}))]
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ceiling: ShareBounds,
+    /// Of `demote.after`.
+    #[schemars(extend("default" = {}))]
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub after: AgeBounds,
+}
+
+/// Bounds of an amount or a percentage. An override is compared with a bound of its own kind: where the bound is an amount, a
+/// percentage is out of bounds, and the other way round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(!deny_unknown_fields)]
+#[x_kube(validation = Rule::new(
+    "!has(self.min) || !has(self.max) || string(self.min).endsWith('%') == string(self.max).endsWith('%')")
+    .message("min and max are both amounts, or both percentages"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.min) || !has(self.max) || !string(self.min).endsWith('%') || !string(self.max).endsWith('%') || \
+     double(string(self.min).replace('%', '')) <= double(string(self.max).replace('%', ''))")
+    .message("min is above max"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.min) || !has(self.max) || string(self.min).endsWith('%') || string(self.max).endsWith('%') || \
+     quantity(string(self.min)).compareTo(quantity(string(self.max))) <= 0")
+    .message("min is above max"))]
+pub struct ShareBounds {
+    /// The least. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min: Option<WireShare>,
+    /// The most. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<WireShare>,
+}
+
+/// Bounds of an age.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(!deny_unknown_fields)]
+#[x_kube(validation = Rule::new("!has(self.min) || !has(self.max) || duration(self.min) <= duration(self.max)")
+    .message("min is above max"))]
+pub struct AgeBounds {
+    /// The least. Default: 2s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min: Option<WireDuration>,
+    /// The most. Default: 168h.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<WireDuration>,
+}
+
+impl ShareBounds {
+    /// Whether a value is within them.
+    #[must_use]
+    pub fn hold(&self, value: WireShare) -> bool {
+        let compare = |bound: WireShare| match (value.0, bound.0) {
+            (Share::Bytes(value), Share::Bytes(bound)) => Some(value.cmp(&bound)),
+            (Share::OfFootprint(value), Share::OfFootprint(bound)) => Some(value.cmp(&bound)),
+            _ => None,
+        };
+        self.min.is_none_or(|min| compare(min).is_some_and(Ordering::is_ge))
+            && self.max.is_none_or(|max| compare(max).is_some_and(Ordering::is_le))
+    }
+
+    /// Whether any value can be within them.
+    fn make_sense(&self) -> bool {
+        self.min.zip(self.max).is_none_or(|(min, max)| Self { min: None, max: Some(max) }.hold(min))
+    }
+}
+
+impl AgeBounds {
+    /// Whether a value is within them.
+    #[must_use]
+    pub fn hold(&self, value: WireDuration) -> bool {
+        self.min.is_none_or(|min| value.0 >= min.0) && self.max.is_none_or(|max| value.0 <= max.0)
+    }
+}
+
+/// Bounds for people: `at least 10%, at most 50%`.
+fn bounds(
+    min: Option<&impl fmt::Display>,
+    max: Option<&impl fmt::Display>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    match (min, max) {
+        (Some(min), Some(max)) => write!(f, "at least {min}, at most {max}"),
+        (Some(min), None) => write!(f, "at least {min}"),
+        (None, Some(max)) => write!(f, "at most {max}"),
+        (None, None) => f.write_str("anything"),
+    }
+}
+
+impl fmt::Display for ShareBounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        bounds(self.min.as_ref(), self.max.as_ref(), f)
+    }
+}
+
+impl fmt::Display for AgeBounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        bounds(self.min.as_ref(), self.max.as_ref(), f)
+    }
 }
 
 impl fmt::Display for AllowedOverride {

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+use crate::index::Index;
+
 const AFTER_HELP: &str = "\
 Examples:
   thermocline-controller --once                          what each pod would get; writes nothing
   thermocline-controller --once --default-policy batch   the same with a policy for all others
+  thermocline-controller --explain shop/web-0            which policy that pod gets and why, as JSON; writes nothing
   thermocline-controller --kubeconfig ~/.kube/config     run outside of the cluster
 
 Exit codes: 0 success, 1 unexpected failure, 2 wrong arguments, 3 a right is missing, 4 no cluster to talk to, 5 the definitions of
@@ -27,12 +30,19 @@ pub struct Args {
     /// Print what would be assigned, and end; writes nothing and needs no lease.
     #[arg(long)]
     pub once: bool,
+    /// Print which policy a pod gets and why, what does not apply, and what of it is told to its node, as JSON, and end.
+    #[arg(long, value_name = "NAMESPACE/POD", value_parser = pod, conflicts_with = "once")]
+    pub explain: Option<PodName>,
     /// Form of what `--once` prints.
     #[arg(long, default_value = "table", value_enum, value_name = "FORM")]
     pub output: OutputFormat,
     /// The `TieringPolicy` of pods that nothing else says anything of.
     #[arg(long, env = "THERMOCLINE_DEFAULT_POLICY", value_name = "NAME")]
     pub default_policy: Option<String>,
+    /// What the floors in DRAM of a namespace's pods may sum to, where its annotation thermocline.io/dram-floor-quota says nothing.
+    /// Default: no limit.
+    #[arg(long, env = "THERMOCLINE_FLOOR_QUOTA", value_name = "AMOUNT")]
+    pub floor_quota: Option<api::Quantity>,
     /// Where to serve /metrics, /healthz, /readyz and /debug.
     #[arg(long, default_value = "0.0.0.0:9465", value_name = "ADDRESS")]
     pub http_address: SocketAddr,
@@ -57,6 +67,33 @@ pub struct Args {
         help_heading = "Logs"
     )]
     pub log_level: String,
+}
+
+impl Args {
+    /// An empty index of the cluster.
+    #[must_use]
+    pub fn index(&self) -> Index {
+        let quota = self.floor_quota.map(|quota| quota.0);
+        Index::new(self.default_policy.as_deref()).with_floor_quota(quota)
+    }
+}
+
+/// A pod by namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+fn pod(text: &str) -> Result<PodName, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok(PodName { namespace: namespace.to_owned(), name: name.to_owned() })
+        }
+        _ => Err("write NAMESPACE/POD, for example shop/web-0".to_owned()),
+    }
 }
 
 /// Form of results.
@@ -84,6 +121,10 @@ mod tests {
     fn the_last_of_a_flag_given_twice_counts() {
         let line = "thermocline-controller --log-level=info --default-policy=observe --log-level=debug --once --once --default-policy=x";
         let args = Args::try_parse_from(line.split(' ')).unwrap();
+        assert!(Args::try_parse_from(["thermocline-controller", "--explain", "web"]).is_err());
+        let explain =
+            Args::try_parse_from(["thermocline-controller", "--explain", "shop/web"]).unwrap().explain;
+        assert_eq!(explain, Some(PodName { namespace: "shop".to_owned(), name: "web".to_owned() }));
         assert_eq!((args.log_level.as_str(), args.default_policy.as_deref()), ("debug", Some("x")));
     }
 }

@@ -3,10 +3,10 @@
 //! It alone changes state; watches, writes and the lease are tasks that send it [`Event`]s. Who does not hold the lease does all but
 //! write, so that it can begin at once.
 
-mod acts;
-mod answers;
-mod untold;
+mod publish;
+mod warnings;
 mod watches;
+mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,18 +16,19 @@ use api::annotations::Cause;
 use api::{NodeTieringSpec, TieringPolicyStatus};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::index::{Changes, Explanation, Index, Name};
+use crate::debounce::Debounce;
+use crate::index::{Changes, Explanation, Index, Name, PodKey};
 use crate::lease::Fence;
+use crate::node_tierings::{Content, NodeTierings};
 use crate::node_writes::{Due, NodeWrites};
 use crate::occurrence::{Occurrence, Occurrences};
 use crate::policy_status::{Policies, StatusWrites};
 use crate::snapshot::{Snapshot, Tallies};
-use crate::told::{AllTold, Content};
 use crate::watch::Watched;
 use crate::watched::Kind;
 use crate::write::{WriteError, Writer};
 
-use untold::Untold;
+use warnings::Warning;
 
 /// Events taken at a time.
 const BATCH: usize = 256;
@@ -43,8 +44,11 @@ const RENEW_LOOK: Duration = Duration::from_mins(1);
 /// Until it is looked whether there is room for warnings that there was none for.
 const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
 
-/// Until a warning is told again that the server refused to take, as while its namespace is missing.
-const TELL_REFUSED: Duration = Duration::from_secs(20);
+/// Until a warning is told that is to wait: the server refused to take it, as while its namespace is missing, or it changes all the time.
+const TELL_LATER: Duration = Duration::from_secs(20);
+
+/// Between two times that everybody is told what is wrong: servers forget Events.
+const TELL_AGAIN: Duration = Duration::from_hours(1);
 
 /// Everything that can happen.
 #[derive(Debug)]
@@ -83,7 +87,7 @@ pub struct Wrote {
 #[derive(Debug)]
 enum Written {
     /// A node was told this; on success, with the uid and generation of the object.
-    Told {
+    Assignment {
         spec: NodeTieringSpec,
         content: Content,
         renewed: u64,
@@ -123,13 +127,14 @@ impl Default for Published {
 /// The state of the loop.
 pub struct Controller {
     index: Index,
-    told: AllTold,
+    tierings: NodeTierings,
     policies: Policies,
     /// Kinds of which all objects have come once.
     synced: BTreeSet<Kind>,
     leading: bool,
     fence: Fence,
     nodes: NodeWrites,
+    debounce: Debounce,
     statuses: StatusWrites,
     occurrences: Occurrences,
     writer: Writer,
@@ -139,12 +144,16 @@ pub struct Controller {
     /// Errors of each node's writes since the last success, for the log.
     failing: BTreeMap<Name, &'static str>,
     /// What is to be told of pods once it is known that a write without an answer was carried out.
-    owed: BTreeMap<Name, Vec<Occurrence>>,
+    unconfirmed: BTreeMap<Name, Vec<Occurrence>>,
     /// Warnings that there was no room for.
-    untold: BTreeSet<Untold>,
-    /// Warnings that the server refused to take, and when to tell them again.
-    refused: BTreeSet<Untold>,
-    tell_refused_at: Instant,
+    pending: BTreeSet<Warning>,
+    /// From which of them on it goes on telling: each namespace has its turn.
+    next_warning: Option<Warning>,
+    /// Warnings that are to wait, and until when.
+    later: BTreeSet<Warning>,
+    tell_later_at: Instant,
+    /// When to tell again what is wrong.
+    tell_again_at: Instant,
     /// Why the default policy does not apply, as it was logged last.
     default_problem: Option<Cause>,
     /// Since when it has led, in seconds since 1970.
@@ -156,33 +165,36 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// One that has seen nothing yet. `events` leads to the receiver that [`Self::run`] gets.
+    /// One that has seen nothing yet, with an empty index. `events` leads to the receiver that [`Self::run`] gets.
     #[must_use]
     pub fn new(
-        default_policy: Option<&str>,
+        index: Index,
         writer: Writer,
         occurrences: Occurrences,
         fence: Fence,
         events: mpsc::Sender<Event>,
     ) -> Self {
         Self {
-            index: Index::new(default_policy),
-            told: AllTold::default(),
+            index,
+            tierings: NodeTierings::default(),
             policies: Policies::default(),
             synced: BTreeSet::new(),
             leading: false,
             fence,
             nodes: NodeWrites::default(),
+            debounce: Debounce::default(),
             statuses: StatusWrites::default(),
             occurrences,
             writer,
             events,
             tallies: Tallies::default(),
             failing: BTreeMap::new(),
-            owed: BTreeMap::new(),
-            untold: BTreeSet::new(),
-            refused: BTreeSet::new(),
-            tell_refused_at: Instant::now(),
+            unconfirmed: BTreeMap::new(),
+            pending: BTreeSet::new(),
+            next_warning: None,
+            later: BTreeSet::new(),
+            tell_later_at: Instant::now(),
+            tell_again_at: Instant::now() + TELL_AGAIN,
             default_problem: None,
             epoch: 0,
             renew_at: Instant::now(),
@@ -238,8 +250,8 @@ impl Controller {
             }
             self.renew();
             self.write_what_is_due();
-            self.tell_refused(Instant::now());
-            self.tell_untold();
+            self.tell_what_waited(Instant::now());
+            self.tell_pending();
         }
     }
 
@@ -255,12 +267,19 @@ impl Controller {
         if !self.may_write() {
             return None;
         }
-        let untold = (!self.untold.is_empty()).then(|| Instant::now() + LOOK_FOR_ROOM);
-        let refused = (!self.refused.is_empty()).then_some(self.tell_refused_at);
-        [self.nodes.next_due(), self.statuses.next_due(), untold, refused, Some(self.renew_at)]
-            .into_iter()
-            .flatten()
-            .min()
+        let warning = (!self.pending.is_empty()).then(|| Instant::now() + LOOK_FOR_ROOM);
+        let later = (!self.later.is_empty()).then_some(self.tell_later_at);
+        [
+            self.nodes.next_due(),
+            self.statuses.next_due(),
+            warning,
+            later,
+            Some(self.renew_at),
+            Some(self.tell_again_at),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Marks for writing what changed. A follower has nothing to mark: it looks at everything when it begins to lead.
@@ -278,20 +297,42 @@ impl Controller {
         for namespace in &changes.namespaces {
             self.tell_of_namespace(namespace);
         }
+        let waits = changes.annotated.iter().map(|(pod, node)| {
+            let wait = self.debounce.changed(pod, now);
+            if wait.is_zero() {
+                self.nodes.changed(node, event, now);
+            } else {
+                self.nodes.changed_later(node, now + wait);
+            }
+            (pod, wait)
+        });
+        let waiting: BTreeSet<&PodKey> =
+            waits.filter(|(_, wait)| !wait.is_zero()).map(|(pod, _)| pod).collect();
         for pod in &changes.invalid {
-            self.tell_of_invalid(pod);
+            // What changes all the time is not told all the time: its last state is.
+            if waiting.contains(pod) {
+                self.tell_later(Warning::Pod(pod.clone()), now);
+            } else {
+                self.tell_of_invalid(pod);
+            }
+        }
+        for pod in &changes.denied {
+            self.tell_of_floor(pod);
+        }
+        for node in &changes.overcommitted {
+            self.tell_of_node(node);
         }
     }
 
     fn lead(&mut self, leading: bool) {
         self.leading = leading;
         // Clocks differ: whoever leads now is newer than whoever led before.
-        self.epoch = unix_now().as_secs().max(self.told.newest_epoch() + 1);
+        self.epoch = unix_now().as_secs().max(self.tierings.newest_epoch() + 1);
         self.nodes.clear();
         self.statuses.clear();
-        self.owed.clear();
-        self.untold.clear();
-        self.refused.clear();
+        self.unconfirmed.clear();
+        self.pending.clear();
+        self.later.clear();
         if leading && self.is_synced() {
             self.mark_all();
         }
@@ -301,13 +342,21 @@ impl Controller {
     fn mark_all(&mut self) {
         let now = Instant::now();
         let _ = self.index.take_changes();
-        for node in self.index.nodes().chain(self.told.nodes()) {
+        for node in self.index.nodes().chain(self.tierings.nodes()) {
             self.nodes.changed(node, None, now);
         }
         let policies: Vec<Name> = self.policies.names().cloned().collect();
         for policy in &policies {
             self.policy_changed(policy, now);
-            // Its status may say so already, and nobody have been told.
+        }
+        self.tell_all(now);
+    }
+
+    /// Tells everything that is wrong. What was told in the same hour, the server has already.
+    fn tell_all(&mut self, now: Instant) {
+        self.tell_again_at = now + TELL_AGAIN;
+        let policies: Vec<Name> = self.policies.names().cloned().collect();
+        for policy in &policies {
             self.tell_of_policy(policy);
         }
         let namespaces: Vec<Name> = self.index.invalid_namespaces().cloned().collect();
@@ -318,8 +367,16 @@ impl Controller {
         for pod in &invalid {
             self.tell_of_invalid(pod);
         }
+        let denied: Vec<_> = self.index.denied_pods().collect();
+        for pod in &denied {
+            self.tell_of_floor(pod);
+        }
+        let overcommitted: Vec<Name> = self.index.overcommitted().cloned().collect();
+        for node in &overcommitted {
+            self.tell_of_node(node);
+        }
         // Whoever led before may not have come to it.
-        let suspensions: Vec<_> = self.told.suspensions().cloned().collect();
+        let suspensions: Vec<_> = self.tierings.suspensions().cloned().collect();
         for suspension in &suspensions {
             self.tell_of_suspension(suspension);
         }

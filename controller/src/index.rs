@@ -13,6 +13,7 @@
 mod assignment;
 mod explanation;
 mod fit;
+mod floors;
 mod lookups;
 mod reason;
 mod record;
@@ -27,9 +28,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use api::TieringPolicy;
 use api::annotations::PolicyChoice;
 use kube::ResourceExt as _;
+use tiering::Bytes;
 
 pub use assignment::Before;
 pub use explanation::{ContainerExplanation, Explanation};
+pub use floors::FloorUse;
+use floors::Floors;
 pub use reason::{Source, Unmanaged, Verdict};
 use record::{KnownNode, Namespace, Node, Pod, Policy, Pool, Standing};
 pub use record::{Name, PodKey};
@@ -48,6 +52,12 @@ pub struct Changes {
     pub namespaces: BTreeSet<Name>,
     /// Policies whose matched pods may have changed, or that came, changed or went.
     pub policies: BTreeSet<Name>,
+    /// Pods whose floors do not apply, and did before.
+    pub denied: BTreeSet<PodKey>,
+    /// Nodes whose pods' floors sum to more than their DRAM, and did not before.
+    pub overcommitted: BTreeSet<Name>,
+    /// Pods that changed by their annotations alone, with their node.
+    pub annotated: BTreeMap<PodKey, Name>,
 }
 
 /// Everything that assignments follow from.
@@ -67,6 +77,7 @@ pub struct Index {
     held: u32,
     /// Pods with annotations that do not apply.
     invalid: u32,
+    floors: Floors,
     stale: Stale,
     changes: Changes,
 }
@@ -90,6 +101,10 @@ struct Outcome {
     verdict: Verdict<Name>,
     /// Policies that containers have of their own.
     containers: Box<[Name]>,
+    /// Whether its node is told of it.
+    managed: bool,
+    /// The sum of its floors.
+    floor: Bytes,
     /// Whether something of it depends on what was told before.
     held: bool,
     /// A hash of the problems; 0 where there are none.
@@ -102,6 +117,8 @@ struct Stale {
     namespaces: BTreeSet<Name>,
     policies: BTreeSet<Name>,
     nodes: BTreeSet<Name>,
+    /// Namespaces whose floors, or what these may sum to, changed.
+    floors: BTreeSet<Name>,
 }
 
 impl Outcome {
@@ -119,18 +136,20 @@ impl Outcome {
             }
             hasher.finish().max(1)
         };
-        let mut verdicts = resolution.containers.iter().map(|(_, verdict)| verdict).chain([&resolution.pod]);
-        let held = verdicts.any(Verdict::is_held);
-        Self { verdict: resolution.pod.clone(), containers: containers.into(), held, problems }
+        let verdicts = || resolution.containers.iter().map(|(_, verdict)| verdict).chain([&resolution.pod]);
+        Self {
+            verdict: resolution.pod.clone(),
+            containers: containers.into(),
+            managed: verdicts().any(Verdict::is_managed),
+            floor: resolution.floor,
+            held: verdicts().any(Verdict::is_held),
+            problems,
+        }
     }
 
     fn policies(&self) -> impl Iterator<Item = &Name> {
         let of_pod = self.verdict.policy();
         of_pod.into_iter().chain(self.containers.iter().filter(move |name| Some(*name) != of_pod))
-    }
-
-    fn is_managed(&self) -> bool {
-        self.held || self.policies().next().is_some()
     }
 }
 
@@ -141,6 +160,13 @@ impl Index {
         let mut pool = Pool::default();
         let default = default.map(|name| pool.names.get(name));
         Self { pool, rules: Rules::new(default), ..Self::default() }
+    }
+
+    /// The same, where the floors of a namespace that says nothing itself may sum to so much.
+    #[must_use]
+    pub fn with_floor_quota(mut self, quota: Option<Bytes>) -> Self {
+        self.floors.default_quota = quota;
+        self
     }
 
     /// A pod came or changed.
@@ -168,7 +194,17 @@ impl Index {
         };
         let Some((name, _)) = of_namespace.get_key_value(name) else { return };
         let key = (namespace, Name::clone(name));
+        // What its author may do as often as they like, and what costs them nothing.
+        let by_annotation = before.as_ref().is_some_and(|before| {
+            before.pod.uid == record.uid && before.pod.annotations != record.annotations
+        });
+        let node = record.node.clone().filter(|node| by_annotation && !self.changes.nodes.contains(node));
         self.moved(&key, before.as_ref(), Some((&record, &outcome)));
+        if let Some(node) = node
+            && self.changes.nodes.remove(&node)
+        {
+            self.changes.annotated.insert(key, node);
+        }
     }
 
     /// A pod is gone.
@@ -190,6 +226,7 @@ impl Index {
         let changed = self.namespaces.get(&name).is_none_or(|before| before.value != listed.value);
         self.namespaces.insert(Name::clone(&name), listed);
         if changed {
+            self.stale.floors.insert(Name::clone(&name));
             self.stale.namespaces.insert(name);
         }
     }
@@ -254,7 +291,9 @@ impl Index {
 
     /// What follows from all changes since this was last asked.
     pub fn take_changes(&mut self) -> Changes {
-        let stale = std::mem::take(&mut self.stale);
+        let mut stale = std::mem::take(&mut self.stale);
+        // Those are looked at last: what follows changes floors, too.
+        self.stale.floors.append(&mut stale.floors);
         self.changes.policies.extend(stale.policies.iter().cloned());
         self.changes.namespaces.extend(stale.namespaces.iter().cloned());
         let naming = self.namespaces.iter().filter(|(_, listed)| match &listed.value.policy {
@@ -293,6 +332,7 @@ impl Index {
             );
             self.moved(&key, Some(&before), Some((&record, &outcome)));
         }
+        self.grant_floors();
         std::mem::take(&mut self.changes)
     }
 
@@ -347,13 +387,18 @@ impl Index {
             listed.value.mirrors.insert(key.clone());
         }
         // What is wrong with a pod stands in its node's object, too.
-        let managed = |outcome: &Outcome| outcome.is_managed() || outcome.problems != 0;
+        let managed = |outcome: &Outcome| outcome.managed || outcome.problems != 0;
         let nodes = [
             node_before.filter(|_| before.is_some_and(|before| managed(&before.outcome))),
             node_after.filter(|_| after.is_some_and(|(_, outcome)| managed(outcome))),
         ];
         self.changes.nodes.extend(nodes.into_iter().flatten().cloned());
 
+        self.floor_changed(
+            key,
+            before.map(|before| (before.pod.created, before.outcome.floor)),
+            after.map(|(pod, outcome)| (pod.created, outcome.floor)),
+        );
         if let Some(before) = before {
             self.count(&before.outcome, |count| *count = count.saturating_sub(1));
         }

@@ -1,23 +1,24 @@
 //! Thermocline's cluster controller: decides which policy each pod has, and tells each node's agent.
 //!
 //! [`watched`] is what is read from the API server, [`index`] decides, without a client or a clock; [`controller`] is the loop that
-//! joins them with [`node_writes`] and [`policy_status`], which say when to write, and [`write`], which does. [`lease`] is who may.
+//! joins them with [`node_writes`], [`debounce`] and [`policy_status`], which say when to write, and [`write`], which does. [`lease`] is who may.
 #![forbid(unsafe_code)]
 
 pub mod args;
 pub mod controller;
+pub mod debounce;
 pub mod exit;
 pub mod http;
 pub mod index;
 pub mod lease;
 pub mod metrics;
+pub mod node_tierings;
 pub mod node_writes;
 pub mod occurrence;
 pub mod once;
 pub mod policy_status;
 pub mod run;
 pub mod snapshot;
-pub mod told;
 pub mod watch;
 pub mod watched;
 pub mod write;

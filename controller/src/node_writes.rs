@@ -5,7 +5,8 @@
 //!
 //! **Approach.** A change waits until no other has followed for a moment, but not for long. After a write, the next waits until
 //! [`SPACING`] after the last one began.
-//! One write of a node at a time, a bounded number of all; a failed one backs off alone.
+//! One write of a node at a time, a bounded number of all; a failed one backs off alone. A change that is to wait is written with
+//! whatever is written before.
 //!
 //! Pure: every function that needs the time takes `now`.
 
@@ -40,6 +41,8 @@ pub struct NodeWrites {
 struct Node {
     /// The first change that is not written.
     changed: Option<Changed>,
+    /// When the first is due of those that are to wait.
+    later: Option<Instant>,
     /// When it is due, while it is in `due`.
     due: Option<Instant>,
     in_flight: bool,
@@ -80,6 +83,13 @@ impl NodeWrites {
         self.schedule(node);
     }
 
+    /// Something changed for a node that may wait until then.
+    pub fn changed_later(&mut self, node: &Name, until: Instant) {
+        let state = self.nodes.entry(Name::clone(node)).or_default();
+        state.later = Some(state.later.map_or(until, |known| known.min(until)));
+        self.schedule(node);
+    }
+
     /// When the next write is due, unless as many as may be are under way.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
@@ -97,6 +107,7 @@ impl NodeWrites {
         state.due = None;
         state.in_flight = true;
         state.began = Some(now);
+        state.later = None;
         self.in_flight += 1;
         let event = state.changed.take().and_then(|changed| changed.event);
         Some(Due { node, event })
@@ -138,7 +149,11 @@ impl NodeWrites {
 
     /// Forgets a node that is no more, unless something waits for it.
     pub fn forget(&mut self, node: &Name) {
-        if self.nodes.get(node).is_some_and(|state| !state.in_flight && state.changed.is_none()) {
+        if self
+            .nodes
+            .get(node)
+            .is_some_and(|state| !state.in_flight && state.changed.is_none() && state.later.is_none())
+        {
             self.nodes.remove(node);
         }
     }
@@ -148,15 +163,16 @@ impl NodeWrites {
         self.due.clear();
         for state in self.nodes.values_mut() {
             state.changed = None;
+            state.later = None;
             state.due = None;
         }
         self.nodes.retain(|_, state| state.in_flight);
     }
 
-    /// Nodes that wait.
+    /// Nodes that wait, but for those whose changes are to.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.due.len()
+        self.nodes.values().filter(|state| state.changed.is_some()).count()
     }
 
     /// How long the change has waited that waits longest.
@@ -180,8 +196,8 @@ impl NodeWrites {
         if state.in_flight {
             return;
         }
-        let Some(changed) = state.changed else { return };
-        let settled = (changed.last + SETTLE).min(changed.first + LONGEST_SETTLE);
+        let settled = |changed: Changed| (changed.last + SETTLE).min(changed.first + LONGEST_SETTLE);
+        let Some(settled) = state.changed.map(settled).into_iter().chain(state.later).min() else { return };
         let spaced = state.began.map(|began| began + SPACING);
         let due = [spaced, state.held_until].into_iter().flatten().fold(settled, Instant::max);
         state.due = Some(due);

@@ -57,6 +57,13 @@ pub enum About {
     },
     /// A namespace.
     Namespace(String),
+    /// A node.
+    Node {
+        /// Its name.
+        name: String,
+        /// Its uid.
+        uid: String,
+    },
     /// A policy.
     Policy {
         /// Its name.
@@ -79,6 +86,10 @@ pub enum What {
     Suspended(String),
     /// A policy makes no sense.
     Rejected(String),
+    /// A pod's floor does not apply.
+    FloorDenied(String),
+    /// Floors of a node's pods sum to more than its DRAM.
+    Overcommitted(String),
 }
 
 impl What {
@@ -86,7 +97,11 @@ impl What {
     fn is_warning(&self) -> bool {
         match self {
             Self::Assigned(_) | Self::Unassigned(_) => false,
-            Self::InvalidAnnotation(_) | Self::Suspended(_) | Self::Rejected(_) => true,
+            Self::InvalidAnnotation(_)
+            | Self::Suspended(_)
+            | Self::Rejected(_)
+            | Self::FloorDenied(_)
+            | Self::Overcommitted(_) => true,
         }
     }
 
@@ -99,6 +114,8 @@ impl What {
             }
             Self::Suspended(note) => ("Warning", reasons::SUSPENDED, "StandDown", note),
             Self::Rejected(note) => ("Warning", reasons::REJECTED, "ReadPolicy", note),
+            Self::FloorDenied(note) => ("Warning", reasons::FLOOR_DENIED, "GrantFloor", note),
+            Self::Overcommitted(note) => ("Warning", reasons::OVERCOMMITTED, "GrantFloor", note),
         }
     }
 }
@@ -116,16 +133,17 @@ impl Occurrence {
             ..ObjectReference::default()
         };
         // Servers take an Event into the namespace that it says its object is in, or of an object that is in none into `kube-system`. A
-        // namespace's own is where its owner looks. Of a policy `kubectl describe` asks for Events about an object in no namespace.
+        // namespace's own is where its owner looks. Of a policy or node `kubectl describe` asks for Events about an object in no namespace.
         let (namespace, regarding) = match &self.about {
             About::Pod { namespace, name, uid } => (namespace.as_str(), reference("Pod", "v1", name, uid)),
             About::Namespace(name) => (name.as_str(), reference("Namespace", "v1", name, "")),
+            About::Node { name, uid } => ("kube-system", reference("Node", "v1", name, uid)),
             About::Policy { name, uid } => {
                 let version = api::TieringPolicy::api_version(&());
                 ("kube-system", reference(&api::TieringPolicy::kind(&()), &version, name, uid))
             }
         };
-        let in_none = matches!(self.about, About::Policy { .. });
+        let in_none = matches!(self.about, About::Policy { .. } | About::Node { .. });
         let of_object = Some(namespace.to_owned()).filter(|_| !in_none);
         let regarding = ObjectReference { namespace: of_object, ..regarding };
         let mut hasher = DefaultHasher::new();

@@ -6,19 +6,19 @@ use kube::api::ListParams;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
-use crate::args::OutputFormat;
+use crate::args::{OutputFormat, PodName};
 use crate::exit::{ExitCode, Failure};
 use crate::index::{Explanation, Index};
 use crate::watch::PAGE_SIZE;
-use crate::watched::{Guarded, Kind, Namespace, Node, Object, Pod, Policy};
+use crate::watched::{Guarded, Kind, Namespace, Node, NodeTiering, Object, Pod, Policy};
 
-/// The index of a whole cluster as it is.
-pub async fn read(client: &Client, default_policy: Option<&str>) -> Result<Index, Failure> {
-    let mut index = Index::new(default_policy);
+/// An empty index with a whole cluster as it is.
+pub async fn read(client: &Client, mut index: Index) -> Result<Index, Failure> {
     list::<Policy>(client, Kind::Policy, &mut index).await?;
     list::<Namespace>(client, Kind::Namespace, &mut index).await?;
     list::<Node>(client, Kind::Node, &mut index).await?;
     list::<Pod>(client, Kind::Pod, &mut index).await?;
+    list::<NodeTiering>(client, Kind::NodeTiering, &mut index).await?;
     index.take_changes();
     Ok(index)
 }
@@ -37,7 +37,9 @@ where
                 Ok(Object::Namespace(namespace)) => index.apply_namespace(&namespace),
                 Ok(Object::Policy(policy)) => index.apply_policy(&policy),
                 Ok(Object::Node(node)) => index.apply_node(&node),
-                Ok(Object::NodeTiering(_)) => {}
+                Ok(Object::NodeTiering(object)) => {
+                    index.apply_dram(object.metadata.name.as_deref().unwrap_or_default(), object.dram());
+                }
                 Err(error) => {
                     let name = error.metadata.name.as_deref().unwrap_or_default();
                     tracing::error!(
@@ -68,6 +70,19 @@ pub fn show(index: &Index, output: OutputFormat) -> Result<String, Failure> {
     }
 }
 
+/// Which policy a pod gets and why.
+pub fn explain(index: &Index, PodName { namespace, name }: &PodName) -> Result<String, Failure> {
+    let Some(explanation) = index.explain(namespace, name) else {
+        let message = format!(
+            "there is no pod {namespace}/{name}: `kubectl get pods -n {namespace}` lists those that there are"
+        );
+        return Err(Failure::new(ExitCode::Usage, message));
+    };
+    serde_json::to_string_pretty(&explanation)
+        .map(|text| text + "\n")
+        .map_err(|error| Failure::new(ExitCode::Unexpected, error.to_string()))
+}
+
 fn table(index: &Index, explained: &[Explanation]) -> String {
     let name = |policy: &Option<api::ResolvedPolicy>| {
         policy.as_ref().map_or("-".to_owned(), |policy| policy.name.clone())
@@ -94,6 +109,11 @@ fn table(index: &Index, explained: &[Explanation]) -> String {
     for namespace in index.invalid_namespaces() {
         for problem in index.namespace_problems(namespace) {
             let _ = writeln!(notes, "! namespace {namespace}: {problem}");
+        }
+    }
+    for node in index.overcommitted() {
+        if let Some(api::Overcommitted { floors, dram }) = index.overcommitted_by(node) {
+            let _ = writeln!(notes, "! node {node}: floors sum to {floors}, and its DRAM is {dram}");
         }
     }
     for (policy, _, accepted, _) in index.policies() {

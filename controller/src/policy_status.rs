@@ -41,33 +41,41 @@ impl Standing {
     }
 }
 
-/// The status that a policy should have, given the one that it has: unchanged where it says the same.
+/// The status that a policy should have, given the one that it has: unchanged where it says the same. `without_floors` are namespaces of
+/// pods that its floor does not apply to.
 #[must_use]
 pub fn status(
     standing: &Standing,
     generation: i64,
     matched: u32,
+    without_floors: &[Name],
     has: &TieringPolicyStatus,
-    now: Time,
+    now: &Time,
 ) -> TieringPolicyStatus {
-    let (accepted, reason, message) = standing.condition();
-    let status = if accepted { "True" } else { "False" };
-    let before = has.conditions.iter().find(|condition| condition.type_ == types::ACCEPTED);
-    let flipped = before.is_none_or(|before| before.status != status);
-    let since = before.filter(|_| !flipped).map_or(now, |before| before.last_transition_time.clone());
-    let accepted = Condition {
-        type_: types::ACCEPTED.to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message,
-        observed_generation: Some(generation),
-        last_transition_time: since,
+    let condition = |type_: &str, holds: bool, reason: &str, message: String| {
+        let status = if holds { "True" } else { "False" };
+        let before = has.conditions.iter().find(|before| before.type_ == type_ && before.status == status);
+        Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message,
+            observed_generation: Some(generation),
+            last_transition_time: before
+                .map_or_else(|| now.clone(), |before| before.last_transition_time.clone()),
+        }
     };
-    TieringPolicyStatus {
-        observed_generation: Some(generation),
-        matched_pods: Some(matched),
-        conditions: vec![accepted],
+    let (accepted, reason, message) = standing.condition();
+    let mut conditions = vec![condition(types::ACCEPTED, accepted, reason, message)];
+    // How many pods it is, metrics say: that changes with every pod.
+    if let Some((first, others)) = without_floors.split_first() {
+        let others = if others.is_empty() { "" } else { " and of others" };
+        let message = format!(
+            "floors of some pods of namespace {first}{others} do not apply: the namespace's quota is used up; Events of the pods say so"
+        );
+        conditions.push(condition(types::FLOORS_GRANTED, false, reasons::QUOTA_EXCEEDED, message));
     }
+    TieringPolicyStatus { observed_generation: Some(generation), matched_pods: Some(matched), conditions }
 }
 
 /// What the API server has of the policies.
@@ -211,21 +219,22 @@ mod tests {
 
     #[test]
     fn the_time_of_a_transition_moves_only_when_the_status_flips() {
-        let accepted = status(&Standing::Accepted, 1, 3, &TieringPolicyStatus::default(), at(10));
+        let accepted = status(&Standing::Accepted, 1, 3, &[], &TieringPolicyStatus::default(), &at(10));
         assert_eq!((accepted.observed_generation, accepted.matched_pods), (Some(1), Some(3)));
         assert_eq!(accepted.conditions[0].last_transition_time, at(10));
-        assert_eq!(status(&Standing::Accepted, 1, 3, &accepted, at(20)), accepted);
-        let newer = status(&Standing::Accepted, 2, 4, &accepted, at(30));
+        assert_eq!(status(&Standing::Accepted, 1, 3, &[], &accepted, &at(20)), accepted);
+        let newer = status(&Standing::Accepted, 2, 4, &[], &accepted, &at(30));
         assert_eq!(
             (newer.conditions[0].observed_generation, &newer.conditions[0].last_transition_time),
             (Some(2), &at(10))
         );
-        let rejected = status(&Standing::Rejected(SpecError::NoTiers), 3, 0, &newer, at(40));
+        let rejected = status(&Standing::Rejected(SpecError::NoTiers), 3, 0, &[], &newer, &at(40));
         let condition = &rejected.conditions[0];
         assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "Invalid"));
         assert!(condition.message.starts_with("tiers is empty"), "{}", condition.message);
         assert_eq!(condition.last_transition_time, at(40));
-        let unreadable = status(&Standing::Unreadable("unknown field".to_owned()), 4, 0, &rejected, at(50));
+        let unreadable =
+            status(&Standing::Unreadable("unknown field".to_owned()), 4, 0, &[], &rejected, &at(50));
         assert_eq!(unreadable.conditions[0].last_transition_time, at(40));
     }
 

@@ -36,8 +36,12 @@ pub async fn run(args: &Args) -> Result<Option<String>, Failure> {
     telemetry::init(args.log_format, &args.log_level)
         .map_err(|error| Failure::new(ExitCode::Usage, error.to_string()))?;
     let client = connect(args).await?;
+    if let Some(pod) = &args.explain {
+        let index = once::read(&client, args.index()).await?;
+        return once::explain(&index, pod).map(Some);
+    }
     if args.once {
-        let index = once::read(&client, args.default_policy.as_deref()).await?;
+        let index = once::read(&client, args.index()).await?;
         return once::show(&index, args.output).map(Some);
     }
     is_installed(&client).await?;
@@ -93,8 +97,7 @@ async fn serve(args: &Args, client: Client) -> Result<(), Failure> {
     let writer = Writer::new(client.clone());
     let (occurrences, poster) = occurrence::queue(writer.clone(), identity, fence.clone());
     let (events, taken) = mpsc::channel(EVENTS);
-    let controller =
-        Controller::new(args.default_policy.as_deref(), writer, occurrences, fence, events.clone());
+    let controller = Controller::new(args.index(), writer, occurrences, fence, events.clone());
 
     let mut tasks = JoinSet::new();
     tasks.spawn(named("watch of pods", watch::<Pod, _>(client.clone(), Kind::Pod, events.clone())));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use telemetry::Durations;
 
+use crate::index::FloorUse;
 use crate::watched::Kind;
 use crate::write::WriteError;
 
@@ -107,6 +108,10 @@ pub struct Snapshot {
     pub held_pods: u32,
     /// Pods that are left alone for want of room in the object of their node.
     pub cut_pods: u32,
+    /// Floors by namespace, where there are any.
+    pub floors: BTreeMap<String, FloorUse>,
+    /// Nodes whose pods' floors sum to more than their DRAM.
+    pub overcommitted_nodes: Vec<String>,
     /// Nodes that wait for a write.
     pub nodes_waiting: usize,
     /// How long the one of them has waited that waits longest.

@@ -12,7 +12,7 @@ mod policy;
 use std::collections::BTreeMap;
 
 use api::TieringPolicy;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use serde::{Deserialize, Deserializer};
 
 pub use guarded::{Guarded, Malformed};
@@ -123,6 +123,7 @@ fn thin_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMet
         labels: Option<BTreeMap<String, String>>,
         annotations: Option<BTreeMap<String, String>>,
         owner_references: Option<Vec<OwnerReference>>,
+        creation_timestamp: Option<Time>,
     }
 
     let thin = Thin::deserialize(deserializer)?;
@@ -140,6 +141,7 @@ fn thin_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMet
         labels: thin.labels,
         annotations: annotations.filter(|annotations| !annotations.is_empty()),
         owner_references: thin.owner_references,
+        creation_timestamp: thin.creation_timestamp,
         ..ObjectMeta::default()
     })
 }

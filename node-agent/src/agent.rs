@@ -318,8 +318,8 @@ impl Agent {
                 self.config_view.error = None;
                 self.conditions.remove("ConfigAccepted");
                 self.warn_of_fixed_settings(&config);
-                let other_engine = config.engine_choice() != self.config.engine_choice()
-                    || config.promoter != self.config.promoter;
+                let other_engine =
+                    config.engine != self.config.engine || config.promoter != self.config.promoter;
                 self.config = Config {
                     // What is set up once at the start stays as it is until the next.
                     listen: self.config.listen,

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use host::roots::Roots;
-use tiering::{DramPolicy, EngineChoice, MemoryHighPolicy, Mode, Policy, Share};
+use tiering::{DramPolicy, MemoryHighPolicy, Mode, Policy, Share};
 
 use crate::args::CheckArgs;
 use crate::config::{Config, KernelDemotion, PolicyEntry};
@@ -235,16 +235,10 @@ fn dram(dram: &DramPolicy) -> String {
 
 fn demote(out: &mut Report, policy: &Policy) {
     let demote = &policy.demote;
-    let engine = match demote.engine {
-        EngineChoice::Auto => "the best engine of this kernel",
-        EngineChoice::LruGen => "engine lru-gen",
-        EngineChoice::Reclaim => "engine reclaim, where it may not swap",
-        EngineChoice::Pages => "engine pages",
-    };
     out.field(
         "demotes",
         format_args!(
-            "anonymous memory not accessed for {}, at most {}, with {engine}",
+            "anonymous memory not accessed for {}, at most {}",
             WireDuration(demote.after),
             demote.max_rate
         ),

@@ -99,16 +99,6 @@ impl Config {
         Self::parse_node_settings(&text, path)
     }
 
-    /// The engine of the whole node: the node's setting, or the first that a policy names.
-    #[must_use]
-    pub fn engine_choice(&self) -> EngineChoice {
-        if self.engine != EngineChoice::Auto {
-            return self.engine;
-        }
-        let mut choices = self.policies.iter().map(|entry| entry.policy.demote.engine);
-        choices.find(|choice| *choice != EngineChoice::Auto).unwrap_or(EngineChoice::Auto)
-    }
-
     /// Validates the text of a cluster's node; `path` is for messages.
     pub fn parse_node_settings(text: &str, path: &Path) -> Result<Self, ConfigError> {
         Self::checked(text, path, |file, _| validate::node_settings(file))

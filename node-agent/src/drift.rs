@@ -29,6 +29,10 @@ const PATIENCE: Duration = Duration::from_hours(1);
 /// We wait no longer than this, however often there was a fight.
 const MOST_PATIENCE: Duration = Duration::from_hours(24);
 
+/// Container runtimes. They write the limits of a container when somebody resizes it, and not of themselves: with kubelet's
+/// `MemoryQoS` that has a `memory.high` of kubelet's in it, each time.
+const RUNTIMES: [&str; 3] = ["runc", "crun", "youki"];
+
 /// What happened to one file.
 #[derive(Debug, Default)]
 pub struct Drift {
@@ -62,6 +66,17 @@ impl Drift {
         self.quiet_since = Some(now);
         self.fights += 1;
         true
+    }
+
+    /// The same, for a file by which a runtime follows a resize: such a value is another's wish for later, and no fight.
+    pub fn note_at(&mut self, file: ControlFile, writer: Option<Writer>, now: Instant) -> bool {
+        let by = writer.as_ref().and_then(|writer| writer.comm.as_deref());
+        if file == ControlFile::MemoryHigh && by.is_some_and(|comm| RUNTIMES.contains(&comm)) {
+            self.count += 1;
+            self.last = writer;
+            return false;
+        }
+        self.note(writer, now)
     }
 
     /// Whether the file is left to the others.
@@ -136,6 +151,20 @@ mod tests {
 
         let mut rare = Drift::default();
         assert!((0..20).all(|round| !rare.note(None, at(round * 400))));
+    }
+
+    #[test]
+    fn a_resize_that_a_runtime_follows_is_no_fight_and_any_other_writer_is() {
+        let by = |comm: &str| Some(Writer { pid: 7, comm: Some(comm.to_owned()), cgroup: None });
+        let mut followed = Drift::default();
+        let fought = |drift: &mut Drift, file, comm| {
+            (0..8).any(|minute| drift.note_at(file, by(comm), at(minute * 61)))
+        };
+        assert!(!fought(&mut followed, ControlFile::MemoryHigh, "runc"));
+        assert_eq!((followed.standing_down(), followed.view(ControlFile::MemoryHigh).count), (false, 8));
+        assert!(fought(&mut Drift::default(), ControlFile::MemoryHigh, "systemd"));
+        // kubelet's CPU manager has a runtime write this one again and again.
+        assert!(fought(&mut Drift::default(), ControlFile::CpusetMems, "runc"));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub fn told(roots: Roots, cgroup_root: &Path, config: &Config, in_cluster: bool)
     };
     let probe = host::probe::run(&roots, cgroup_root, Tries::All);
     let ground = Ground { fast: tiers.fast_nodes().clone(), slow: tiers.slow_nodes().clone(), roots, tiers };
-    let engine = match Engine::choose(config.engine_choice(), &probe, &ground) {
+    let engine = match Engine::choose(config.engine, &probe, &ground) {
         Ok(engine) => engine,
         Err(missing) => return vec![format!("nothing as things are: {missing}")],
     };

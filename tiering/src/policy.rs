@@ -73,8 +73,6 @@ pub struct DemotePolicy {
     pub slow_touch_rate: Ratio,
     /// Most bytes moved down per second.
     pub max_rate: ByteRate,
-    /// Engine.
-    pub engine: EngineChoice,
 }
 
 /// Whether and how fast hot memory is brought back.
@@ -154,7 +152,6 @@ impl Default for Policy {
                 after_max: Duration::from_mins(2) * DemotePolicy::AFTER_MAX_FACTOR,
                 slow_touch_rate: Ratio::of_parts(2, 1000),
                 max_rate: ByteRate::mib_per_s(200),
-                engine: EngineChoice::Auto,
             },
             promote: PromotePolicy { enabled: true, max_rate: ByteRate::mib_per_s(200) },
             memory_high: MemoryHighPolicy::None,

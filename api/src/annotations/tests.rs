@@ -143,6 +143,68 @@ fn overrides_hold_where_the_policy_allows_them_and_they_fit() {
 }
 
 #[test]
+fn an_override_beyond_its_bounds_does_not_apply() {
+    let check = |annotation: (&str, &str), floor: Option<&str>, after: Option<&str>, expected: Expect| {
+        let policy = r#"{
+            "allowOverrides": ["floor", "ceiling", "after"], "dram": { "floor": "64Mi" },
+            "overrideBounds": { "floor": { "max": "512Mi" }, "ceiling": { "min": "20%" }, "after": { "min": "1m", "max": "5m" } }
+        }"#;
+        let policy: PolicySpec = serde_json::from_str(policy).unwrap();
+        let (spec, left) = parse(&[annotation]).overrides.apply("batch", &policy, None);
+        assert_eq!(spec.dram.floor.map(|floor| floor.to_string()).as_deref(), floor.or(Some("64Mi")));
+        assert_eq!(spec.demote.after.map(|after| after.to_string()).as_deref(), after);
+        expected.assert_eq(&problems(&left));
+    };
+    check(("thermocline.io/dram-floor", "512Mi"), Some("512Mi"), None, expect![""]);
+    check(
+        ("thermocline.io/dram-floor", "513Mi"),
+        None,
+        None,
+        expect![[r"
+            annotation thermocline.io/dram-floor: policy batch does not let it go so far: its overrideBounds have floor at most 512Mi
+        "]],
+    );
+    // Nobody knows here how much a percentage is.
+    check(
+        ("thermocline.io/dram-floor", "1%"),
+        None,
+        None,
+        expect![[r"
+            annotation thermocline.io/dram-floor: policy batch does not let it go so far: its overrideBounds have floor at most 512Mi
+        "]],
+    );
+    check(("thermocline.io/dram-ceiling", "20%"), None, None, expect![""]);
+    check(
+        ("thermocline.io/dram-ceiling", "19.9%"),
+        None,
+        None,
+        expect![[r"
+            annotation thermocline.io/dram-ceiling: policy batch does not let it go so far: its overrideBounds have ceiling at least 20%
+        "]],
+    );
+    check(("thermocline.io/demote-after", "300s"), None, Some("5m"), expect![""]);
+    check(
+        ("thermocline.io/demote-after", "168h"),
+        None,
+        None,
+        expect![[r"
+            annotation thermocline.io/demote-after: policy batch does not let it go so far: its overrideBounds have after at least 1m, at most 5m
+        "]],
+    );
+}
+
+#[test]
+fn a_quota_has_a_meaning_on_a_namespace_alone() {
+    expect![[r"
+        annotation thermocline.io/dram-floor-quota: it has a meaning on a namespace alone
+    "]]
+    .assert_eq(&problems(&parse(&[("thermocline.io/dram-floor-quota", "8Gi")]).problems));
+    let bad = NamespaceRequests::parse([("thermocline.io/dram-floor-quota", "lots")]);
+    assert_eq!(bad.floor_quota, None);
+    assert!(problems(&bad.problems).contains("`lots` is not an amount"), "{bad:?}");
+}
+
+#[test]
 fn a_message_has_its_end_however_long_the_value_is() {
     let said = problems(&parse(&[("thermocline.io/demote-after", &"ü".repeat(1000))]).problems);
     assert!(said.contains(&format!("`{}…` is not a duration", "ü".repeat(64))), "{said}");
@@ -232,13 +294,15 @@ fn a_namespace_says_the_policy_of_its_pods_and_nothing_else() {
         ("thermocline.io/polcy", "batch"),
         ("container.thermocline.io/db", "latency"),
         ("kubernetes.io/metadata", "x"),
+        ("thermocline.io/dram-floor-quota", "8Gi"),
     ];
-    let (policy, found) = Requests::parse_namespace(annotations);
+    let NamespaceRequests { policy, floor_quota, problems: found } = NamespaceRequests::parse(annotations);
+    assert_eq!(floor_quota, Some(Quantity(tiering::Bytes::mib(8192))));
     assert_eq!(policy, Some(PolicyChoice::Named("batch".to_owned())));
     expect![[r"
         annotation thermocline.io/polcy: there is no such key; did you mean thermocline.io/policy?
-        annotation thermocline.io/mode: it has no meaning on a namespace: only thermocline.io/policy has; annotate the pods
-        annotation container.thermocline.io/db: it has no meaning on a namespace: only thermocline.io/policy has; annotate the pods
+        annotation thermocline.io/mode: it has no meaning on a namespace: only thermocline.io/policy and thermocline.io/dram-floor-quota have; annotate the pods
+        annotation container.thermocline.io/db: it has no meaning on a namespace: only thermocline.io/policy and thermocline.io/dram-floor-quota have; annotate the pods
     "]]
     .assert_eq(&problems(&found));
 }

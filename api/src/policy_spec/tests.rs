@@ -18,7 +18,7 @@ fn a_spec_reads_back_as_it_is_written() {
              "selector": { "namespaces": { "matchLabels": { "tier": "batch" } },
                            "pods": { "matchExpressions": [{ "key": "a", "operator": "In", "values": ["b"] }] } },
              "dram": { "floor": "256Mi", "ceiling": "60%", "weight": 7 },
-             "demote": { "after": "90s", "slowTouchRate": "0.2%", "maxRate": "200Mi", "engine": "LruGen" },
+             "demote": { "after": "90s", "slowTouchRate": "0.2%", "maxRate": "200Mi" },
              "promote": { "enabled": false }, "memoryHigh": { "mode": "Fixed", "value": "1Gi" },
              "pressure": { "memory": "1%", "io": "2%" }, "allowOverrides": ["ceiling", "memoryHigh"] }"#,
     );

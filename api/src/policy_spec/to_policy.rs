@@ -1,11 +1,11 @@
 //! From what a writer said to a policy: defaults, checks, and what is wrong where it makes none.
 
 use thiserror::Error;
-use tiering::{Bytes, DemotePolicy, EngineChoice, MemoryHighPolicy, Mode, Policy, PolicyError, Ratio};
+use tiering::{Bytes, DemotePolicy, MemoryHighPolicy, Mode, Policy, PolicyError, Ratio};
 
 use super::{
-    EngineSpec, LabelOperator, LabelRequirement, MOST_TIERS, MemoryHighMode, MemoryHighSpec, ModeSpec,
-    PolicySpec,
+    LabelOperator, LabelRequirement, MOST_TIERS, MemoryHighMode, MemoryHighSpec, ModeSpec, OverrideBounds,
+    PolicySpec, Selector,
 };
 use crate::duration::WireDuration;
 use crate::quantity::{Percentage, Rate};
@@ -41,6 +41,12 @@ pub enum SpecError {
         /// The operator.
         operator: LabelOperator,
     },
+    /// Pods that can't leave it, and nobody says which.
+    #[error("enforced needs selector.namespaces: say whose pods can't leave the policy")]
+    EnforcedOnWhom,
+    /// No override can be within these bounds.
+    #[error("overrideBounds.{0}: min is above max, or one is an amount and the other a percentage")]
+    Bounds(&'static str),
     /// `Fixed` without `value`.
     #[error("memoryHigh.mode Fixed needs memoryHigh.value, for example {{ mode: Fixed, value: 1Gi }}")]
     NoValue,
@@ -93,6 +99,12 @@ impl SpecError {
             },
             Self::NoTiers | Self::TooManyTiers(_) => &["tiers"],
             Self::SelectorValues { .. } => &["selector"],
+            Self::EnforcedOnWhom => &["enforced"],
+            Self::Bounds(field) => match *field {
+                "floor" => &["overrideBounds", "floor"],
+                "ceiling" => &["overrideBounds", "ceiling"],
+                _ => &["overrideBounds", "after"],
+            },
             Self::NoValue | Self::NoInputs => &["memoryHigh"],
             Self::FieldOfOtherMode { field: "value", .. } => &["memoryHigh", "value"],
             Self::FieldOfOtherMode { field: "factor", .. } => &["memoryHigh", "factor"],
@@ -137,7 +149,8 @@ impl MemoryHighSpec {
 impl PolicySpec {
     /// The policy, with defaults where nothing is said, if it makes sense.
     ///
-    /// `selector`, `priority` and `allowOverrides` say where a policy applies and are not part of it.
+    /// `selector`, `enforced`, `priority`, `allowedNamespaces`, `allowOverrides` and `overrideBounds` say where a policy applies and are not
+    /// part of it.
     pub fn to_policy(&self, inputs: Option<MemoryHighInputs>) -> Result<Policy, SpecError> {
         let mut policy = Policy::default();
         if let Some(mode) = self.mode {
@@ -162,14 +175,6 @@ impl PolicySpec {
         set(&mut policy.demote.after_max, self.demote.after_max.map(|after_max| after_max.0));
         set(&mut policy.demote.slow_touch_rate, self.demote.slow_touch_rate.map(|rate| rate.0));
         set(&mut policy.demote.max_rate, self.demote.max_rate.map(|rate| rate.0));
-        if let Some(engine) = self.demote.engine {
-            policy.demote.engine = match engine {
-                EngineSpec::Auto => EngineChoice::Auto,
-                EngineSpec::LruGen => EngineChoice::LruGen,
-                EngineSpec::Reclaim => EngineChoice::Reclaim,
-                EngineSpec::Pages => EngineChoice::Pages,
-            };
-        }
         set(&mut policy.promote.enabled, self.promote.enabled);
         set(&mut policy.promote.max_rate, self.promote.max_rate.map(|rate| rate.0));
         policy.memory_high = self.memory_high.to_policy(inputs)?;
@@ -181,12 +186,26 @@ impl PolicySpec {
     /// Whether a cluster may assign it: the selector has a meaning and the values make a policy, whatever a pod's memory is.
     pub fn check(&self) -> Result<(), SpecError> {
         let selectors = self.selector.iter().flat_map(|selector| [&selector.namespaces, &selector.pods]);
-        for requirement in selectors.flatten().flat_map(|labels| &labels.match_expressions) {
+        let selectors = selectors.flatten().chain(&self.allowed_namespaces);
+        for requirement in selectors.flat_map(|labels| &labels.match_expressions) {
             let needs_values = matches!(requirement.operator, LabelOperator::In | LabelOperator::NotIn);
             if needs_values == requirement.values.is_empty() {
                 let LabelRequirement { key, operator, .. } = requirement.clone();
                 return Err(SpecError::SelectorValues { key, operator });
             }
+        }
+        let names_namespaces = |selector: &Selector| selector.namespaces.is_some();
+        if self.enforced == Some(true) && !self.selector.as_ref().is_some_and(names_namespaces) {
+            return Err(SpecError::EnforcedOnWhom);
+        }
+        let OverrideBounds { floor, ceiling, after } = self.override_bounds;
+        let bounds = [
+            ("floor", floor.make_sense()),
+            ("ceiling", ceiling.make_sense()),
+            ("after", after.min.zip(after.max).is_none_or(|(min, max)| min.0 <= max.0)),
+        ];
+        if let Some((field, _)) = bounds.into_iter().find(|(_, make_sense)| !make_sense) {
+            return Err(SpecError::Bounds(field));
         }
         let any = MemoryHighInputs { request: Bytes(0), limit: Bytes(u64::MAX) };
         self.to_policy(Some(any)).map(|_| ())
@@ -201,11 +220,11 @@ impl PolicySpec {
         let Policy { dram, demote, promote, pressure, .. } = Policy::default();
         self.mode.get_or_insert(ModeSpec::Enforce);
         self.priority.get_or_insert(0);
+        self.enforced.get_or_insert(false);
         self.dram.weight.get_or_insert(dram.weight);
         self.demote.after.get_or_insert(WireDuration(demote.after));
         self.demote.slow_touch_rate.get_or_insert(Percentage(demote.slow_touch_rate));
         self.demote.max_rate.get_or_insert(Rate(demote.max_rate));
-        self.demote.engine.get_or_insert(EngineSpec::Auto);
         self.promote.enabled.get_or_insert(promote.enabled);
         self.promote.max_rate.get_or_insert(Rate(promote.max_rate));
         self.memory_high.mode.get_or_insert_default();
@@ -226,12 +245,12 @@ impl PolicySpec {
         let all = Self::default().complete();
         unless(&mut self.mode, all.mode.as_ref());
         unless(&mut self.priority, all.priority.as_ref());
+        unless(&mut self.enforced, all.enforced.as_ref());
         unless(&mut self.dram.floor, all.dram.floor.as_ref());
         unless(&mut self.dram.weight, all.dram.weight.as_ref());
         unless(&mut self.demote.after, all.demote.after.as_ref());
         unless(&mut self.demote.slow_touch_rate, all.demote.slow_touch_rate.as_ref());
         unless(&mut self.demote.max_rate, all.demote.max_rate.as_ref());
-        unless(&mut self.demote.engine, all.demote.engine.as_ref());
         unless(&mut self.promote.enabled, all.promote.enabled.as_ref());
         unless(&mut self.promote.max_rate, all.promote.max_rate.as_ref());
         unless(&mut self.memory_high.mode, all.memory_high.mode.as_ref());

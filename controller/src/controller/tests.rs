@@ -13,7 +13,7 @@ fn controller() -> (Controller, Poster) {
     let writer = Writer::new(kube::Client::try_from(config).unwrap());
     let fence = Fence::new();
     let (occurrences, poster) = queue(writer.clone(), "one".to_owned(), fence.clone());
-    let mut controller = Controller::new(None, writer, occurrences, fence, mpsc::channel(1).0);
+    let mut controller = Controller::new(Index::new(None), writer, occurrences, fence, mpsc::channel(1).0);
     controller.synced.extend(Kind::ALL);
     controller
         .index
@@ -32,7 +32,10 @@ fn pod(name: &str, annotations: &serde_json::Value) -> Pod {
 
 fn pods(told: &[Occurrence]) -> BTreeSet<&str> {
     let names = told.iter().map(|occurrence| match &occurrence.about {
-        About::Pod { name, .. } | About::Namespace(name) | About::Policy { name, .. } => &**name,
+        About::Pod { name, .. }
+        | About::Namespace(name)
+        | About::Policy { name, .. }
+        | About::Node { name, .. } => &**name,
     });
     names.collect()
 }
@@ -48,8 +51,8 @@ async fn a_warning_that_there_is_no_room_for_is_told_once_there_is() {
     controller.note(&changes, None);
     let mut told = poster.take_all();
     assert!(told.len() < PODS);
-    while !controller.untold.is_empty() {
-        controller.tell_untold();
+    while !controller.pending.is_empty() {
+        controller.tell_pending();
         told.append(&mut poster.take_all());
     }
     assert_eq!(pods(&told).len(), PODS);
@@ -60,7 +63,7 @@ async fn a_warning_that_there_is_no_room_for_is_told_once_there_is() {
     // Whoever leads next tells them itself.
     controller.note(&changes, None);
     controller.lead(false);
-    assert!(controller.untold.is_empty());
+    assert!(controller.pending.is_empty());
 }
 
 #[tokio::test]
@@ -76,13 +79,38 @@ async fn a_warning_that_the_server_refuses_is_told_again_later_if_it_is_still_so
     }
     controller.index.apply_pod(&pod("mended", &json!({})));
     let mut told_at = |now| {
-        controller.tell_refused(now);
-        controller.tell_untold();
+        controller.tell_what_waited(now);
+        controller.tell_pending();
         pods(&poster.take_all()).into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
     assert!(told_at(now).is_empty());
-    assert_eq!(told_at(now + TELL_REFUSED), ["web"]);
-    assert!(told_at(now + 2 * TELL_REFUSED).is_empty(), "once is enough");
+    assert_eq!(told_at(now + TELL_LATER), ["web"]);
+    assert!(told_at(now + 2 * TELL_LATER).is_empty(), "once is enough");
+}
+
+#[tokio::test]
+async fn each_namespace_has_its_turn_with_warnings_that_waited() {
+    let (mut controller, mut poster) = controller();
+    for namespace in ["b", "c"] {
+        let named = json!({ "metadata": { "name": namespace } });
+        controller.index.apply_namespace(&serde_json::from_value(named).unwrap());
+    }
+    for n in 0..4000 {
+        for namespace in ["a", "b", "c"].into_iter().filter(|namespace| *namespace == "a" || n < 2) {
+            let mut pod = pod(&format!("{namespace}-{n:04}"), &json!({ "thermocline.io/mode": "Sometimes" }));
+            pod.metadata.namespace = Some(namespace.to_owned());
+            controller.index.apply_pod(&pod);
+        }
+    }
+    let changes = controller.index.take_changes();
+    for pod in &changes.invalid {
+        controller.tell_later(warnings::Warning::Pod(pod.clone()), Instant::now());
+    }
+    controller.tell_what_waited(Instant::now() + TELL_LATER);
+    controller.tell_pending();
+    let told = poster.take_all();
+    let first: Vec<&str> = told.iter().take(6).flat_map(|one| pods(std::slice::from_ref(one))).collect();
+    assert_eq!(first, ["a-0000", "b-0000", "c-0000", "a-0001", "b-0001", "c-0001"]);
 }
 
 #[tokio::test]
@@ -103,7 +131,8 @@ async fn whoever_leads_next_tells_of_policies_whose_status_says_it_already() {
     // Its status is written, and what was queued is lost with the lease.
     let (standing, matched) = controller.standing(&"odd".into()).unwrap();
     let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
-    let status = crate::policy_status::status(&standing, 1, matched, &TieringPolicyStatus::default(), time);
+    let status =
+        crate::policy_status::status(&standing, 1, matched, &[], &TieringPolicyStatus::default(), &time);
     see(&mut controller, TieringPolicy { status: Some(status), ..policy });
     assert!(poster.take_all().is_empty());
     controller.lead(false);
@@ -137,7 +166,7 @@ async fn what_a_write_without_an_answer_did_is_told_when_it_is_known() {
     let fail = |controller: &mut Controller| {
         let then = controller.consequences(&node, &spec);
         let error = WriteError { kind: "timeout", message: String::new() };
-        let what = Written::Told {
+        let what = Written::Assignment {
             spec: spec.clone(),
             content: Content::of(&spec, "of-node"),
             renewed: 0,
@@ -150,7 +179,7 @@ async fn what_a_write_without_an_answer_did_is_told_when_it_is_known() {
     fail(&mut controller);
     assert!(poster.take_all().is_empty());
     assert!(controller.failing.contains_key(&node));
-    assert_eq!(controller.owed[&node].len(), 1, "of two tries");
+    assert_eq!(controller.unconfirmed[&node].len(), 1, "of two tries");
     // The watch says that it was carried out after all.
     let object = json!({
         "metadata": {
@@ -161,19 +190,19 @@ async fn what_a_write_without_an_answer_did_is_told_when_it_is_known() {
         "status": { "agentVersion": "1" },
     });
     let object: NodeTiering = serde_json::from_str(&object.to_string()).unwrap();
-    controller.told.saw(&node, &object);
+    controller.tierings.saw(&node, &object);
     controller.write_node(due.clone());
     assert_eq!(pods(&poster.take_all()), BTreeSet::from(["web"]));
-    assert!(controller.failing.is_empty() && controller.owed.is_empty());
+    assert!(controller.failing.is_empty() && controller.unconfirmed.is_empty());
 
     // What is not so any more is not told.
     fail(&mut controller);
-    controller.owed.get_mut(&node).unwrap().push(Occurrence {
+    controller.unconfirmed.get_mut(&node).unwrap().push(Occurrence {
         about: About::Pod { namespace: "a".to_owned(), name: "web".to_owned(), uid: "web".to_owned() },
         what: What::Assigned("policy of-before".to_owned()),
         occasion: 1,
     });
-    controller.told.saw(&node, &object);
+    controller.tierings.saw(&node, &object);
     controller.write_node(due);
     assert!(poster.take_all().is_empty());
 }

@@ -19,7 +19,7 @@ impl Controller {
                 self.index.begin_relist(kind);
                 match kind {
                     Kind::Policy => self.policies.begin_relist(),
-                    Kind::NodeTiering => self.told.begin_relist(),
+                    Kind::NodeTiering => self.tierings.begin_relist(),
                     Kind::Pod | Kind::Namespace | Kind::Node => {}
                 }
             }
@@ -44,7 +44,8 @@ impl Controller {
             }
             Object::NodeTiering(object) => {
                 let node = Name::from(object.name_any());
-                let (changed, suspensions) = self.told.saw(&node, &object);
+                self.index.apply_dram(&node, object.dram());
+                let (changed, suspensions) = self.tierings.saw(&node, &object);
                 for suspension in &suspensions {
                     self.tell_of_suspension(suspension);
                 }
@@ -78,7 +79,8 @@ impl Controller {
                 self.index.delete_policy(name);
             }
             Kind::NodeTiering => {
-                self.told.gone(name);
+                self.index.apply_dram(name, None);
+                self.tierings.gone(name);
                 self.look_again(&Name::from(name));
             }
         }
@@ -89,7 +91,7 @@ impl Controller {
         match kind {
             Kind::Policy => self.policies.end_relist(),
             Kind::NodeTiering => {
-                for node in self.told.end_relist() {
+                for node in self.tierings.end_relist() {
                     self.look_again(&node);
                 }
             }
@@ -142,7 +144,7 @@ impl Controller {
             Kind::Pod | Kind::Namespace | Kind::Node => self.index.keep(kind, namespace, name),
             Kind::NodeTiering => {
                 let node = Name::from(name);
-                if self.told.saw_unreadable(&node, metadata) {
+                if self.tierings.saw_unreadable(&node, metadata) {
                     self.look_again(&node);
                 }
             }
@@ -156,7 +158,7 @@ impl Controller {
         }
     }
 
-    fn may_mark(&self) -> bool {
+    pub(super) fn may_mark(&self) -> bool {
         self.leading && self.is_synced()
     }
 }

@@ -36,9 +36,11 @@ impl Index {
     /// Of more than one object can hold, each namespace has its share: the whole would be refused otherwise.
     #[must_use]
     pub fn assignment(&self, node: &str, before: &impl Before) -> Option<NodeTieringSpec> {
+        let overcommitted = self.overcommitted_by(node);
         let node = &self.nodes.get(node)?.value;
         let allocatable = node.known.as_ref()?.allocatable;
-        let mut spec = NodeTieringSpec { problems: self.problems_on(node), ..NodeTieringSpec::default() };
+        let mut spec =
+            NodeTieringSpec { problems: self.problems_on(node), overcommitted, ..NodeTieringSpec::default() };
         for (key, pod) in self.managed_on(node) {
             if let Some(pod) = self.pod_assignment(&mut spec, key, pod, allocatable, before) {
                 spec.pods.push(pod);
@@ -53,7 +55,7 @@ impl Index {
             *claims.entry(&entry.pod.uid).or_default() += 1;
         }
         node.pods.iter().filter_map(move |key| {
-            let entry = self.pod(key).filter(|entry| entry.outcome.is_managed())?;
+            let entry = self.pod(key).filter(|entry| entry.outcome.managed)?;
             // Which cgroup is a mirror pod's, its annotations say: anybody can write them to have another pod's.
             let is_doubtful =
                 entry.pod.standing == Standing::Mirror && claims.get(&*entry.pod.uid) > Some(&1);
@@ -71,7 +73,11 @@ impl Index {
         before: &impl Before,
     ) -> Option<PodAssignment> {
         let resolution = self.resolve(&key.0, pod);
-        let mut refer = |policy: ResolvedPolicy, memory: Memory| {
+        let denied = self.is_denied(key);
+        let mut refer = |mut policy: ResolvedPolicy, memory: Memory| {
+            if denied {
+                policy.spec.dram.floor = None;
+            }
             let computes = policy.spec.memory_high.mode == Some(MemoryHighMode::Formula);
             let memory = if computes { resources(memory, allocatable) } else { MemoryResources::default() };
             (spec.refer(policy), memory)
@@ -121,13 +127,14 @@ impl Index {
 
     /// Annotations that do not apply, of some pods of each namespace in turn.
     fn problems_on(&self, node: &Node) -> Vec<PodProblem> {
-        let invalid =
-            node.pods.iter().filter(|key| self.pod(key).is_some_and(|entry| entry.outcome.problems != 0));
+        let is_invalid = |key: &PodKey| self.pod(key).is_some_and(|entry| entry.outcome.problems != 0);
+        let invalid = node.pods.iter().filter(|key| is_invalid(key) || self.is_denied(key));
         fit::in_turn(invalid, |key| &*key.0)
             .into_iter()
             .take(MOST_PROBLEMS)
             .filter_map(|key| {
-                let mut message = self.problems(key).first()?.to_string();
+                let problem = self.problems(key).first().map(ToString::to_string);
+                let mut message = problem.or_else(|| self.denied(key))?;
                 message.truncate(message.floor_char_boundary(LONGEST_PROBLEM));
                 Some(PodProblem { namespace: key.0.to_string(), name: key.1.to_string(), message })
             })
@@ -147,6 +154,7 @@ fn policy_of<'a>(
         Verdict::Unusable(name, _) => {
             Some(before().cloned().unwrap_or_else(|| ResolvedPolicy::observing(name)))
         }
+        Verdict::NotAllowed(name, _) => Some(ResolvedPolicy::observing(name)),
         Verdict::UnknownNamespace => before().cloned(),
         Verdict::Unmanaged(_) => None,
     }

@@ -51,11 +51,20 @@ impl Index {
         let node = pod.node.as_ref().and_then(|node| self.nodes.get(node));
         let allocatable = node.and_then(|node| node.value.known.as_ref()?.allocatable);
         let resolution = self.resolve(namespace, pod);
-        let policy =
-            |verdict: &Verdict<Name>| verdict.policy().map(|name| self.rules.of_pod(name, pod, allocatable));
+        let key = (namespace.into(), Name::clone(name));
+        let applied = |mut policy: ResolvedPolicy| {
+            if self.is_denied(&key) {
+                policy.spec.dram.floor = None;
+            }
+            policy
+        };
+        let policy = |verdict: &Verdict<Name>| {
+            verdict.policy().map(|name| applied(self.rules.of_pod(name, pod, allocatable)))
+        };
         let containers = resolution.containers.iter().filter_map(|(name, verdict)| {
             let container = pod.containers.iter().find(|container| container.name == *name)?;
-            let own = verdict.policy().map(|name| self.rules.of_container(name, container, allocatable));
+            let own = verdict.policy();
+            let own = own.map(|name| applied(self.rules.of_container(name, container, allocatable)));
             Some(ContainerExplanation { name: name.to_string(), policy: own, reason: verdict.to_string() })
         });
         Some(Explanation {
@@ -65,7 +74,7 @@ impl Index {
             policy: policy(&resolution.pod),
             reason: resolution.pod.to_string(),
             containers: containers.collect(),
-            problems: resolution.problems.iter().map(ToString::to_string).collect(),
+            problems: resolution.problems.iter().map(ToString::to_string).chain(self.denied(&key)).collect(),
             namespace_problems: self.namespace_problems(namespace).iter().map(ToString::to_string).collect(),
         })
     }

@@ -7,6 +7,8 @@ use serde::Serialize;
 /// What gave a policy, from what goes first to what goes last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub enum Source {
+    /// A policy that can't be left.
+    Enforced,
     /// The container's annotation.
     ContainerAnnotation,
     /// The pod's annotation.
@@ -39,6 +41,7 @@ pub enum Unmanaged {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Enforced => "enforced",
             Self::ContainerAnnotation => "annotation of the container",
             Self::PodAnnotation => "annotation of the pod",
             Self::NamespaceAnnotation => "annotation of the namespace",
@@ -68,6 +71,8 @@ pub enum Verdict<Name> {
     Policy(Name, Source),
     /// Of this name there is no policy, or none that makes sense: what it had it keeps, or else it is observed.
     Unusable(Name, Source),
+    /// Pods of its namespace may not have the policy of this name: it is observed.
+    NotAllowed(Name, Source),
     /// Its namespace, and so what applies to it, is not known yet: what it had it keeps.
     UnknownNamespace,
     /// None.
@@ -79,8 +84,13 @@ impl<Name> Verdict<Name> {
     pub fn policy(&self) -> Option<&Name> {
         match self {
             Self::Policy(name, _) => Some(name),
-            Self::Unusable(..) | Self::UnknownNamespace | Self::Unmanaged(_) => None,
+            Self::Unusable(..) | Self::NotAllowed(..) | Self::UnknownNamespace | Self::Unmanaged(_) => None,
         }
+    }
+
+    /// Whether its node is told of it.
+    pub fn is_managed(&self) -> bool {
+        !matches!(self, Self::Unmanaged(_))
     }
 
     /// Whether it depends on what was told before.
@@ -99,6 +109,9 @@ impl<Name: fmt::Display> fmt::Display for Verdict<Name> {
                     f,
                     "{source} names {name}, of which there is no usable policy: it keeps what it had, or is observed"
                 )
+            }
+            Self::NotAllowed(name, source) => {
+                write!(f, "{source} names {name}, which is not for pods of this namespace: it is observed")
             }
             Self::UnknownNamespace => f.write_str("its namespace is not known yet: it keeps what it had"),
             Self::Unmanaged(unmanaged) => unmanaged.fmt(f),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
-use api::annotations::{PolicyChoice, Problem, Requests};
+use api::annotations::{NamespaceRequests, PolicyChoice, Problem, Requests};
 use api::{PolicySpec, QosClass, SpecError};
 use tiering::Bytes;
 
@@ -33,6 +33,8 @@ pub(super) struct Pool {
 pub(super) struct Pod {
     pub(super) uid: Box<str>,
     pub(super) node: Option<Name>,
+    /// In seconds since 1970: of two pods the older has its floor.
+    pub(super) created: i64,
     pub(super) labels: Arc<Labels>,
     pub(super) annotations: Option<Arc<Annotations>>,
     pub(super) containers: Box<[Container]>,
@@ -149,6 +151,7 @@ impl Pod {
         Self {
             uid: pod.cgroup_uid().into(),
             node: pod.node().map(|node| pool.names.get(node)),
+            created: pod.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
             labels: pool.labels(pod.labels().into_iter().flatten()),
             annotations: (!pairs.is_empty())
                 .then(|| pool.annotations.get(Annotations { pairs, requests: OnceLock::new() })),
@@ -184,6 +187,8 @@ pub(super) fn label<'a>(labels: &'a Labels, key: &str) -> Option<&'a str> {
 pub(super) struct Namespace {
     pub(super) labels: Vec<(Name, Name)>,
     pub(super) policy: Option<PolicyChoice>,
+    /// What the floors of its pods may sum to.
+    pub(super) floor_quota: Option<Bytes>,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -191,13 +196,13 @@ impl Namespace {
     pub(super) fn new(namespace: &watched::Namespace, pool: &mut Pool) -> Self {
         let metadata = &namespace.metadata;
         let annotations = metadata.annotations.iter().flatten();
-        let (policy, problems) =
-            Requests::parse_namespace(annotations.map(|(key, value)| (key.as_str(), value.as_str())));
+        let NamespaceRequests { policy, floor_quota, problems } =
+            NamespaceRequests::parse(annotations.map(|(key, value)| (key.as_str(), value.as_str())));
         let labels = metadata.labels.iter().flatten();
         let labels = labels
             .map(|(key, value)| (pool.names.get(key.as_str()), pool.names.get(value.as_str())))
             .collect();
-        Self { labels, policy, problems }
+        Self { labels, policy, floor_quota: floor_quota.map(|quota| quota.0), problems }
     }
 }
 
@@ -228,6 +233,8 @@ pub(super) struct Node {
     pub(super) pods: BTreeSet<PodKey>,
     /// Those of them that are mirrors: which cgroup is theirs depends on what the others claim.
     pub(super) mirrors: BTreeSet<PodKey>,
+    /// The sum of its pods' floors, as they apply.
+    pub(super) floors: Bytes,
 }
 
 /// What a node says of itself.

@@ -1,14 +1,15 @@
 //! Which policy a pod and each of its containers gets.
 //!
-//! The first that says anything: the container's annotation, the pod's, the namespace's, the policy whose selector matches (the
-//! greatest priority, then the first by name), the default of the cluster. An annotation that names no usable policy is a wish about
-//! this pod that can't be fulfilled: nothing else is put in its place.
+//! A policy that is enforced on the pod goes before all. Else the first that says anything: the container's annotation, the pod's,
+//! the namespace's, the policy whose selector matches (the greatest priority, then the first by name), the default of the cluster. An
+//! annotation that names no usable policy, or one that is not for the namespace, is a wish about this pod that can't be fulfilled:
+//! nothing else is put in its place.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use api::annotations::{CONTAINER_PREFIX, Cause, Key, PolicyChoice, Problem, Requests};
-use api::{MOST_APART, MemoryResources, PolicySpec, Quantity, ResolvedPolicy};
+use api::{MOST_APART, MemoryResources, ModeSpec, PolicySpec, Quantity, ResolvedPolicy};
 use tiering::Bytes;
 
 use super::reason::{Source, Unmanaged, Verdict};
@@ -20,8 +21,10 @@ use crate::watched::Memory;
 #[derive(Debug, Default)]
 pub(super) struct Rules {
     policies: BTreeMap<Name, Policy>,
-    /// Accepted policies with a selector, the one that wins first.
+    /// Usable policies with a selector, the one that wins first.
     by_selector: Vec<Name>,
+    /// Those of them that can't be left.
+    enforced: Vec<Name>,
     default: Option<Name>,
 }
 
@@ -33,6 +36,15 @@ pub(super) struct Resolution {
     pub(super) containers: Vec<(Name, Verdict<Name>)>,
     /// Annotations that do not apply.
     pub(super) problems: Vec<Problem>,
+    /// The sum of its floors.
+    pub(super) floor: Bytes,
+}
+
+impl Resolution {
+    /// Where this is all there is to say.
+    fn only(pod: Verdict<Name>) -> Self {
+        Self { pod, containers: Vec::new(), problems: Vec::new(), floor: Bytes(0) }
+    }
 }
 
 impl Rules {
@@ -70,7 +82,9 @@ impl Rules {
             self.policies.iter().filter(|(_, policy)| policy.usable && policy.spec.selector.is_some());
         let mut selecting: Vec<_> = selecting.collect();
         selecting.sort_by_key(|(name, policy)| (Reverse(policy.spec.priority), *name));
-        self.by_selector = selecting.into_iter().map(|(name, _)| Name::clone(name)).collect();
+        self.by_selector = selecting.iter().map(|(name, _)| Name::clone(name)).collect();
+        let enforced = selecting.into_iter().filter(|(_, policy)| policy.spec.enforced == Some(true));
+        self.enforced = enforced.map(|(name, _)| Name::clone(name)).collect();
     }
 
     fn usable(&self, name: &str) -> Option<(&Name, &Policy)> {
@@ -86,6 +100,15 @@ impl Rules {
         }
     }
 
+    /// Why a policy that was named is not what a pod has.
+    fn cause(&self, verdict: &Verdict<Name>) -> Option<Cause> {
+        match verdict {
+            Verdict::Unusable(name, _) => Some(self.unusable(name)),
+            Verdict::NotAllowed(name, _) => Some(Cause::NotForNamespace(name.to_string())),
+            Verdict::Policy(..) | Verdict::UnknownNamespace | Verdict::Unmanaged(_) => None,
+        }
+    }
+
     /// Why the default of the cluster does not apply, where it does not.
     pub(super) fn problem_of_default(&self) -> Option<Cause> {
         let name = self.default.as_deref().filter(|name| self.usable(name).is_none())?;
@@ -95,8 +118,9 @@ impl Rules {
     /// Why the annotation of a namespace does not apply.
     pub(super) fn problem_of(&self, namespace: &Namespace) -> Option<Problem> {
         match &namespace.policy {
-            Some(PolicyChoice::Named(name)) if self.usable(name).is_none() => {
-                Some(Problem { key: Key::Policy.to_string(), cause: self.unusable(name) })
+            Some(PolicyChoice::Named(name)) => {
+                let cause = self.cause(&self.named(name, Source::NamespaceAnnotation, Some(namespace)))?;
+                Some(Problem { key: Key::Policy.to_string(), cause })
             }
             _ => None,
         }
@@ -109,28 +133,67 @@ impl Rules {
         namespace: Option<&Namespace>,
         allocatable: Option<Bytes>,
     ) -> Resolution {
-        let nothing = |unmanaged| Resolution {
-            pod: Verdict::Unmanaged(unmanaged),
-            containers: Vec::new(),
-            problems: Vec::new(),
-        };
         if pod.standing == Standing::Finished {
-            return nothing(Unmanaged::Finished);
+            return Resolution::only(Verdict::Unmanaged(Unmanaged::Finished));
         }
         if pod.node.is_none() {
-            return nothing(Unmanaged::NotScheduled);
+            return Resolution::only(Verdict::Unmanaged(Unmanaged::NotScheduled));
         }
-        let Some(requests) = pod.requests() else {
-            return Resolution { pod: self.by_default(pod, namespace), ..nothing(Unmanaged::NoPolicy) };
+        let enforced = match namespace {
+            Some(namespace) => self.enforced.iter().find(|name| self.selects(name, pod, namespace)),
+            // Before its namespace is known, nobody can tell whether any is enforced there.
+            None if !self.enforced.is_empty() => return Resolution::only(Verdict::UnknownNamespace),
+            None => None,
         };
+        let mut resolution = match (enforced, pod.requests()) {
+            (Some(name), requests) => Self::unable_to_leave(name, requests),
+            (None, Some(requests)) => self.requested(requests, pod, namespace),
+            (None, None) => Resolution::only(self.by_default(pod, namespace)),
+        };
+        let policy = resolution.pod.policy().and_then(|name| self.policies.get_key_value(name));
+        if let Some((name, policy)) = policy {
+            resolution.floor = if pod.requests().is_some_and(|requests| !requests.overrides.is_empty()) {
+                let (spec, problems) = self.with_overrides(name, pod.requests(), pod.memory, allocatable);
+                resolution.problems.extend(problems);
+                floor(&spec, pod.memory, allocatable)
+            } else {
+                floor(&policy.spec, pod.memory, allocatable)
+            };
+        }
+        for (name, verdict) in &resolution.containers {
+            let container = pod.containers.iter().find(|container| container.name == *name);
+            let policy = verdict.policy().and_then(|name| self.policies.get(name));
+            if let Some((policy, container)) = policy.zip(container) {
+                let floor = floor(&policy.spec, container.memory, allocatable);
+                resolution.floor = Bytes(resolution.floor.0.saturating_add(floor.0));
+            }
+        }
+        resolution
+    }
+
+    /// What a pod gets that a policy is enforced on: it, whatever its annotations name.
+    fn unable_to_leave(enforced: &Name, requests: Option<&Requests>) -> Resolution {
+        let verdict = Verdict::Policy(Name::clone(enforced), Source::Enforced);
+        let Some(requests) = requests else { return Resolution::only(verdict) };
+        let own = requests.policy.iter().map(|choice| (Key::Policy.to_string(), choice));
+        let of_containers =
+            requests.containers.iter().map(|(name, choice)| (format!("{CONTAINER_PREFIX}{name}"), choice));
+        let others = own
+            .chain(of_containers)
+            .filter(|(_, choice)| !matches!(choice, PolicyChoice::Named(name) if **name == **enforced));
+        let ignored = others.map(|(key, _)| Problem { key, cause: Cause::Enforced(enforced.to_string()) });
+        let problems = requests.problems.iter().cloned().chain(ignored).collect();
+        Resolution { problems, ..Resolution::only(verdict) }
+    }
+
+    /// What a pod gets with annotations of its own.
+    fn requested(&self, requests: &Requests, pod: &Pod, namespace: Option<&Namespace>) -> Resolution {
         let mut problems = requests.problems.clone();
         let mut chosen = |choice: &PolicyChoice, source, key: &dyn Fn() -> String| match choice {
             PolicyChoice::OptOut => Verdict::Unmanaged(Unmanaged::OptedOut(source)),
             PolicyChoice::Named(name) => {
-                let named = self.named(name, source);
-                if named.is_held() {
-                    problems.push(Problem { key: key(), cause: self.unusable(name) });
-                }
+                let named = self.named(name, source, namespace);
+                problems.extend(self.cause(&named).map(|cause| Problem { key: key(), cause }));
                 named
             }
         };
@@ -156,10 +219,7 @@ impl Rules {
         }
         problems.append(&mut left_out);
         let verdict = own.unwrap_or_else(|| self.by_default(pod, namespace));
-        if let Some(name) = verdict.policy() {
-            problems.extend(self.with_overrides(name, Some(requests), pod.memory, allocatable).1);
-        }
-        Resolution { pod: verdict, containers, problems }
+        Resolution { containers, problems, ..Resolution::only(verdict) }
     }
 
     /// What a pod gets whose own annotation says nothing.
@@ -175,29 +235,38 @@ impl Rules {
             Some(PolicyChoice::OptOut) => {
                 return Verdict::Unmanaged(Unmanaged::OptedOut(Source::NamespaceAnnotation));
             }
-            Some(PolicyChoice::Named(name)) => return self.named(name, Source::NamespaceAnnotation),
+            Some(PolicyChoice::Named(name)) => {
+                return self.named(name, Source::NamespaceAnnotation, Some(namespace));
+            }
             None => {}
         }
         if let Some(name) = self.by_selector.iter().find(|name| self.selects(name, pod, namespace)) {
             return Verdict::Policy(Name::clone(name), Source::Selector);
         }
-        match self.default.as_deref().and_then(|name| self.usable(name)) {
+        let default = self.default.as_deref().and_then(|name| self.usable(name));
+        match default.filter(|(_, policy)| is_allowed(policy, namespace)) {
             Some((name, _)) => Verdict::Policy(Name::clone(name), Source::ClusterDefault),
             None => Verdict::Unmanaged(Unmanaged::NoPolicy),
         }
     }
 
     /// What an annotation gives that names a policy.
-    fn named(&self, name: &str, source: Source) -> Verdict<Name> {
+    fn named(&self, name: &str, source: Source, namespace: Option<&Namespace>) -> Verdict<Name> {
         match self.usable(name) {
+            Some((_, policy)) if namespace.is_none() && policy.spec.allowed_namespaces.is_some() => {
+                Verdict::UnknownNamespace
+            }
+            Some((name, policy)) if namespace.is_some_and(|namespace| !is_allowed(policy, namespace)) => {
+                Verdict::NotAllowed(Name::clone(name), source)
+            }
             Some((name, _)) => Verdict::Policy(Name::clone(name), source),
             None => Verdict::Unusable(name.into(), source),
         }
     }
 
     fn selects(&self, policy: &str, pod: &Pod, namespace: &Namespace) -> bool {
-        let selector = self.policies.get(policy).and_then(|policy| policy.spec.selector.as_ref());
-        selector.is_some_and(|selector| {
+        let policy = self.policies.get(policy).filter(|policy| is_allowed(policy, namespace));
+        policy.and_then(|policy| policy.spec.selector.as_ref()).is_some_and(|selector| {
             let namespaces = selector.namespaces.as_ref();
             let pods = selector.pods.as_ref();
             namespaces.is_none_or(|wanted| selector::matches(wanted, |key| label(&namespace.labels, key)))
@@ -245,6 +314,22 @@ impl Rules {
     ) -> ResolvedPolicy {
         self.resolved(name, None, container.memory, allocatable)
     }
+}
+
+/// Whether pods of a namespace may have a policy.
+fn is_allowed(policy: &Policy, namespace: &Namespace) -> bool {
+    let allowed = policy.spec.allowed_namespaces.as_ref();
+    allowed.is_none_or(|allowed| selector::matches(allowed, |key| label(&namespace.labels, key)))
+}
+
+/// The most that a policy keeps in DRAM for who has this memory: a percentage is of the limit, and without one of what the node can
+/// allocate.
+fn floor(spec: &PolicySpec, memory: Memory, allocatable: Option<Bytes>) -> Bytes {
+    let enforces = spec.mode != Some(ModeSpec::Observe);
+    let Some(floor) = spec.dram.floor.filter(|_| enforces) else { return Bytes(0) };
+    let most = memory.limit.or(allocatable);
+    let amount = floor.0.resolve(most.unwrap_or_default());
+    most.map_or(amount, |most| amount.min(most))
 }
 
 /// What a `Formula` computes with: without a limit, with what the node can allocate.

@@ -2,6 +2,7 @@
 
 mod precedence;
 mod properties;
+mod tenants;
 
 use std::fmt::Write as _;
 
@@ -77,7 +78,8 @@ fn explain(index: &Index) -> String {
 }
 
 fn changed(index: &mut Index) -> String {
-    let Changes { nodes, invalid, policies, .. } = index.take_changes();
+    let Changes { mut nodes, invalid, policies, annotated, .. } = index.take_changes();
+    nodes.extend(annotated.into_values());
     let pods = invalid.iter().map(|(namespace, name)| format!("{namespace}/{name}"));
     format!(
         "nodes {}; invalid {}; policies {}",
@@ -150,9 +152,9 @@ fn an_assignment_has_what_the_agent_needs_and_no_more() {
 }
 
 /// What two pods and a container were told before.
-struct Told(api::ResolvedPolicy);
+struct KnownTiering(api::ResolvedPolicy);
 
-impl Before for Told {
+impl Before for KnownTiering {
     fn policy(&self, uid: &str, container: Option<&str>) -> Option<&api::ResolvedPolicy> {
         (uid == "uid-web" || container == Some("main")).then_some(&self.0)
     }
@@ -175,8 +177,10 @@ fn what_names_no_usable_policy_keeps_what_it_had_or_is_observed_and_never_gets_a
     // Of a namespace that is not known nobody can tell what it says.
     index.apply_pod(&pod("c/new", "n1", &[]));
     index.take_changes();
-    let before =
-        Told(api::ResolvedPolicy::new("gone", serde_json::from_value(json!({ "tiers": ["dram"] })).unwrap()));
+    let before = KnownTiering(api::ResolvedPolicy::new(
+        "gone",
+        serde_json::from_value(json!({ "tiers": ["dram"] })).unwrap(),
+    ));
     let spec = index.assignment("n1", &before).unwrap();
     let told: Vec<String> = spec
         .pods
@@ -288,6 +292,7 @@ fn what_a_relist_does_not_have_is_gone() {
     for kind in [Kind::Pod, Kind::Node, Kind::Policy, Kind::Namespace] {
         index.begin_relist(kind);
     }
+    index.apply_namespace(&namespace("a", json!({})));
     index.apply_pod(&pod("a/web", "n1", &[("thermocline.io/policy", "batch")]));
     index.apply_node(&node("n1"));
     index.apply_policy(&policy("batch", 1, json!({ "allowOverrides": ["mode"] })));
@@ -321,7 +326,7 @@ fn annotations_of_a_namespace_that_do_not_apply_are_told_of_the_namespace() {
     let problems: Vec<String> = index.namespace_problems("a").iter().map(ToString::to_string).collect();
     expect![[r#"
         [
-            "annotation thermocline.io/mode: it has no meaning on a namespace: only thermocline.io/policy has; annotate the pods",
+            "annotation thermocline.io/mode: it has no meaning on a namespace: only thermocline.io/policy and thermocline.io/dram-floor-quota have; annotate the pods",
             "annotation thermocline.io/policy: there is no TieringPolicy `btch` that can be read: `kubectl get tpol` lists those that there are",
         ]
     "#]]

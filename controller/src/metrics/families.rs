@@ -13,6 +13,7 @@ pub(super) static LABELS: &[(&str, &str)] = &[
         "kind",
         "objects: `pods`, `namespaces`, `tieringpolicies`, `nodes`, `nodetierings`; writes: `node_tiering`, `removal`, `policy_status`",
     ),
+    ("namespace", "a namespace some of whose pods have a floor"),
     ("policy", "name of a `TieringPolicy`"),
     ("reason", "why a pod has no policy, as `/debug/explain` says it"),
     (
@@ -25,6 +26,7 @@ pub(super) static LABELS: &[(&str, &str)] = &[
 /// All families, in the order of the reference.
 pub(super) static GROUPS: &[Group<Scrape>] = &[
     Group { title: "What it knows", families: KNOWN },
+    Group { title: "Floors", families: FLOORS },
     Group { title: "What it does", families: DONE },
     Group { title: "What goes wrong", families: WRONG },
     Group { title: "The controller's own process", families: &PROCESS },
@@ -55,6 +57,27 @@ static KNOWN: &[Family<Scrape>] = &[
         "Pods without a policy, by why.",
         |scrape, series| {
             each(series, scrape.snapshot.unmanaged.iter().map(|(why, pods)| (&**why, f64::from(*pods))));
+        },
+    ),
+];
+
+static FLOORS: &[Family<Scrape>] = &[
+    gauge(
+        "thermocline_controller_floor_bytes",
+        &["namespace"],
+        "Sum of the floors in DRAM of a namespace's pods, as they apply; a percentage counts of the memory limit.",
+        |scrape, series| {
+            let floors = scrape.snapshot.floors.iter();
+            each(series, floors.map(|(name, floors)| (&**name, floors.granted as f64)));
+        },
+    ),
+    gauge(
+        "thermocline_controller_floor_quota_bytes",
+        &["namespace"],
+        "What they may sum to, where anything says so.",
+        |scrape, series| {
+            let floors = scrape.snapshot.floors.iter();
+            each(series, floors.filter_map(|(name, floors)| Some((&**name, floors.quota? as f64))));
         },
     ),
 ];
@@ -153,6 +176,21 @@ static WRONG: &[Family<Scrape>] = &[
         &[],
         "Pods that are left alone for want of room in the object of their node, whose condition `AllAssigned` says whose.",
         |scrape, series| series.push(&[], f64::from(scrape.snapshot.cut_pods)),
+    ),
+    gauge(
+        "thermocline_controller_floor_denied_pods",
+        &["namespace"],
+        "Pods whose floors do not apply, for the namespace's quota is used up; an Event on each says so.",
+        |scrape, series| {
+            let denied = scrape.snapshot.floors.iter().filter(|(_, floors)| floors.denied_pods > 0);
+            each(series, denied.map(|(name, floors)| (&**name, floors.denied_pods as f64)));
+        },
+    ),
+    gauge(
+        "thermocline_controller_floors_overcommitted_nodes",
+        &[],
+        "Nodes whose pods' floors sum to more than their DRAM; their condition `FloorsFit` says by how much.",
+        |scrape, series| series.push(&[], scrape.snapshot.overcommitted_nodes.len() as f64),
     ),
     gauge(
         "thermocline_controller_rejected_policies",

@@ -4,6 +4,7 @@ use std::time::Duration;
 use expect_test::expect_file;
 
 use super::{families, reference, text};
+use crate::index::FloorUse;
 use crate::snapshot::{Snapshot, WriteKind};
 use crate::watched::Kind;
 
@@ -14,6 +15,10 @@ fn full() -> Snapshot {
         objects: BTreeMap::from([("pods", 2)]),
         assigned: BTreeMap::from([("batch".to_owned(), 1)]),
         unmanaged: BTreeMap::from([("no policy applies".to_owned(), 1)]),
+        floors: BTreeMap::from([(
+            "shop".to_owned(),
+            FloorUse { granted: 1 << 30, quota: Some(1 << 30), denied_pods: 1 },
+        )]),
         rejected: BTreeMap::from([("odd".to_owned(), "no such tier".to_owned())]),
         ..Snapshot::default()
     };

@@ -1,8 +1,9 @@
-use api::{EPOCH, NodeTieringSpec, PodStatus, RENEWED};
+use api::{EPOCH, NodeTieringSpec, PodStatus, RENEWED, TierStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tiering::{Bytes, TierName};
 
 /// A `NodeTiering`. Its spec is ours and large: it stays text until somebody asks.
 #[derive(Clone, Debug, Deserialize, Resource)]
@@ -21,6 +22,8 @@ pub struct NodeTiering {
 struct Status {
     agent_version: Option<String>,
     #[serde(default)]
+    tiers: Vec<TierStatus>,
+    #[serde(default)]
     pods: Vec<PodStatus>,
 }
 
@@ -36,6 +39,13 @@ impl NodeTiering {
     #[must_use]
     pub fn has_agent(&self) -> bool {
         self.status.agent_version.is_some()
+    }
+
+    /// The node's DRAM, once its agent has said so.
+    #[must_use]
+    pub fn dram(&self) -> Option<Bytes> {
+        let name = TierName::Dram.to_string();
+        self.status.tiers.iter().find(|tier| tier.name == name).map(|tier| tier.capacity.0)
     }
 
     /// When it was written or confirmed last, in seconds since 1970.

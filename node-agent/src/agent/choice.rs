@@ -51,7 +51,7 @@ impl Agent {
         let tries = if acts { Tries::All } else { Tries::NoCgroupWrite };
         let probe = host::probe::run(&self.ground.roots, self.root.mount(), tries);
         let engine = if self.ground.tiers.has_lower_tier() {
-            let engine = Engine::choose(self.config.engine_choice(), &probe, &self.ground);
+            let engine = Engine::choose(self.config.engine, &probe, &self.ground);
             // The command `observe` asks for ages, whoever could move.
             engine.or_else(|missing| {
                 if self.observes() { Engine::observing(&probe).map_err(|_| missing) } else { Err(missing) }

@@ -113,7 +113,7 @@ impl Agent {
         }
         let wrote = ours(state, &managed.cgroup, file).unwrap_or_default();
         let drift = managed.drift.entry(file).or_default();
-        let stand_down = drift.note(writer, now);
+        let stand_down = drift.note_at(file, writer, now);
         let path = managed.cgroup.path();
         let who = drift.writer();
         tracing::warn!(cgroup = %path, %file, present, ours = wrote, writer = who, "another writer changed it");

@@ -24,7 +24,7 @@ policies:
     spec:
       tiers: [dram, 1]
       dram: { floor: 256Mi, ceiling: 60% }
-      demote: { after: 90s, engine: Pages }
+      demote: { after: 90s }
       promote: { enabled: false }
       memoryHigh: { mode: Formula }
 ",
@@ -42,7 +42,7 @@ policies:
               for          /batch/** but not /batch/init (1 cgroup now)
               tiers        only dram and 1, by cpuset.mems
               DRAM         at least 256 MiB, at most 60 % of its anonymous memory; weight 100 where it is short
-              demotes      anonymous memory not accessed for 1m30s, at most 200 MiB/s, with engine pages
+              demotes      anonymous memory not accessed for 1m30s, at most 200 MiB/s
                            (up to 24m for memory that keeps coming back)
               holds        while more than 0.2 % of its working set a minute is touched on slow memory
               promotes     nothing
@@ -75,7 +75,7 @@ policies:
               for          /** (2 cgroups now)
               tiers        all; cpuset.mems is left alone
               DRAM         no floor, no ceiling; weight 100 where it is short
-              demotes      anonymous memory not accessed for 2m, at most 200 MiB/s, with the best engine of this kernel
+              demotes      anonymous memory not accessed for 2m, at most 200 MiB/s
                            (up to 32m for memory that keeps coming back)
               holds        while more than 0.2 % of its working set a minute is touched on slow memory
               promotes     what is touched on slow memory, at most 200 MiB/s where the agent moves it
@@ -86,7 +86,7 @@ policies:
               for          /a/* (0 cgroups now)
               tiers        all; cpuset.mems is left alone
               DRAM         no floor, no ceiling; weight 100 where it is short
-              demotes      anonymous memory not accessed for 2m, at most 200 MiB/s, with the best engine of this kernel
+              demotes      anonymous memory not accessed for 2m, at most 200 MiB/s
                            (up to 32m for memory that keeps coming back)
               holds        while more than 0.2 % of its working set a minute is touched on slow memory
               promotes     what is touched on slow memory, at most 200 MiB/s where the agent moves it
@@ -97,7 +97,7 @@ policies:
               for          /b/* (0 cgroups now)
               tiers        all; cpuset.mems is left alone
               DRAM         no floor, no ceiling; weight 100 where it is short
-              demotes      anonymous memory not accessed for 2m, at most 200 MiB/s, with the best engine of this kernel
+              demotes      anonymous memory not accessed for 2m, at most 200 MiB/s
                            (up to 32m for memory that keeps coming back)
               holds        while more than 0.2 % of its working set a minute is touched on slow memory
               promotes     what is touched on slow memory, at most 200 MiB/s where the agent moves it

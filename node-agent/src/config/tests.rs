@@ -178,12 +178,12 @@ fn a_value_that_does_not_parse_is_pointed_at() {
           |                                ^"#]],
     );
     refused(
-        &with_spec("demote: { engine: Damon }"),
+        "engine: Damon\npolicies: []\n",
         &expect![[r#"
-        agent.yaml:5:25: `Damon` is not known; write one of Auto, LruGen, Reclaim, Pages
+        agent.yaml:1:9: `Damon` is not known; write one of Auto, LruGen, Reclaim, Pages
           |
-        5 |       demote: { engine: Damon }
-          |                         ^"#]],
+        1 | engine: Damon
+          |         ^"#]],
     );
     refused(
         &with_spec("mode: enforce"),
@@ -618,7 +618,7 @@ fn all_faults_of_a_file_are_told_at_once() {
 #[test]
 fn a_node_names_its_engine() {
     let text = "engine: Pages\npolicies: [{ name: p, cgroups: [/a] }]";
-    assert_eq!(parse(text).unwrap().engine_choice(), EngineChoice::Pages);
-    assert_eq!(parse("policies: []").unwrap().engine_choice(), EngineChoice::Auto);
+    assert_eq!(parse(text).unwrap().engine, EngineChoice::Pages);
+    assert_eq!(parse("policies: []").unwrap().engine, EngineChoice::Auto);
     assert!(parse("observeWithoutSlowTier: true").unwrap().observe_without_slow_tier);
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use api::{Cut, EPOCH, MemoryResources, PodAssignment, RENEWED, ResolvedPolicy};
+use api::{Cut, EPOCH, MemoryResources, Overcommitted, PodAssignment, RENEWED, ResolvedPolicy};
 use serde_json::Value;
 use tiering::{Mode, Policy};
 
@@ -21,6 +21,8 @@ pub struct Assignment {
     pub pods: BTreeMap<String, AssignedPod>,
     /// Namespaces of which not all pods are here.
     pub cut: Vec<Cut>,
+    /// Floors that sum to more than the node's DRAM.
+    pub overcommitted: Option<Overcommitted>,
     /// Since when the controller has led that wrote it, in seconds since 1970.
     pub epoch: Option<u64>,
     /// When the controller wrote or confirmed it last, in seconds since 1970.
@@ -132,6 +134,7 @@ impl Assignment {
             generation: metadata["generation"].as_i64(),
             pods: read,
             cut: serde_json::from_value(spec["cut"].clone()).unwrap_or_default(),
+            overcommitted: serde_json::from_value(spec["overcommitted"].clone()).unwrap_or_default(),
             epoch: seconds(EPOCH),
             renewed: seconds(RENEWED),
             stale: false,

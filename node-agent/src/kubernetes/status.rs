@@ -11,11 +11,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use api::conditions::{reasons, types};
 use api::{
-    KernelFeature, KernelStatus, MOST_STATUS_BYTES, NodeTieringStatus, PodStatus, Quantity, TierStatus,
+    KernelFeature, KernelStatus, MOST_STATUS_BYTES, NodeTieringStatus, Overcommitted, PodStatus, Quantity,
+    TierStatus,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use tiering::{Bytes, EngineChoice, TierRef};
+use tiering::{Bytes, TierRef};
 
 use super::assignment::{AssignedPod, Assignment};
 use crate::snapshot::{CgroupView, Snapshot};
@@ -51,6 +52,7 @@ impl Facts<'_> {
         let mut verdicts = vec![self.ready(cluster.api_server_up), self.tiers_available()];
         verdicts.extend(self.engine_available());
         verdicts.extend(self.all_assigned());
+        verdicts.extend(self.floors_fit());
         let conditions = verdicts.into_iter().map(|verdict| self.condition(verdict, &before.conditions));
         let mut status = NodeTieringStatus {
             agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
@@ -117,6 +119,15 @@ impl Facts<'_> {
             most.namespace, most.pods
         );
         Some(Verdict::no(types::ALL_ASSIGNED, reasons::CUT, message))
+    }
+
+    /// A condition only where not all floors can be honoured at once.
+    fn floors_fit(&self) -> Option<Verdict> {
+        let Overcommitted { floors, dram } = self.assignment.overcommitted?;
+        let message = format!(
+            "floors of the pods sum to {floors}, and DRAM is {dram}: not all can be honoured at once, and the least weight gives way"
+        );
+        Some(Verdict::no(types::FLOORS_FIT, reasons::OVERCOMMITTED, message))
     }
 
     fn ready(&self, api_server_up: bool) -> Verdict {
@@ -284,27 +295,7 @@ fn enforcing(pod: &AssignedPod, views: &[&CgroupView], snapshot: &Snapshot) -> E
         };
         return no(reason, format!("{}{message}", subject(view)));
     }
-    match other_engine(pod, snapshot) {
-        Some(message) => no(reasons::OTHER_ENGINE, message),
-        None => Enforcing::Yes,
-    }
-}
-
-/// One engine works on a node at a time: a policy that asks for another is carried out by that one.
-fn other_engine(pod: &AssignedPod, snapshot: &Snapshot) -> Option<String> {
-    let policies =
-        pod.policy.iter().chain(pod.apart.iter().filter_map(|container| container.policy.as_ref()));
-    let mut asked = policies.filter_map(|named| match named.policy.demote.engine {
-        EngineChoice::Auto => None,
-        EngineChoice::LruGen => Some("lru-gen"),
-        EngineChoice::Reclaim => Some("reclaim"),
-        EngineChoice::Pages => Some("pages"),
-    });
-    let asked = asked.find(|asked| *asked != snapshot.engine)?;
-    Some(format!(
-        "carried out by engine {}: the policy asks for {asked}, and one works on a node at a time",
-        snapshot.engine
-    ))
+    Enforcing::Yes
 }
 
 /// Whether the policy of a managed cgroup itself keeps it off the slow nodes.

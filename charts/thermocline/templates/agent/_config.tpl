@@ -2,6 +2,7 @@
 {{- define "thermocline.agentConfig" -}}
 listen: 0.0.0.0:{{ .port }}
 stateFile: /run/thermocline/state
+engine: {{ .config.engine }}
 kernelDemotion: {{ .config.kernelDemotion }}
 interval: {{ .config.interval }}
 {{- with .config.tiers }}

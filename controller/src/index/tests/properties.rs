@@ -246,7 +246,8 @@ proptest! {
         let mut told: BTreeMap<Name, NodeTieringSpec> = BTreeMap::new();
         for step in &steps {
             perform(&mut index, step);
-            for node in index.take_changes().nodes {
+            let Changes { nodes, annotated, .. } = index.take_changes();
+            for node in nodes.into_iter().chain(annotated.into_values()) {
                 match index.assignment(&node, &()) {
                     Some(assignment) => told.insert(node, assignment),
                     None => told.remove(&node),

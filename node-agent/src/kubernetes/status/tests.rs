@@ -210,14 +210,24 @@ fn a_container_apart_is_named() {
 }
 
 #[test]
-fn an_engine_that_the_policy_did_not_ask_for_is_named() {
-    let asking = assignment(&json!({ "demote": { "engine": "Pages" } }));
-    check(
-        &asking,
-        &snapshot([view()]),
-        Some("OtherEngine carried out by engine lru-gen: the policy asks for pages"),
+fn floors_that_dram_has_no_room_for_are_a_condition() {
+    let floors = |overcommitted| {
+        let assignment = Assignment { overcommitted, ..assignment(&json!({})) };
+        let snapshot = snapshot([view()]);
+        let facts =
+            Facts { assignment: &assignment, snapshot: &snapshot, outage: None, now: Timestamp::UNIX_EPOCH };
+        let conditions = facts.status(&NodeTieringStatus::default()).conditions;
+        conditions.into_iter().find(|condition| condition.type_ == types::FLOORS_FIT)
+    };
+    assert_eq!(floors(None), None);
+    let by = json!({ "floors": "1025Mi", "dram": "1Gi" });
+    let told = floors(Some(serde_json::from_value(by).unwrap())).unwrap();
+    assert_eq!((told.status.as_str(), told.reason.as_str()), ("False", reasons::OVERCOMMITTED));
+    assert!(
+        told.message.starts_with("floors of the pods sum to 1025Mi, and DRAM is 1Gi"),
+        "{}",
+        told.message
     );
-    check(&assignment(&json!({ "demote": { "engine": "LruGen" } })), &snapshot([view()]), None);
 }
 
 #[test]

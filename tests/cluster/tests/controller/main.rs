@@ -11,4 +11,5 @@ mod once;
 mod precedence;
 mod replica;
 mod skew;
+mod tenants;
 mod tidings;

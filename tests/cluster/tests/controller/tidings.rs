@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::cluster::{Objects, annotated, shared};
 
 /// Waits for an Event about an object whose note says all of this.
-async fn until_told(
+pub(crate) async fn until_told(
     objects: &Objects,
     namespace: &str,
     about: &str,

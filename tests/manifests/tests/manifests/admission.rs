@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use api::annotations::{CONTAINER_PREFIX, Key, PREFIX, Requests};
+use api::annotations::{CONTAINER_PREFIX, FLOOR_QUOTA, Key, PREFIX, Requests};
 use kube_cel::KubeCelExt as _;
 use kube_cel::cel::{Context, ExecutionError, Program, Value as Cel};
 use manifest_tests::helm_template;
@@ -150,6 +150,7 @@ fn warnings_are_the_controller_s_complaints() {
     );
     check(&[("container.thermocline.io/app", "batch"), ("container.thermocline.io/setup", "none")], "");
     check(&[("container.thermocline.io/ap", "batch")], "the pod has no container that is named by");
+    check(&[(FLOOR_QUOTA, "16Gi")], "has a meaning on a namespace alone");
 }
 
 /// The controller takes any word for a name, and says later that there is no such policy; what can be no name is told at once.
@@ -217,7 +218,8 @@ fn a_namespace_has_a_policy_and_no_more() {
     };
     check(&[], "");
     check(&[("thermocline.io/policy", "batch"), ("team", "shop")], "");
-    check(&[("thermocline.io/policy", "none")], "");
+    check(&[("thermocline.io/policy", "none"), (FLOOR_QUOTA, "16Gi")], "");
+    check(&[(FLOOR_QUOTA, "half")], r#"annotation thermocline.io/dram-floor-quota: "half" does not apply"#);
     check(
         &[("thermocline.io/policy", "Batch!")],
         r#"annotation thermocline.io/policy: "Batch!" does not apply"#,
@@ -298,7 +300,8 @@ fn every_key_is_known_to_the_policy_and_no_other() {
         .filter(|word| word.starts_with(PREFIX) && word.len() > PREFIX.len() && !word.contains(' '))
         .map(str::to_owned)
         .collect();
-    assert_eq!(mentioned, Key::ALL.map(|key| key.as_str().to_owned()).into());
+    let known = Key::ALL.map(Key::as_str).into_iter().chain([FLOOR_QUOTA]);
+    assert_eq!(mentioned, known.map(str::to_owned).collect());
     assert!(text.contains(CONTAINER_PREFIX));
 }
 

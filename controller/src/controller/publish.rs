@@ -29,7 +29,7 @@ impl Controller {
             Kind::ALL.into_iter().partition(|kind| self.synced.contains(kind));
         let names = |kinds: Vec<Kind>| kinds.into_iter().map(Kind::plural).collect();
         let objects = |kind: Kind| match kind {
-            Kind::NodeTiering => self.told.nodes().count(),
+            Kind::NodeTiering => self.tierings.nodes().count(),
             kind => self.index.len(kind),
         };
         let policies = || self.index.policies();
@@ -48,7 +48,9 @@ impl Controller {
             default_problem: self.index.problem_of_default().map(|cause| cause.to_string()),
             invalid_pods: self.index.invalid(),
             held_pods: self.index.held(),
-            cut_pods: self.told.cut_pods(),
+            cut_pods: self.tierings.cut_pods(),
+            floors: self.index.floors().map(|(name, used)| (name.to_string(), used)).collect(),
+            overcommitted_nodes: self.index.overcommitted().map(ToString::to_string).collect(),
             nodes_waiting: self.nodes.waiting(),
             oldest_waiting_seconds: self.nodes.oldest_waiting(Instant::now()).as_secs_f64(),
             nodes_in_flight: self.nodes.in_flight(),

@@ -30,7 +30,7 @@ impl Content {
 
 /// What is known of one `NodeTiering`.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct KnownTiering {
     /// Its uid.
     pub uid: Box<str>,
     /// Its generation.
@@ -44,14 +44,14 @@ pub struct Told {
     /// Pods that are left alone for want of room.
     cut: u32,
     /// What each pod has, sorted by its uid's hash.
-    pods: Box<[ToldPod]>,
+    pods: Box<[KnownPod]>,
     /// Pods whose agent stood down: few, if any.
     suspended: Vec<Suspension>,
 }
 
 /// What is known of a pod that a node was told of: small, for there may be a hundred thousand.
 #[derive(Clone, Debug)]
-struct ToldPod {
+struct KnownPod {
     /// A hash of its uid.
     uid: u64,
     /// A hash of the names of its policies.
@@ -101,7 +101,7 @@ fn policies(spec: &NodeTieringSpec, pod: &PodAssignment) -> u64 {
     hash((name(pod.policy.as_ref()), of_containers.collect::<Vec<_>>()))
 }
 
-impl Before for Told {
+impl Before for KnownTiering {
     fn policy(&self, uid: &str, container: Option<&str>) -> Option<&ResolvedPolicy> {
         let pod = self.pod(uid)?;
         match container.map(hash) {
@@ -113,13 +113,13 @@ impl Before for Told {
     }
 }
 
-impl Before for Option<&Told> {
+impl Before for Option<&KnownTiering> {
     fn policy(&self, uid: &str, container: Option<&str>) -> Option<&ResolvedPolicy> {
         (*self)?.policy(uid, container)
     }
 }
 
-impl Told {
+impl KnownTiering {
     /// After a write of this spec gave the object this uid and generation.
     #[must_use]
     pub fn written(
@@ -134,7 +134,7 @@ impl Told {
         let policy = |key: &Option<String>| key.as_ref().and_then(|key| shared.get(key)).cloned();
         let pod = |pod: &PodAssignment| {
             let containers = pod.containers.iter();
-            ToldPod {
+            KnownPod {
                 uid: hash(pod.uid.as_str()),
                 policies: policies(spec, pod),
                 policy: policy(&pod.policy),
@@ -143,7 +143,7 @@ impl Told {
                     .collect(),
             }
         };
-        let mut pods: Vec<ToldPod> = spec.pods.iter().map(pod).collect();
+        let mut pods: Vec<KnownPod> = spec.pods.iter().map(pod).collect();
         pods.sort_unstable_by_key(|pod| pod.uid);
         Self {
             uid: uid.into(),
@@ -165,7 +165,7 @@ impl Told {
         !self.pods.is_empty() && self.renewed.is_none_or(|renewed| now.as_secs() >= until(renewed))
     }
 
-    fn pod(&self, uid: &str) -> Option<&ToldPod> {
+    fn pod(&self, uid: &str) -> Option<&KnownPod> {
         let uid = hash(uid);
         self.pods.binary_search_by_key(&uid, |pod| pod.uid).ok().map(|place| &self.pods[place])
     }
@@ -198,8 +198,8 @@ impl Told {
 
 /// What all nodes were told.
 #[derive(Debug, Default)]
-pub struct AllTold {
-    nodes: BTreeMap<Name, Told>,
+pub struct NodeTierings {
+    nodes: BTreeMap<Name, KnownTiering>,
     /// Nodes that a list under way has had; `None` while none is.
     listed: Option<BTreeSet<Name>>,
     /// The newest that any node was told by.
@@ -208,10 +208,10 @@ pub struct AllTold {
     writing: BTreeMap<Name, bool>,
 }
 
-impl AllTold {
+impl NodeTierings {
     /// What a node was told.
     #[must_use]
-    pub fn get(&self, node: &str) -> Option<&Told> {
+    pub fn get(&self, node: &str) -> Option<&KnownTiering> {
         self.nodes.get(node)
     }
 
@@ -244,7 +244,7 @@ impl AllTold {
 
     /// A write succeeded. A watch may have seen more than that already: what is newer stays, and where the object went meanwhile,
     /// before or after the write, it is not known what the node was told.
-    pub fn wrote(&mut self, node: &Name, mut told: Told) {
+    pub fn wrote(&mut self, node: &Name, mut told: KnownTiering) {
         let went = self.writing.remove(node).unwrap_or_default();
         let before = self.nodes.get(node);
         if before.is_some_and(|before| before.uid == told.uid && before.generation > told.generation) {
@@ -292,20 +292,20 @@ impl AllTold {
         let told = match before {
             Some(before) if before.generation >= generation && before.content.is_some() => {
                 let renewed = object.renewed().max(before.renewed);
-                Told { renewed, suspended, ..before.clone() }
+                KnownTiering { renewed, suspended, ..before.clone() }
             }
             _ => {
                 let told = match object.spec() {
                     Some(spec) => {
                         let content = Content::of(&spec, object.owner().unwrap_or_default());
-                        Told::written(&spec, content, uid, generation, object.renewed())
+                        KnownTiering::written(&spec, content, uid, generation, object.renewed())
                     }
-                    None => Told::unreadable(uid, generation),
+                    None => KnownTiering::unreadable(uid, generation),
                 };
-                Told { suspended, ..told }
+                KnownTiering { suspended, ..told }
             }
         };
-        let told = Told { has_agent: object.has_agent(), ..told };
+        let told = KnownTiering { has_agent: object.has_agent(), ..told };
         let changed = before.is_none_or(|before| {
             before.content != told.content || told.content.is_none() || before.has_agent != told.has_agent
         });
@@ -321,12 +321,13 @@ impl AllTold {
         }
         let uid = metadata.uid.as_deref().unwrap_or_default();
         let generation = metadata.generation.unwrap_or_default();
-        let is_ours =
-            |told: &Told| *told.uid == *uid && told.generation >= generation && told.content.is_some();
+        let is_ours = |told: &KnownTiering| {
+            *told.uid == *uid && told.generation >= generation && told.content.is_some()
+        };
         if self.nodes.get(node).is_some_and(is_ours) {
             return false;
         }
-        self.nodes.insert(Name::clone(node), Told::unreadable(uid, generation));
+        self.nodes.insert(Name::clone(node), KnownTiering::unreadable(uid, generation));
         true
     }
 
@@ -390,7 +391,7 @@ mod tests {
 
     #[test]
     fn a_suspension_is_new_once_and_known_until_it_ends() {
-        let mut all = AllTold::default();
+        let mut all = NodeTierings::default();
         let node = Name::from("n1");
         let mut check = |generation, status: &[Value], newly: &[&str], known: &[&str]| {
             let (_, found) = all.saw(&node, &object(generation, status));
@@ -406,10 +407,10 @@ mod tests {
 
     #[test]
     fn after_a_write_without_an_answer_the_node_is_told_again() {
-        let mut all = AllTold::default();
+        let mut all = NodeTierings::default();
         let node = Name::from("n1");
         let spec = NodeTieringSpec::default();
-        all.wrote(&node, Told::written(&spec, Content::of(&spec, ""), "u", 1, None));
+        all.wrote(&node, KnownTiering::written(&spec, Content::of(&spec, ""), "u", 1, None));
         all.doubt("n1");
         assert_eq!(all.get("n1").unwrap().content, None);
         // The watch says what became of it.
@@ -419,10 +420,10 @@ mod tests {
 
     #[test]
     fn a_late_answer_hides_nothing_that_was_seen_since() {
-        let mut all = AllTold::default();
+        let mut all = NodeTierings::default();
         let node = Name::from("n1");
         let spec = NodeTieringSpec::default();
-        let ours = |generation| Told::written(&spec, Content(7), "u", generation, None);
+        let ours = |generation| KnownTiering::written(&spec, Content(7), "u", generation, None);
         // Another wrote after us.
         all.writing(&node);
         all.saw(&node, &object(3, &[]));
@@ -450,7 +451,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_told_again_once() {
-        let mut all = AllTold::default();
+        let mut all = NodeTierings::default();
         let node = Name::from("n1");
         let metadata = |generation| ObjectMeta {
             uid: Some("u".to_owned()),
@@ -460,7 +461,7 @@ mod tests {
         assert!(all.saw_unreadable(&node, &metadata(1)));
         assert!(all.saw_unreadable(&node, &metadata(1)), "it was not told yet");
         let spec = NodeTieringSpec::default();
-        all.wrote(&node, Told::written(&spec, Content::of(&spec, ""), "u", 2, None));
+        all.wrote(&node, KnownTiering::written(&spec, Content::of(&spec, ""), "u", 2, None));
         // What the agent says changes no generation.
         assert!(!all.saw_unreadable(&node, &metadata(2)));
         assert!(all.saw_unreadable(&node, &metadata(3)), "another wrote to it");
@@ -482,7 +483,7 @@ mod tests {
             .unwrap(),
         );
         let object = json!({ "metadata": { "name": "n1", "uid": "u", "generation": 1 }, "spec": spec, "status": { "agentVersion": "1" } });
-        let mut all = AllTold::default();
+        let mut all = NodeTierings::default();
         all.saw(&Name::from("n1"), &serde_json::from_str(&object.to_string()).unwrap());
         let told = all.get("n1");
         let name = |uid, container| told.policy(uid, container).map(|policy| policy.name.as_str());
@@ -497,13 +498,13 @@ mod tests {
     fn what_was_told_is_confirmed_every_hour_at_most_and_half_an_hour_at_least() {
         let mut spec = NodeTieringSpec::default();
         let pod = json!({ "uid": "u1", "namespace": "a", "name": "db" });
-        let told = |spec: &NodeTieringSpec| Told::written(spec, Content(7), "u", 1, Some(1000));
-        let due = |told: &Told, minutes: u64| {
+        let told = |spec: &NodeTieringSpec| KnownTiering::written(spec, Content(7), "u", 1, Some(1000));
+        let due = |told: &KnownTiering, minutes: u64| {
             told.is_due_for_renewal("n1", Duration::from_secs(1000 + 60 * minutes))
         };
         assert!(!due(&told(&spec), 600), "what says nothing needs no confirmation");
         spec.pods.push(serde_json::from_value(pod).unwrap());
         assert!(!due(&told(&spec), 29) && due(&told(&spec), 60));
-        assert!(due(&Told { renewed: None, ..told(&spec) }, 0));
+        assert!(due(&KnownTiering { renewed: None, ..told(&spec) }, 0));
     }
 }

@@ -6,14 +6,14 @@ use api::{ModeSpec, NodeTieringSpec, PodAssignment};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use super::untold::words;
+use super::warnings::words;
 use super::{Controller, Event, RENEW_LOOK, Written, Wrote, unix_now};
 use crate::index::{Name, PodKey, Source, Unmanaged, Verdict};
+use crate::node_tierings::{Content, Difference, KnownTiering};
 use crate::node_writes::Due;
 use crate::occurrence::{About, Occurrence, What};
 use crate::policy_status::{Standing, status};
 use crate::snapshot::WriteKind;
-use crate::told::{Content, Difference, Told};
 use crate::write::{Times, WriteError};
 
 impl Controller {
@@ -33,7 +33,7 @@ impl Controller {
 
     pub(super) fn write_node(&mut self, due: Due) {
         let node = Name::clone(&due.node);
-        let told = self.told.get(&node);
+        let told = self.tierings.get(&node);
         // Where no agent reported, nobody reads it; an empty object is what an agent reports in.
         let has_agent = told.is_some_and(|told| told.has_agent);
         let assignment = self
@@ -48,12 +48,13 @@ impl Controller {
                 self.nodes.unneeded(&due);
                 self.nodes.forget(&node);
             }
-            self.owed.remove(&node);
+            self.unconfirmed.remove(&node);
             return;
         };
         let content = Content::of(&spec, owner);
         let now = unix_now();
-        let is_known = |told: &Told| told.content == Some(content) && !told.is_due_for_renewal(&node, now);
+        let is_known =
+            |told: &KnownTiering| told.content == Some(content) && !told.is_due_for_renewal(&node, now);
         if told.is_some_and(is_known) {
             self.tell_consequences(&node, &spec, Vec::new());
             self.log_node(&node, None);
@@ -70,13 +71,13 @@ impl Controller {
             );
         }
         let then = self.consequences(&node, &spec);
-        self.told.writing(&node);
+        self.tierings.writing(&node);
         let (writer, events, owner) = (self.writer.clone(), self.events.clone(), owner.to_owned());
         let times = Times { epoch: self.epoch, now: now.as_secs() };
         tokio::spawn(async move {
             let began = Instant::now();
             let result = writer.node_tiering(&node, &owner, &spec, times).await;
-            let what = Written::Told { spec, content, renewed: times.now, then, result };
+            let what = Written::Assignment { spec, content, renewed: times.now, then, result };
             let _ = events.send(Event::Wrote(Box::new(Wrote { due, what, took: began.elapsed() }))).await;
         });
     }
@@ -88,7 +89,7 @@ impl Controller {
             return;
         }
         self.renew_at = now + RENEW_LOOK;
-        let due: Vec<Name> = self.told.due_for_renewal(unix_now()).cloned().collect();
+        let due: Vec<Name> = self.tierings.due_for_renewal(unix_now()).cloned().collect();
         for node in &due {
             self.nodes.changed(node, None, now);
         }
@@ -106,7 +107,7 @@ impl Controller {
 
     /// What is to be told of pods once the spec is written.
     pub(super) fn consequences(&self, node: &Name, spec: &NodeTieringSpec) -> Vec<Occurrence> {
-        let told = self.told.get(node);
+        let told = self.tierings.get(node);
         let occasion = told.map_or(0, |told| told.generation.unsigned_abs());
         let mut occurrences = Vec::new();
         for pod in &spec.pods {
@@ -162,8 +163,8 @@ impl Controller {
 
     /// The node has this spec: tells what follows, and what followed from writes without an answer that still is so.
     fn tell_consequences(&mut self, node: &Name, spec: &NodeTieringSpec, then: Vec<Occurrence>) {
-        let mut owed = self.owed.remove(node).unwrap_or_default();
-        owed.retain(|occurrence| {
+        let mut unconfirmed = self.unconfirmed.remove(node).unwrap_or_default();
+        unconfirmed.retain(|occurrence| {
             let pod = spec.pods.iter().find(|pod| about(pod) == occurrence.about);
             let still_so = match pod {
                 Some(pod) => self.assigned(spec, pod) == occurrence.what,
@@ -171,7 +172,7 @@ impl Controller {
             };
             still_so && !then.iter().any(|newer| newer.about == occurrence.about)
         });
-        for occurrence in owed.into_iter().chain(then) {
+        for occurrence in unconfirmed.into_iter().chain(then) {
             // Of good news, what there is no room for is not told again.
             let _ = self.occurrences.tell(occurrence);
         }
@@ -179,10 +180,10 @@ impl Controller {
 
     pub(super) fn wrote(&mut self, Wrote { due, what, took }: Wrote) {
         let (kind, error) = match what {
-            Written::Told { spec, content, renewed, then, result } => match result {
+            Written::Assignment { spec, content, renewed, then, result } => match result {
                 Ok((uid, generation)) => {
-                    let told = Told::written(&spec, content, &uid, generation, Some(renewed));
-                    self.told.wrote(&due.node, told);
+                    let told = KnownTiering::written(&spec, content, &uid, generation, Some(renewed));
+                    self.tierings.wrote(&due.node, told);
                     self.tell_consequences(&due.node, &spec, then);
                     if let Some(event) = due.event {
                         self.tallies.event_to_write(event.elapsed());
@@ -190,20 +191,20 @@ impl Controller {
                     (WriteKind::NodeTiering, None)
                 }
                 Err(error) => {
-                    self.told.not_written(&due.node);
+                    self.tierings.not_written(&due.node);
                     if error.may_pass() {
-                        self.told.doubt(&due.node);
-                        let owed = self.owed.entry(Name::clone(&due.node)).or_default();
+                        self.tierings.doubt(&due.node);
+                        let unconfirmed = self.unconfirmed.entry(Name::clone(&due.node)).or_default();
                         // However often it is tried, of a pod the newest is enough.
-                        owed.retain(|older| !then.iter().any(|newer| newer.about == older.about));
-                        owed.extend(then);
+                        unconfirmed.retain(|older| !then.iter().any(|newer| newer.about == older.about));
+                        unconfirmed.extend(then);
                     }
                     (WriteKind::NodeTiering, Some(error))
                 }
             },
             Written::Removed { result } => {
                 if result.is_ok() {
-                    self.told.gone(&due.node);
+                    self.tierings.gone(&due.node);
                 }
                 (WriteKind::Removal, result.err())
             }
@@ -235,7 +236,10 @@ impl Controller {
         let Some((standing, matched)) = self.standing(&name) else {
             return self.statuses.finished(&name, true, now);
         };
-        let wanted = status(&standing, policy.generation, matched, &policy.status, Time(Timestamp::now()));
+        let without_floors = self.index.namespaces_without_floors_of(&name);
+        let now_written = Time(Timestamp::now());
+        let wanted =
+            status(&standing, policy.generation, matched, &without_floors, &policy.status, &now_written);
         if wanted == policy.status {
             return self.statuses.finished(&name, true, now);
         }
@@ -275,7 +279,9 @@ impl Controller {
     pub(super) fn policy_changed(&mut self, name: &Name, now: Instant) {
         let Some(policy) = self.policies.get(name) else { return };
         let Some((standing, _)) = self.standing(name) else { return };
-        let wanted = status(&standing, policy.generation, 0, &policy.status, Time(Timestamp::now()));
+        let without_floors = self.index.namespaces_without_floors_of(name);
+        let time = Time(Timestamp::now());
+        let wanted = status(&standing, policy.generation, 0, &without_floors, &policy.status, &time);
         let urgent = wanted.conditions != policy.status.conditions;
         self.statuses.changed(name, urgent, now);
         if urgent {
