@@ -89,8 +89,9 @@ pub(super) fn run(guest: &mut Guest) -> Result<Verdict> {
     let mut watch =
         Watch { pod, workload, other, contender: contender_cgroup, doorbell, migrated, start_ms: now_ms() };
     watch.until(guest, before)?;
-    watch.workload.shift()?;
+    // By the answer what is hot now was touched once.
     console(&Told::Shifted { at_ms: now_ms() - watch.start_ms }.render());
+    watch.workload.shift()?;
     watch.until(guest, before + after)?;
     watch.doorbell.end();
     end(guest, watch, running, &untouched)

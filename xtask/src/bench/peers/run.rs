@@ -15,6 +15,8 @@ pub(super) struct Run {
     pub(super) samples: Vec<Sample>,
     /// When the hot set shifted, milliseconds.
     pub(super) shifted_ms: u64,
+    /// How many samples were before.
+    before_shift: usize,
     pub(super) wrong: u64,
     pub(super) left: Vec<String>,
     /// One each sample.
@@ -34,6 +36,7 @@ impl Run {
             regions: Vec::new(),
             samples: Vec::new(),
             shifted_ms: 0,
+            before_shift: 0,
             wrong: 0,
             left: Vec::new(),
             lines: counted.lines,
@@ -49,7 +52,7 @@ impl Run {
                     run.regions = kinds.zip(regions).map(|(kind, (_, bytes))| (kind, bytes)).collect();
                 }
                 Told::Sample(sample) => run.samples.push(sample),
-                Told::Shifted { at_ms } => run.shifted_ms = at_ms,
+                Told::Shifted { at_ms } => (run.shifted_ms, run.before_shift) = (at_ms, run.samples.len()),
                 Told::Ended { wrong, left, .. } => {
                     ended = true;
                     (run.wrong, run.left) = (wrong, left);
@@ -57,7 +60,10 @@ impl Run {
                 Told::Expected { .. } => {}
             }
         }
-        ensure!(began && ended && run.samples.len() > 1, "the guest did not tell everything");
+        ensure!(
+            began && ended && run.before_shift > 1 && run.samples.len() > run.before_shift,
+            "the guest did not tell everything"
+        );
         let last = run.lines.pop().context("nothing was counted")?;
         ensure!(last.mark == misses::END, "the count has no end");
         let marks: Vec<u64> = run.lines.iter().map(|line| line.mark).collect();
@@ -80,8 +86,7 @@ impl Run {
 
     /// The last sample before the hot set shifted.
     pub(super) fn shift(&self) -> usize {
-        let after = self.samples.iter().position(|sample| sample.at_ms > self.shifted_ms);
-        after.unwrap_or(self.samples.len()).saturating_sub(1)
+        self.before_shift.saturating_sub(1)
     }
 
     /// Bytes of some regions.
