@@ -15,6 +15,7 @@ Examples:
   thermocline-agent observe '/system.slice/*'      what is cold; changes no cgroup
   thermocline-agent status                         what the running agent sees and does
   thermocline-agent explain CGROUP                 why it does that with one cgroup, and what to change
+  thermocline-agent report                         what a day of it saved and would save, and a policy to paste
   thermocline-agent check agent.yaml               what a configuration would do
   thermocline-agent run --config agent.yaml        do it
   thermocline-agent restore                        put everything back
@@ -134,6 +135,17 @@ pub enum Command {
                       NAMESPACE/POD"
     )]
     Explain(ExplainArgs),
+    /// Say what a day's record tells of savings, and which policy follows from it.
+    #[command(
+        long_about = "Say what a day's record tells of savings, and which policy follows from it: memory by tier over time, cold \
+                      bytes by age, what would be kept out of DRAM at several ages and floors, and a policy to paste.\n\nAn agent \
+                      that runs keeps the record beside its state file, with a sample every five minutes; no agent has to run for the \
+                      report.",
+        after_help = "Examples:\n  thermocline-agent report\n  thermocline-agent report --price dram=4.20,slow=1.50\n  \
+                      thermocline-agent report --output html > report.html\n  kubectl exec -n thermocline-system POD -- \
+                      thermocline-agent report --output markdown"
+    )]
+    Report(ReportArgs),
     /// Put back everything that an agent changed.
     #[command(
         long_about = "Put back everything that an agent changed and did not put back itself, because it was killed or \
@@ -278,6 +290,35 @@ pub struct ExplainArgs {
     /// Where it is.
     #[command(flatten)]
     pub agent: AgentArgs,
+}
+
+/// Form of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportForm {
+    /// For terminals.
+    Table,
+    /// For programs: all numbers and all samples.
+    Json,
+    /// A line for each cgroup at each time.
+    Csv,
+    /// For issues and wikis.
+    Markdown,
+    /// One page with pictures that loads nothing.
+    Html,
+}
+
+/// Arguments of `report`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct ReportArgs {
+    /// Where the record is: beside the state file.
+    #[command(flatten)]
+    pub agent: AgentArgs,
+    /// Form of the report.
+    #[arg(long, default_value = "table", value_enum, value_name = "FORM")]
+    pub output: ReportForm,
+    /// What a GiB costs, for savings in money: in any currency, and for any time.
+    #[arg(long, value_name = "dram=X,slow=Y")]
+    pub price: Option<crate::report::Price>,
 }
 
 /// Arguments of `restore`.

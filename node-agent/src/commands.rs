@@ -28,6 +28,8 @@ use crate::kubernetes::last_known::LastKnown;
 use crate::kubernetes::mailbox;
 use crate::probe_output::probe_table;
 use crate::promoter::{Chosen, Damon, Promoter};
+use crate::record::Recorder;
+use crate::report;
 use crate::restore::{Outcome, Restored, restore_all};
 use crate::seccomp;
 use crate::snapshot::Published;
@@ -54,6 +56,7 @@ pub fn dispatch(args: &Args, open: OpenRoot) -> Result<(), Failure> {
         Command::Observe(observe_args) => watching::observe(args, observe_args, open),
         Command::Status(status_args) => watching::status(status_args),
         Command::Explain(explain_args) => watching::explain(explain_args),
+        Command::Report(report_args) => report::run(report_args),
         Command::Restore(restore_args) => restore(args, restore_args, open),
         Command::Check(check_args) => {
             check::check(check_args, &cgroup_mount(&args.host, open, CgroupRoot::find), roots(&args.host))
@@ -113,6 +116,9 @@ fn run(args: &Args, run_args: &RunArgs, open: OpenRoot) -> Result<(), Failure> {
     let socket = Socket::open(&config.state_file, published.clone(), Arc::clone(&history)).inspect_err(|error| {
         tracing::warn!(%error, "no socket beside the state file: `thermocline-agent status` and `explain` can't ask this agent");
     });
+    let recorder = Recorder::start(&config.state_file, published.clone()).inspect_err(|error| {
+        tracing::warn!(%error, "no record is kept for `thermocline-agent report`");
+    });
     let agent = Agent::start(Start {
         roots,
         root,
@@ -129,7 +135,7 @@ fn run(args: &Args, run_args: &RunArgs, open: OpenRoot) -> Result<(), Failure> {
         }),
     })?;
     let ended = agent.run();
-    drop(socket);
+    drop((socket, recorder));
     ended
 }
 

@@ -30,6 +30,8 @@ pub mod node;
 pub mod picture;
 pub mod probe_output;
 pub mod promoter;
+pub mod record;
+pub mod report;
 pub mod restore;
 pub mod savings;
 pub mod seccomp;

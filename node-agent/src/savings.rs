@@ -60,11 +60,10 @@ pub fn sums(snapshot: &Snapshot, room: Bytes) -> Sums {
     for cgroup in snapshot.cgroups.values() {
         let dram_bytes = cgroup.anon_bytes_by_tier.get(snapshot.dram()).copied().unwrap_or(0);
         let all: u64 = cgroup.anon_bytes_by_tier.values().sum();
-        let acts = cgroup.mode == "Enforce" && !cgroup.pinned;
         let savings = Savings {
             would_free_bytes: cgroup.would_free_bytes,
             dram_bytes,
-            freed_bytes: if acts { all.saturating_sub(dram_bytes) } else { 0 },
+            freed_bytes: if cgroup.acts() { all.saturating_sub(dram_bytes) } else { 0 },
         };
         sums.total.add(savings);
         sums.by_policy.entry(cgroup.policy.clone()).or_default().add(savings);

@@ -168,6 +168,12 @@ impl Snapshot {
 }
 
 impl CgroupView {
+    /// Whether its decisions are carried out.
+    #[must_use]
+    pub fn acts(&self) -> bool {
+        self.mode == "Enforce" && !self.pinned
+    }
+
     /// What people call it: the pod or container, or the path.
     #[must_use]
     pub fn name(&self) -> String {

@@ -94,11 +94,45 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
         90.0,
     );
     drop(workload);
+    report(guest)?;
 
     if guest.machine().slow_node == SlowNode::Kmem {
         one_node(guest)?;
     }
     Ok(guest.verdict())
+}
+
+/// What the two agents recorded, the second of which enforced.
+fn report(guest: &mut Guest) -> Result<()> {
+    let report = |guest: &mut Guest, form: &str| -> Result<String> {
+        let arguments = ["report", "--price", "dram=4,slow=1", "--output", form];
+        let output = Command::new("/bin/thermocline-agent").args(arguments).output()?;
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        guest.check(format!("report as {form}"), output.status, "exit status: 0", output.status.success());
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned() + &errors)
+    };
+    let table = report(guest, "table")?;
+    guest.say(table);
+    let json = report(guest, "json")?;
+    let told: serde_json::Value = serde_json::from_str(&json).context(json)?;
+    guest.at_least("samples of two agents", told["count"].as_f64().unwrap_or(0.0), 2.0);
+    let last = &told["samples"].as_array().and_then(|all| all.last()).cloned().unwrap_or_default();
+    let held = |field: &str| last["cgroups"][0][field].as_f64().unwrap_or(0.0) / MIB;
+    guest.at_least("MiB on slow memory in the last of them", held("slow"), 90.0);
+    guest.at_least("MiB in DRAM in the last of them", held("dram"), 32.0);
+    let html = report(guest, "html")?;
+    let pictures = html.matches("<svg").count();
+    guest.equal("pictures of the page", pictures, &2);
+    for form in ["csv", "markdown"] {
+        let text = report(guest, form)?;
+        guest.check(
+            format!("{form} names the cgroup"),
+            text.contains("/pods/a"),
+            "true",
+            text.contains("/pods/a"),
+        );
+    }
+    Ok(())
 }
 
 /// A host whose one memory node is the CPUs' own.
