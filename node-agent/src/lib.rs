@@ -22,7 +22,6 @@ pub mod host_settings;
 pub mod http;
 pub mod kdamond;
 pub mod kubernetes;
-pub mod learned;
 pub mod limits;
 pub mod live;
 pub mod managed;

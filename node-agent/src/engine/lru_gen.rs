@@ -17,9 +17,9 @@ use host::lru_gen::{
     AnonSyntax, Generation, LruGen, LruGenCommand, LruGenWritten, Swappiness, read_lru_gen_of, write_lru_gen,
 };
 use host::probe::{Feature, ProbeReport};
-use tiering::{AgeHistogram, Bytes, DemotionSupport, Instant, NodeId};
+use tiering::{Bytes, DemotionSupport, Instant, NodeId, NodeSet};
 
-use super::{EngineError, Found, Ground, Look, Moved, Order, any_target_allowed, targets_allowed};
+use super::{EngineError, Found, Ground, Look, Moved, Order, targets_allowed};
 use crate::state::State;
 use crate::tunables::DemotionWindow;
 use layers::Layers;
@@ -34,9 +34,6 @@ const OVERSHOOT_PAGES: u64 = 64;
 /// Old memory is left for what it is, in use, where less than this part of a step moved. Each page that stays costs the kernel a
 /// look at its mappings and us as much CPU as a move.
 const STAYS_YOUNG: u64 = 8;
-
-/// Pages of a huge page, which is taken whole.
-const HUGE_PAGES: u64 = 512;
 
 /// Where the kernel would turn to other lists, a request is for this part of what is old.
 const CAREFUL_PART: u64 = 8;
@@ -69,8 +66,6 @@ struct Leaf {
     walked: BTreeMap<u32, Instant>,
     /// By fast node.
     nodes: BTreeMap<u32, Layers>,
-    /// Walked for an order since the last look.
-    walked_unseen: bool,
 }
 
 /// A leaf's memory on one node, to be evicted from.
@@ -106,7 +101,9 @@ struct Course {
     began: Clock,
     wanted: u64,
     asked: u64,
-    moved: u64,
+    /// As the kernel counts demotions.
+    demoted_before: Bytes,
+    moved: Bytes,
 }
 
 impl LruGenEngine {
@@ -136,12 +133,6 @@ impl LruGenEngine {
 
     fn with_syntax(syntax: AnonSyntax) -> Self {
         Self { syntax, before: LruGen::default(), after: LruGen::default(), leaves: HashMap::new() }
-    }
-
-    /// Whether the kernel would turn to other lists where it finds what it was asked for in use.
-    #[must_use]
-    pub fn is_careful(&self) -> bool {
-        self.syntax == AnonSyntax::TwoHundred
     }
 
     /// Forgets leaves that are not of interest any more.
@@ -200,12 +191,9 @@ impl LruGenEngine {
             .iter()
             .zip(&walked)
             .map(|(look, walked)| Found {
-                ages: BTreeMap::new(),
+                ages: Vec::new(),
                 // Leaves that the kernel does not list hold nothing.
-                walked: *walked || (look.walk && began.elapsed() < budget),
-                aged: *walked,
-                touched: BTreeMap::new(),
-                blind: false,
+                slow_touched: (*walked || (look.walk && began.elapsed() < budget)).then_some(Bytes::ZERO),
                 listed: Some(BTreeMap::new()),
                 unread: Vec::new(),
             })
@@ -216,7 +204,6 @@ impl LruGenEngine {
             leaves_listed[index] += 1;
             let leaf = self.leaves.entry(id).or_default();
             leaf.memcg = memcg.id();
-            found[index].aged |= std::mem::take(&mut leaf.walked_unseen);
             let Found { ages, listed: Some(listed), .. } = &mut found[index] else { continue };
             for (node, generations) in memcg.nodes() {
                 let pages = generations.iter().map(|generation| generation.anon_pages).sum();
@@ -224,8 +211,7 @@ impl LruGenEngine {
                 if ground.fast.contains(NodeId(node)) {
                     let layers = leaf.nodes.entry(node).or_default();
                     layers.read(generations, now);
-                    let ages = ages.entry(NodeId(node)).or_default();
-                    ages.extend(AgeHistogram::of_generations(&as_listed(generations)));
+                    ages.extend(layers.ages(now).map(|(age, pages)| (age, bytes(pages))));
                 }
             }
         }
@@ -242,9 +228,12 @@ impl LruGenEngine {
             for before in self.before.memcgs() {
                 let Some(after) = after.get(&(before.id(), before.path())) else { continue };
                 let (index, _) = owner[before.path()];
-                for node in ground.slow.iter().filter(|_| walked[index]) {
+                let touched = &mut found[index].slow_touched;
+                for node in ground.slow.iter() {
                     let moved = newcomers(before.node(node.0), after.node(node.0));
-                    *found[index].touched.entry(node).or_default() += bytes(moved);
+                    if let Some(touched) = touched {
+                        *touched += bytes(moved);
+                    }
                 }
             }
         }
@@ -260,63 +249,67 @@ impl LruGenEngine {
         now: Instant,
     ) -> Result<Moved, EngineError> {
         let began = Clock::now();
-        // Strictly anonymous eviction is newer than the kernel's own look at cpuset.mems.
-        let is_allowed = match self.syntax {
-            AnonSyntax::Max => any_target_allowed,
-            AnonSyntax::TwoHundred => targets_allowed,
-        };
-        if !is_allowed(ground, order.allowed, order.from) {
-            return Ok(Moved::refused("target_not_allowed"));
+        if !targets_allowed(ground, order.allowed) {
+            return Ok(Moved { bytes: Bytes::ZERO, failed: BTreeMap::from([("target_not_allowed", 1)]) });
         }
+        let from = ground.fast.intersection(order.allowed);
         let wanted = (order.bytes.0 / host::pages::page_size()).max(1);
         let leaves: Vec<&Cgroup> = order.leaves.iter().filter(|leaf| lives(leaf)).collect();
-        let mut parts = self.parts(&leaves, order.from, order.age, now);
+        let mut parts = self.parts(&leaves, &from, order.age, now);
         if order.age.is_zero() && parts.iter().map(|part| part.pages).sum::<u64>() < wanted {
             // Not enough is old. Two walks on end make everything old but what is touched in between.
             for leaf in &leaves {
-                for _ in 0..2 {
-                    self.walk_and_read(ground, leaf, order.from.0, now)?;
+                for node in from.iter() {
+                    self.walk_and_read(ground, leaf, node.0, now)?;
+                    self.walk_and_read(ground, leaf, node.0, now)?;
                 }
             }
-            parts = self.parts(&leaves, order.from, order.age, now);
+            parts = self.parts(&leaves, &from, order.age, now);
         }
         // A thousand idle cgroups have each some pages that an eviction must not ask for: to find that out has to cost nothing.
         if parts.is_empty() {
             return Ok(Moved::default());
         }
-        let mut course = Course { began, wanted, asked: 0, moved: 0 };
+        let demoted_before = demoted(order.cgroup, &ground.slow)?;
+        let mut course = Course { began, wanted, asked: 0, demoted_before, moved: Bytes::ZERO };
         for part in parts {
-            if self.evict_from(ground, state, &order, part, &mut course, now)? == End::Order {
+            let end = match self.syntax {
+                AnonSyntax::Max => self.evict(ground, state, &order, part, &mut course, now)?,
+                AnonSyntax::TwoHundred => {
+                    self.evict_carefully(ground, state, &order, part, &mut course, now)?
+                }
+            };
+            if end == End::Order {
                 break;
             }
         }
-        let stayed = course.asked.saturating_sub(course.moved);
+        let stayed = course.asked.saturating_sub(course.moved.0 / host::pages::page_size());
         let failed = if stayed > 0 { BTreeMap::from([("stayed", stayed)]) } else { BTreeMap::new() };
-        Ok(Moved { bytes: bytes(course.moved), tried: bytes(course.asked.max(course.moved)), failed })
+        Ok(Moved { bytes: course.moved, failed })
     }
 
     /// What is at least `age` old, oldest first.
-    fn parts<'a>(&self, leaves: &[&'a Cgroup], from: NodeId, age: Duration, now: Instant) -> Vec<Part<'a>> {
+    fn parts<'a>(&self, leaves: &[&'a Cgroup], from: &NodeSet, age: Duration, now: Instant) -> Vec<Part<'a>> {
         let mut parts = Vec::new();
         for leaf in leaves {
-            let layers = self.leaves.get(&leaf.id()).and_then(|known| known.nodes.get(&from.0));
-            let Some(old) = layers.and_then(|layers| layers.at_least(age, now)) else { continue };
-            let pages = match self.syntax {
-                AnonSyntax::Max => Some(old.pages),
-                AnonSyntax::TwoHundred => careful_request(old.pages, u64::MAX).map(|_| old.pages),
-            };
-            parts.extend(pages.map(|pages| Part { leaf, node: from.0, pages, oldest: old.oldest }));
+            let nodes = self.leaves.get(&leaf.id()).map(|known| &known.nodes);
+            for (node, layers) in
+                nodes.into_iter().flatten().filter(|(node, _)| from.contains(NodeId(**node)))
+            {
+                let Some(old) = layers.at_least(age, now) else { continue };
+                let pages = match self.syntax {
+                    AnonSyntax::Max => Some(old.pages),
+                    AnonSyntax::TwoHundred => careful_request(old.pages, u64::MAX).map(|_| old.pages),
+                };
+                parts.extend(pages.map(|pages| Part { leaf, node: *node, pages, oldest: old.oldest }));
+            }
         }
         parts.sort_unstable_by_key(|part| std::cmp::Reverse(part.oldest));
         parts
     }
 
-    /// Evicts what is old of a part, in steps. What each took is told by the lists: they are exact and of this leaf alone, where counters
-    /// of a cgroup trail by some pages per processor.
-    ///
-    /// Where the kernel goes on with file and `MADV_FREE` pages when it finds anonymous ones in use, each step is careful: a walk proves
-    /// its age shortly before, it is small, and at the first sign of another list the rest has to prove its age anew.
-    fn evict_from(
+    /// Evicts by the kernel's strictly anonymous eviction.
+    fn evict(
         &mut self,
         ground: &Ground,
         state: &mut State,
@@ -325,15 +318,52 @@ impl LruGenEngine {
         course: &mut Course,
         now: Instant,
     ) -> Result<End, EngineError> {
-        let careful = self.is_careful();
-        let (proven, budget) = if careful {
-            // Less than nearly two regular walks prove, with a fresh one between them: younger memory would be merged with it.
-            (order.age / 8 * 3, order.budget * FRESH_BUDGETS)
-        } else {
-            (Duration::ZERO, order.budget)
-        };
+        let Some(known) = self.leaves.get_mut(&part.leaf.id()) else { return Ok(End::Part) };
+        let Some(layers) = known.nodes.get_mut(&part.node) else { return Ok(End::Part) };
+        let Some(old) = layers.at_least(order.age, now) else { return Ok(End::Part) };
+        let mut left = old.pages.min(course.wanted - course.asked);
+        while left > 0 {
+            let pages = left.min(STEP_PAGES);
+            let written = {
+                let _window = DemotionWindow::open(&ground.roots, state)?;
+                evict(ground, self.syntax, known.memcg, part.node, old.seq, pages)?
+            };
+            let moved = course.count(order.cgroup, &ground.slow)?;
+            if written != LruGenWritten::Done {
+                return Ok(End::Part);
+            }
+            course.asked += pages;
+            left -= pages;
+            // The kernel finds these pages in use: they looked older than they are.
+            if !order.age.is_zero() && moved < bytes(pages / STAYS_YOUNG) {
+                layers.distrust(now);
+                return Ok(if course.is_over(order.budget) { End::Order } else { End::Part });
+            }
+            if course.is_over(order.budget) {
+                return Ok(End::Order);
+            }
+        }
+        Ok(End::Part)
+    }
+
+    /// Evicts where the kernel goes on with file and `MADV_FREE` pages when it finds anonymous ones in use. What it took is told by its
+    /// lists: they are exact, and of this leaf alone.
+    fn evict_carefully(
+        &mut self,
+        ground: &Ground,
+        state: &mut State,
+        order: &Order<'_>,
+        part: Part<'_>,
+        course: &mut Course,
+        now: Instant,
+    ) -> Result<End, EngineError> {
+        let walked = self.leaves.get(&part.leaf.id()).and_then(|leaf| leaf.walked.get(&part.node));
+        let fresh = (order.age / FRESH_PART).clamp(FRESH_LEAST, FRESH_MOST);
+        let is_fresh = walked.is_some_and(|walked| now.since(*walked) < fresh);
+        // Less than nearly two regular walks prove, with a fresh one between them: younger memory would be merged with it.
+        let proven = order.age / 8 * 3;
         let Some(mut before) = self.read(ground, part.leaf, part.node, now)? else { return Ok(End::Part) };
-        if careful && !self.is_fresh(order, part, now) {
+        if !is_fresh {
             if before.after_a_walk < proven {
                 return Ok(End::Part);
             }
@@ -343,52 +373,35 @@ impl LruGenEngine {
             }
         }
         // The first request is the least there is: what can't be moved at all would make the kernel turn to other lists, too.
-        let mut most = if careful { OVERSHOOT_PAGES } else { STEP_PAGES };
+        let mut most = OVERSHOOT_PAGES;
         loop {
             let Some(known) = self.leaves.get(&part.leaf.id()) else { return Ok(End::Part) };
             let old = known.nodes.get(&part.node).and_then(|layers| layers.at_least(order.age, now));
             let old = old.filter(|old| old.youngest >= proven);
-            let left = most.min(course.wanted - course.asked);
-            let request = old.and_then(|old| {
-                if careful { careful_request(old.pages, left) } else { Some(old.pages.min(left)) }
-            });
-            let (Some(old), Some(pages @ 1..)) = (old, request) else { return Ok(End::Part) };
+            let request =
+                old.and_then(|old| careful_request(old.pages, most.min(course.wanted - course.asked)));
+            let (Some(old), Some(pages)) = (old, request) else { return Ok(End::Part) };
             let written = {
                 let _window = DemotionWindow::open(&ground.roots, state)?;
                 evict(ground, self.syntax, known.memcg, part.node, old.seq, pages)?
             };
+            course.count(order.cgroup, &ground.slow)?;
             let after = self.read(ground, part.leaf, part.node, now)?;
             let (LruGenWritten::Done, Some(after)) = (written, after) else { return Ok(End::Part) };
-            // Of a huge page that is taken whole, all counts; more than that was freed meanwhile.
-            let taken = before.anon.saturating_sub(after.anon).min(pages + HUGE_PAGES);
             course.asked += pages;
-            course.moved += taken;
-            let in_use = if careful {
-                after.file < before.file || taken < pages - pages / STAYS_YOUNG
-            } else {
-                !order.age.is_zero() && taken < pages / STAYS_YOUNG
-            };
-            if in_use {
+            let taken = before.anon.saturating_sub(after.anon);
+            if after.file < before.file || taken < pages - pages / STAYS_YOUNG {
                 if let Some(layers) = self.layers(part.leaf, part.node) {
                     layers.distrust(now);
                 }
-                return Ok(if course.is_over(order.budget) { End::Order } else { End::Part });
+                return Ok(End::Part);
             }
-            if course.is_over(budget) {
+            if course.is_over(order.budget * FRESH_BUDGETS) {
                 return Ok(End::Order);
             }
             before = after;
-            if careful {
-                most = most.saturating_mul(CAREFUL_PART);
-            }
+            most = most.saturating_mul(CAREFUL_PART);
         }
-    }
-
-    /// Whether a walk of a part is so short ago that what it left old is old still.
-    fn is_fresh(&self, order: &Order<'_>, part: Part<'_>, now: Instant) -> bool {
-        let walked = self.leaves.get(&part.leaf.id()).and_then(|leaf| leaf.walked.get(&part.node));
-        let fresh = (order.age / FRESH_PART).clamp(FRESH_LEAST, FRESH_MOST);
-        walked.is_some_and(|walked| now.since(*walked) < fresh)
     }
 
     fn layers(&mut self, leaf: &Cgroup, node: u32) -> Option<&mut Layers> {
@@ -410,9 +423,7 @@ impl LruGenEngine {
         let Some(memcg) = self.before.memcgs().next() else { return Ok(None) };
         let Some(newest) = memcg.node(node).last() else { return Ok(None) };
         walk(ground, self.syntax, memcg.id(), node, newest.seq)?;
-        let known = self.leaves.entry(leaf.id()).or_default();
-        known.walked.insert(node, now);
-        known.walked_unseen = true;
+        self.leaves.entry(leaf.id()).or_default().walked.insert(node, now);
         self.read(ground, leaf, node, now)
     }
 
@@ -444,6 +455,13 @@ impl LruGenEngine {
 }
 
 impl Course {
+    /// Reads what was demoted since the last count.
+    fn count(&mut self, cgroup: &Cgroup, slow: &NodeSet) -> host::Result<Bytes> {
+        let before = self.moved;
+        self.moved = demoted(cgroup, slow)? - self.demoted_before;
+        Ok(self.moved - before)
+    }
+
     fn is_over(&self, budget: Duration) -> bool {
         self.asked >= self.wanted || self.began.elapsed() >= budget
     }
@@ -488,6 +506,14 @@ fn lives(leaf: &Cgroup) -> bool {
     leaf.has("cgroup.procs")
 }
 
+/// Bytes demoted so far: the kernel's own count where it keeps one per cgroup, else what is on slow nodes.
+fn demoted(cgroup: &Cgroup, slow: &NodeSet) -> host::Result<Bytes> {
+    match cgroup.read_memory_stat()?.and_then(|stat| stat.pgdemote()) {
+        Some(pages) => Ok(bytes(pages)),
+        None => super::anon_on(cgroup, slow),
+    }
+}
+
 /// Pages that a walk put into the generation that was newest when it began: what was touched since the walk before.
 fn newcomers(before: &[Generation], after: &[Generation]) -> u64 {
     let Some(newest) = before.last() else { return 0 };
@@ -497,18 +523,6 @@ fn newcomers(before: &[Generation], after: &[Generation]) -> u64 {
 
 fn bytes(pages: u64) -> Bytes {
     Bytes(pages.saturating_mul(host::pages::page_size()))
-}
-
-fn as_listed(generations: &[Generation]) -> Vec<tiering::Generation> {
-    generations
-        .iter()
-        .map(|generation| tiering::Generation {
-            seq: generation.seq,
-            birth_age: Duration::from_millis(generation.birth_age_ms),
-            anon: bytes(generation.anon_pages),
-            file: bytes(generation.file_pages),
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     write_file("/sys/kernel/mm/lru_gen/enabled", "y")?;
     let device = guest.zram(CACHE_MIB * PHASES, false)?;
     // Whatever comes back, the age stays below the period and demotion goes on: each pass looks cold before it is written.
-    let spec = "demote: { after: 10s, afterMax: 10s, slowTouchRate: 100% }, \
+    let spec = "demote: { after: 10s, afterMax: 10s, slowTouchRate: 100%, engine: LruGen }, \
                 pressure: { memory: 100%, io: 100% }";
     let agent = guest.spawn_agent(&agent_config("/pods/*", spec), &[])?;
     let demoted = || Ok::<_, anyhow::Error>(vmstat("pgdemote_direct")? + vmstat("pgdemote_proactive")?);

@@ -36,7 +36,6 @@ pub(super) struct Layers {
     /// Oldest first.
     aged: Vec<Layer>,
     /// In the newest generation: touched at any time up to now.
-    #[cfg(test)]
     young: u64,
     newest: Option<u64>,
 }
@@ -90,10 +89,7 @@ impl Layers {
             self.aged.push(Layer { seq: generation.seq, untouched, pages });
         }
         self.aged.retain(|layer| layer.pages > 0);
-        #[cfg(test)]
-        {
-            self.young = newest.anon_pages;
-        }
+        self.young = newest.anon_pages;
         self.newest = Some(newest.seq);
         self.bound();
     }
@@ -112,8 +108,7 @@ impl Layers {
     }
 
     /// Least ages and pages, oldest first.
-    #[cfg(test)]
-    fn ages(&self, now: Instant) -> impl Iterator<Item = (Duration, u64)> + '_ {
+    pub(super) fn ages(&self, now: Instant) -> impl Iterator<Item = (Duration, u64)> + '_ {
         let layers = self.aged.iter().map(move |layer| (layer.age(now), layer.pages));
         layers.chain(std::iter::once((Duration::ZERO, self.young)))
     }
