@@ -2,6 +2,7 @@ use super::*;
 use crate::age::AgeHistogram;
 use crate::policy::{DramPolicy, Share};
 use crate::units::Instant;
+use crate::units::Ratio;
 use alloc::collections::BTreeMap;
 use std::string::ToString;
 
