@@ -46,7 +46,7 @@ pub enum Limit {
     MemoryPressure(Ratio),
     /// Stalled on I/O for this share of the time.
     IoPressure(Ratio),
-    /// Touched this much per minute of what had been idle for its age, on any node, against what the policy allows.
+    /// Touched this much on slow nodes per minute, against what the policy allows.
     SlowTouch {
         /// Seen.
         touched: Bytes,
@@ -116,7 +116,7 @@ impl fmt::Display for Limit {
             Self::MemoryPressure(ratio) => write!(f, "it stalls on memory {ratio} of the time"),
             Self::IoPressure(ratio) => write!(f, "it stalls on I/O {ratio} of the time"),
             Self::SlowTouch { touched, allowed } => {
-                write!(f, "{touched} a minute are touched of what was cold, {allowed} are allowed")
+                write!(f, "it touches {touched} a minute on slow nodes, {allowed} are allowed")
             }
             Self::FastFull => write!(f, "the fast nodes have no room for it"),
             Self::PromotionOff => write!(f, "its policy has promotion off"),
