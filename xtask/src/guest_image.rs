@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use crate::kernels::Unpacked;
-use crate::static_build::{StaticBuild, is_static, read_static};
+use crate::static_build::{Arch, StaticBuild, is_static, read_static};
 use crate::suite::Suite;
 use crate::{say, tools};
 
@@ -39,6 +39,7 @@ pub(crate) fn lock(cache: &Path) -> Result<File> {
 pub(crate) fn build_binaries(with_agent: bool) -> Result<PathBuf> {
     say!("building the guest's binaries, statically linked");
     let build = StaticBuild {
+        arch: Arch::Amd64,
         profile: "guest",
         target_dir: root().join("target/guest"),
         flags: Vec::new(),

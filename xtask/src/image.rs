@@ -10,24 +10,24 @@ use anyhow::{Context as _, Result};
 use xshell::{Shell, cmd};
 
 use crate::guest_image::root;
-use crate::static_build::{StaticBuild, read_static};
+use crate::static_build::{Arch, StaticBuild, read_static};
 use crate::{out, say};
 
 pub(crate) use oci::{File, Image};
 
 const REGISTRY: &str = "ghcr.io/thermocline";
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// An image of ours.
-struct Product {
+pub(crate) struct Product {
     /// The package, the binary and the repository.
-    name: &'static str,
+    pub(crate) name: &'static str,
     title: &'static str,
     /// Also in the Containerfile.
     user: &'static str,
 }
 
-const PRODUCTS: [Product; 2] = [
+pub(crate) const PRODUCTS: [Product; 2] = [
     // Files of cgroups belong to root.
     Product { name: "thermocline-agent", title: "Thermocline node agent", user: "0:0" },
     Product { name: "thermocline-controller", title: "Thermocline cluster controller", user: "65532:65532" },
@@ -60,15 +60,24 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
 pub(crate) fn build(profile: Profile, dir: &Path) -> Result<()> {
     let source = Source::read()?;
     say!("building the images' binaries, statically linked");
-    let binaries = profile.build(&source)?.run(&PRODUCTS.map(|product| product.name))?;
+    let binaries = profile.build(&source, Arch::Amd64)?.run(&PRODUCTS.map(|product| product.name))?;
+    write(dir, &binaries, &source, Arch::Amd64)
+}
+
+/// The same of binaries that are built already; those of another architecture have it in their names.
+pub(crate) fn write(dir: &Path, binaries: &Path, source: &Source, arch: Arch) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     for product in &PRODUCTS {
-        let bill = serde_json::to_vec_pretty(&sbom::cyclonedx(product.name, source.created)?)?;
-        let image = product.image(read_static(&binaries.join(product.name))?, bill.clone(), &source)?;
+        let bill = serde_json::to_vec_pretty(&sbom::cyclonedx(product.name, source.created, arch)?)?;
+        let image = product.image(read_static(&binaries.join(product.name))?, bill.clone(), source, arch)?;
         let archive = image.archive()?;
-        let path = dir.join(format!("{}.tar", product.name));
+        let stem = match arch {
+            Arch::Amd64 => product.name.to_owned(),
+            Arch::Arm64 => format!("{}-{}", product.name, arch.name()),
+        };
+        let path = dir.join(format!("{stem}.tar"));
         std::fs::write(&path, &archive.bytes).with_context(|| path.display().to_string())?;
-        std::fs::write(dir.join(format!("{}.cdx.json", product.name)), bill)?;
+        std::fs::write(dir.join(format!("{stem}.cdx.json")), bill)?;
         let mib = archive.bytes.len() as f64 / f64::from(1 << 20);
         out!("{} {} {mib:.1} MiB {}", image.name, archive.digest, path.display());
     }
@@ -79,20 +88,28 @@ pub(crate) fn build(profile: Profile, dir: &Path) -> Result<()> {
 pub(crate) fn agent(binaries: &Path) -> Result<Vec<u8>> {
     let source = Source::read()?;
     let [agent, _] = &PRODUCTS;
-    let bill = serde_json::to_vec_pretty(&sbom::cyclonedx(agent.name, source.created)?)?;
-    Ok(agent.image(read_static(&binaries.join(agent.name))?, bill, &source)?.archive()?.bytes)
+    let bill = serde_json::to_vec_pretty(&sbom::cyclonedx(agent.name, source.created, Arch::Amd64)?)?;
+    Ok(agent.image(read_static(&binaries.join(agent.name))?, bill, &source, Arch::Amd64)?.archive()?.bytes)
+}
+
+/// An archive of files, as people unpack it: `tar`, compressed by gzip.
+pub(crate) fn archive_of(files: &BTreeMap<String, File>, source: &Source) -> Result<Vec<u8>> {
+    let files = files.iter().map(|(path, file)| (path.as_str(), file.mode, file.content.as_slice()));
+    oci::gzip(&oci::tar(files, source.created)?)
 }
 
 impl Profile {
-    fn build(self, source: &Source) -> Result<StaticBuild<'static>> {
+    pub(crate) fn build(self, source: &Source, arch: Arch) -> Result<StaticBuild<'static>> {
         Ok(match self {
             Self::Guest => StaticBuild {
+                arch,
                 profile: "guest",
                 target_dir: root().join("target/guest"),
                 flags: Vec::new(),
                 env: Vec::new(),
             },
             Self::Release => StaticBuild {
+                arch,
                 profile: "release",
                 target_dir: root().join("target/static"),
                 // Where the sources lie must not show in the binary.
@@ -107,7 +124,7 @@ impl Profile {
 }
 
 impl Product {
-    fn image(&self, binary: Vec<u8>, bill: Vec<u8>, source: &Source) -> Result<Image> {
+    fn image(&self, binary: Vec<u8>, bill: Vec<u8>, source: &Source, arch: Arch) -> Result<Image> {
         let name = self.name;
         let license = std::fs::read(root().join("LICENSE"))?;
         let repository = env!("CARGO_PKG_REPOSITORY");
@@ -129,21 +146,22 @@ impl Product {
                 ("org.opencontainers.image.documentation", format!("{repository}/tree/main/docs")),
                 ("org.opencontainers.image.licenses", env!("CARGO_PKG_LICENSE").to_owned()),
             ]),
+            architecture: arch.name(),
             created: source.created,
         })
     }
 }
 
 /// What the images are built from.
-struct Source {
+pub(crate) struct Source {
     /// The commit, or `unknown` outside of a git checkout.
-    revision: String,
+    pub(crate) revision: String,
     /// `SOURCE_DATE_EPOCH`, or the time of the commit, or 0.
-    created: u64,
+    pub(crate) created: u64,
 }
 
 impl Source {
-    fn read() -> Result<Self> {
+    pub(crate) fn read() -> Result<Self> {
         let sh = Shell::new()?;
         sh.change_dir(root());
         let git = cmd!(sh, "git log -1 --format=%H-%ct").quiet().ignore_stderr().read().unwrap_or_default();

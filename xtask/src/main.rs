@@ -5,6 +5,8 @@ mod bench;
 mod cluster;
 mod codegen;
 mod demo;
+#[cfg(test)]
+mod docs;
 mod fuzz;
 mod guest_image;
 mod image;
@@ -13,6 +15,7 @@ mod kernels;
 mod kube;
 mod node;
 mod qemu;
+mod release;
 mod simulate;
 mod static_build;
 mod suite;
@@ -56,6 +59,7 @@ enum Task {
     Kube(kube::Args),
     Image(image::Args),
     Node(node::Args),
+    Release(release::Args),
     Simulate(simulate::Args),
     Test(test::Args),
     Vm(vm::Args),
@@ -89,6 +93,7 @@ fn run(cli: &Cli) -> Result<bool> {
         Task::Kube(args) => kube::run(args),
         Task::Image(args) => image::run(args),
         Task::Node(args) => node::run(args),
+        Task::Release(args) => release::run(args),
         Task::Simulate(args) => simulate::run(args),
         Task::Test(args) => test::run(args),
         Task::Vm(args) => vm::run(args),

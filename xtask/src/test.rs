@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, anyhow};
 use thermocline_tests::scenario::{Kernel, Machine, SCENARIOS, Scenario, in_short_run};
 
 use crate::vm::{Guests, Outcome, render};
-use crate::{bench, cluster, codegen, fuzz, guest_image, interrupt, kube, out, say};
+use crate::{bench, cluster, codegen, fuzz, guest_image, interrupt, kube, out, say, tools};
 
 /// Guests at a time. Each keeps one CPU busy.
 const GUESTS_AT_A_TIME: usize = 2;
@@ -98,6 +98,10 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         }
     }
     if wanted("unit") {
+        // The tests that want them say NOT RUN themselves.
+        if let Err(error) = tools::ensure(&[&tools::TMUX, &tools::DPKG_DEB]) {
+            out!("NOT RUN: the live picture in a terminal, the contents of the .deb: {error:#}");
+        }
         let without = ["--workspace", "--exclude", "manifest-tests", "--exclude", "cluster-tests"];
         count += tests("unit tests", &without, |line| out!("{line}"))?;
     }

@@ -31,6 +31,17 @@ pub(crate) const MAKE: Tool = Tool { program: "make", package: "make" };
 /// Kubernetes' makefiles call it.
 pub(crate) const JQ: Tool = Tool { program: "jq", package: "jq" };
 
+/// Links for arm64, and compiles the one dependency in C.
+pub(crate) const ARM64_GCC: Tool =
+    Tool { program: "aarch64-linux-gnu-gcc", package: "gcc-aarch64-linux-gnu" };
+/// What it links statically; it comes with the compiler.
+pub(crate) const ARM64_LIBC: Tool =
+    Tool { program: "aarch64-linux-gnu-gcc", package: "libc6-dev-arm64-cross" };
+/// A terminal for the tests of the live picture.
+pub(crate) const TMUX: Tool = Tool { program: "tmux", package: "tmux" };
+/// Builds the agent's package.
+pub(crate) const DPKG_DEB: Tool = Tool { program: "dpkg-deb", package: "dpkg" };
+
 impl Tool {
     fn is_present(&self) -> bool {
         std::env::var_os("PATH")

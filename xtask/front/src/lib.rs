@@ -1,6 +1,25 @@
 //! The build tasks by name, apart from what they are made of, so that a list of them needs nothing built.
 #![forbid(unsafe_code)]
 
+use std::time::{Duration, SystemTime};
+
+/// The variable that tells a task when its command was given, in milliseconds since 1970.
+pub const BEGAN: &str = "THERMOCLINE_XTASK_BEGAN";
+
+/// The time as [`BEGAN`] has it.
+#[must_use]
+pub fn milliseconds(time: SystemTime) -> u128 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis()
+}
+
+/// Time since the command was given, with the building of the tasks; nothing where that is not known.
+#[must_use]
+pub fn since_start(now: SystemTime) -> Duration {
+    let began = std::env::var(BEGAN).ok().and_then(|text| text.parse::<u128>().ok());
+    let passed = began.map_or(0, |began| milliseconds(now).saturating_sub(began));
+    Duration::from_millis(u64::try_from(passed).unwrap_or(0))
+}
+
 /// Each task and what it does, in the order of the help.
 pub const TASKS: &[(&str, &str)] = &[
     ("bench", "Measures, on API servers or beside the peers in guests, and prints a table"),
@@ -19,6 +38,10 @@ pub const TASKS: &[(&str, &str)] = &[
     (
         "node",
         "A real Kubernetes node in a virtual machine with two memory tiers: pods, their annotations, and the agent",
+    ),
+    (
+        "release",
+        "All that a release publishes: static binaries, .deb, images, charts, bills of materials, checksums",
     ),
     ("simulate", "The law on simulated hosts: a table of what must hold, and pictures"),
     (

@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     let quiet: &[&str] = if is_built { &["--quiet"] } else { &[] };
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
     let mut run = Command::new(cargo);
+    run.env(xtask_front::BEGAN, xtask_front::milliseconds(std::time::SystemTime::now()).to_string());
     run.arg("run")
         .args(quiet)
         .args(["--manifest-path", manifest, "--package", "xtask", "--"])

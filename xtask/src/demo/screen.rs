@@ -1,6 +1,7 @@
 //! The user's terminal: each picture when its time has come, in place, without flicker.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use thermocline_tests::report::Frame;
@@ -32,29 +33,45 @@ pub(crate) struct Screen {
     anchor: Option<(Instant, u64)>,
     last: Option<Frame>,
     last_shown_ms: Option<u64>,
+    /// Where the last picture goes as SVG.
+    svg: Option<PathBuf>,
+    /// When the first one was shown.
+    first: Option<Instant>,
 }
 
 impl Screen {
-    pub(super) fn new(speed: f64, plain: bool) -> Self {
+    pub(super) fn new(speed: f64, plain: bool, svg: Option<PathBuf>) -> Self {
         let terminal = !plain && std::io::stdout().is_terminal();
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let size = rustix::termios::tcgetwinsize(std::io::stdout())
             .ok()
             .filter(|size| terminal && size.ws_col > 0 && size.ws_row > 0)
             .map_or(PLAIN_SIZE, |size| (size.ws_col.into(), size.ws_row.into()));
-        Self { terminal, colour, speed, size, open: false, anchor: None, last: None, last_shown_ms: None }
+        Self {
+            terminal,
+            colour,
+            speed,
+            size,
+            open: false,
+            anchor: None,
+            last: None,
+            last_shown_ms: None,
+            svg,
+            first: None,
+        }
     }
 
     /// What the guest must know to draw for this terminal.
     pub(super) fn kernel_arguments(&self) -> Vec<String> {
         // The last line stays empty: a newline there would scroll.
         let (width, height) = (self.size.0.clamp(40, 200), self.size.1.clamp(16, 60) - 1);
-        let colour = if self.colour { "yes" } else { "no" };
+        let colour = if self.colour || self.svg.is_some() { "yes" } else { "no" };
         vec![format!("thermocline.frame={width}x{height}"), format!("thermocline.colour={colour}")]
     }
 
     /// Shows the frame when its time has come. Returns at once when this task is interrupted.
     pub(super) fn show(&mut self, frame: Frame) {
+        self.first.get_or_insert_with(Instant::now);
         if self.terminal {
             self.wait_for(frame.at_ms);
             if interrupt::check().is_err() {
@@ -62,22 +79,41 @@ impl Screen {
             }
             let enter = if self.open { "" } else { ENTER };
             self.open = true;
-            let lines = frame.text.lines().take(self.size.1.saturating_sub(1));
+            let text = self.text(&frame);
+            let lines = text.lines().take(self.size.1.saturating_sub(1));
             let picture: String = lines.flat_map(|line| [line, "\x1b[K\r\n"]).collect();
             write(&format!("{enter}{BEGIN}{picture}{END}"));
         } else if self.last_shown_ms.is_none_or(|last| frame.at_ms >= last + PLAIN_EVERY_MS) {
             self.last_shown_ms = Some(frame.at_ms);
-            write(&format!("{}\n", frame.text));
+            write(&format!("{}\n", self.text(&frame)));
         }
         self.last = Some(frame);
     }
 
-    /// Back to the terminal as it was, with the last picture on it.
-    pub(super) fn close(&mut self) {
+    /// In colours where the terminal shall have them.
+    fn text(&self, frame: &Frame) -> String {
+        if self.colour { frame.text.clone() } else { anstream::adapter::strip_str(&frame.text).to_string() }
+    }
+
+    /// When the first picture was shown.
+    pub(super) fn first(&self) -> Option<Instant> {
+        self.first
+    }
+
+    /// Back to the terminal as it was, with the last picture on it, and in the file that was asked for.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub(super) fn close(&mut self) -> std::io::Result<()> {
         self.leave();
-        if let Some(last) = self.last.take().filter(|last| self.last_shown_ms != Some(last.at_ms)) {
-            write(&format!("{}\n", last.text));
+        let picture = self.svg.take().zip(self.last.as_ref());
+        if let Some((path, last)) = picture {
+            std::fs::write(&path, anstyle_svg::Term::new().render_svg(&last.text))?;
         }
+        if let Some(last) = self.last.take().filter(|last| self.last_shown_ms != Some(last.at_ms)) {
+            write(&format!("{}\n", self.text(&last)));
+        }
+        Ok(())
     }
 
     fn leave(&mut self) {

@@ -25,6 +25,8 @@ pub(crate) struct Image {
     pub(crate) user: &'static str,
     /// Labels of the configuration and annotations of the manifest.
     pub(crate) labels: BTreeMap<&'static str, String>,
+    /// What its programs run on, as `amd64`.
+    pub(crate) architecture: &'static str,
     /// Seconds since 1970: the time of creation and of every file.
     pub(crate) created: u64,
 }
@@ -52,7 +54,7 @@ impl Image {
             "application/vnd.oci.image.config.v1+json",
             &json!({
                 "created": self.created_text()?,
-                "architecture": "amd64",
+                "architecture": self.architecture,
                 "os": "linux",
                 "config": { "User": self.user, "Entrypoint": [self.entrypoint], "WorkingDir": "/", "Labels": self.labels },
                 "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
@@ -71,7 +73,7 @@ impl Image {
             }),
         )?;
         let digest = manifest["digest"].as_str().unwrap_or_default().to_owned();
-        manifest["platform"] = json!({ "architecture": "amd64", "os": "linux" });
+        manifest["platform"] = json!({ "architecture": self.architecture, "os": "linux" });
         // containerd names the image by the first, other tools by the second.
         manifest["annotations"] =
             json!({ "io.containerd.image.name": self.name, "org.opencontainers.image.ref.name": tag });
@@ -121,14 +123,17 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
-fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
+pub(super) fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(bytes)?;
     Ok(encoder.finish()?)
 }
 
 /// A tar archive of the files, which are sorted by path, and of the directories they are in.
-fn tar<'a>(files: impl Iterator<Item = (&'a str, u32, &'a [u8])>, modified: u64) -> Result<Vec<u8>> {
+pub(super) fn tar<'a>(
+    files: impl Iterator<Item = (&'a str, u32, &'a [u8])>,
+    modified: u64,
+) -> Result<Vec<u8>> {
     let header = |kind: tar::EntryType, mode: u32, size: usize| {
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(kind);
@@ -177,6 +182,7 @@ mod tests {
             entrypoint: "/pause".to_owned(),
             user: "65532:65532",
             labels: BTreeMap::from([("org.opencontainers.image.version", "1.2".to_owned())]),
+            architecture: "amd64",
             created: 1_700_000_000,
         }
         .archive()

@@ -10,17 +10,17 @@ use serde_json::{Value, json};
 use xshell::{Shell, cmd};
 
 use crate::guest_image::root;
-use crate::static_build::TARGET;
+use crate::static_build::Arch;
 
 /// The bill of materials of a package of the workspace.
 ///
 /// `created` is in seconds since 1970.
-pub(crate) fn cyclonedx(package: &str, created: u64) -> Result<Value> {
+pub(crate) fn cyclonedx(package: &str, created: u64, arch: Arch) -> Result<Value> {
     let metadata = MetadataCommand::new()
         .manifest_path(root().join("Cargo.toml"))
-        .other_options(["--locked", "--filter-platform", TARGET].map(str::to_owned))
+        .other_options(["--locked", "--filter-platform", arch.target()].map(str::to_owned))
         .exec()?;
-    let linked = linked(package)?;
+    let linked = linked(package, arch)?;
     let is_linked =
         |package: &Package| linked.contains(&(package.name.to_string(), package.version.to_string()));
     let of = |found: &Package| found.name == package;
@@ -58,13 +58,13 @@ pub(crate) fn cyclonedx(package: &str, created: u64) -> Result<Value> {
 /// Name and version of every crate that ends up in the binary.
 ///
 /// `cargo metadata` alone would resolve features for the whole workspace at once, and add what only tests and tasks use.
-fn linked(package: &str) -> Result<BTreeSet<(String, String)>> {
+fn linked(package: &str, arch: Arch) -> Result<BTreeSet<(String, String)>> {
     let sh = Shell::new()?;
     sh.change_dir(root());
-    let name_and_version = "{p}";
+    let (name_and_version, target) = ("{p}", arch.target());
     let tree = cmd!(
         sh,
-        "cargo tree --quiet --locked --package {package} --target {TARGET} --edges normal,no-proc-macro --prefix none --format {name_and_version}"
+        "cargo tree --quiet --locked --package {package} --target {target} --edges normal,no-proc-macro --prefix none --format {name_and_version}"
     )
     .quiet()
     .read()?;
@@ -141,11 +141,11 @@ fn glibc_version() -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::cyclonedx;
+    use super::{Arch, cyclonedx};
 
     #[test]
     fn a_bill_lists_what_is_linked_in_with_its_licence_and_nothing_else() {
-        let bill = cyclonedx("thermocline-agent", 0).unwrap();
+        let bill = cyclonedx("thermocline-agent", 0, Arch::Amd64).unwrap();
         let components = bill["components"].as_array().unwrap();
         let find = |name: &str| components.iter().find(|component| component["name"] == name);
         assert_eq!(bill["metadata"]["component"]["name"], "thermocline-agent");

@@ -53,6 +53,7 @@ fn images() -> Result<Vec<(PathBuf, Vec<u8>)>> {
             entrypoint: format!("/{program}"),
             user: "0:0",
             labels: BTreeMap::new(),
+            architecture: "amd64",
             created: 0,
         };
         files.push((Path::new(IMAGES).join(format!("{program}.tar")), image.archive()?.bytes));

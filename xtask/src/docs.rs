@@ -1,0 +1,62 @@
+//! Every page is found from another one, and no link leads nowhere.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use crate::guest_image::root;
+
+/// The pages, by their paths from the root.
+fn pages() -> Vec<PathBuf> {
+    let listed =
+        std::process::Command::new("git").args(["ls-files", "*.md"]).current_dir(root()).output().unwrap();
+    assert!(listed.status.success());
+    let pages: Vec<PathBuf> = String::from_utf8(listed.stdout).unwrap().lines().map(PathBuf::from).collect();
+    assert!(pages.len() > 40, "{pages:?}");
+    pages
+}
+
+/// Files of the project that a page links to, and the links that lead nowhere.
+fn links(page: &Path) -> (BTreeSet<PathBuf>, Vec<String>) {
+    let text = std::fs::read_to_string(root().join(page)).unwrap();
+    let (mut found, mut broken) = (BTreeSet::new(), Vec::new());
+    for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#', ' ']).next()) {
+        if link.is_empty() || link.contains("://") || link.starts_with("mailto:") {
+            continue;
+        }
+        let mut path = PathBuf::new();
+        for part in page.parent().unwrap_or(Path::new("")).join(link).components() {
+            match part {
+                Component::ParentDir => assert!(path.pop(), "{}: {link}", page.display()),
+                Component::Normal(part) => path.push(part),
+                _ => {}
+            }
+        }
+        if root().join(&path).exists() {
+            found.insert(path);
+        } else {
+            broken.push(format!("{}: {link}", page.display()));
+        }
+    }
+    (found, broken)
+}
+
+#[test]
+fn no_link_leads_nowhere() {
+    let broken: Vec<String> = pages().iter().flat_map(|page| links(page).1).collect();
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn every_page_is_linked_from_another() {
+    let pages = pages();
+    let linked: BTreeSet<PathBuf> =
+        pages.iter().flat_map(|page| links(page).0.into_iter().filter(move |to| to != page)).collect();
+    // A README is what a link to its directory shows.
+    let is_found = |page: &PathBuf| {
+        let is_index = page.file_name().is_some_and(|name| name == "README.md");
+        linked.contains(page)
+            || (is_index && page.parent().is_some_and(|dir| dir == Path::new("") || linked.contains(dir)))
+    };
+    let orphans: Vec<&PathBuf> = pages.iter().filter(|page| !is_found(page)).collect();
+    assert!(orphans.is_empty(), "no page links to these: {orphans:#?}");
+}

@@ -1,0 +1,176 @@
+//! `cargo xtask release`: everything that a release publishes, in one directory, with its checksums.
+
+mod deb;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use sha2::{Digest as _, Sha256};
+use xshell::{Shell, cmd};
+
+use crate::guest_image::root;
+use crate::image::{self, File, PRODUCTS, Profile, Source, VERSION};
+use crate::static_build::{Arch, read_static};
+use crate::{kube, out, say};
+
+/// The agent's package, binary and unit.
+const AGENT: &str = "thermocline-agent";
+
+/// Shells, and where the text that completes the agent's command line belongs.
+const COMPLETIONS: [(&str, &str); 3] = [
+    ("bash", "usr/share/bash-completion/completions/thermocline-agent"),
+    ("zsh", "usr/share/zsh/vendor-completions/_thermocline-agent"),
+    ("fish", "usr/share/fish/vendor_completions.d/thermocline-agent.fish"),
+];
+
+/// Which binaries, and where to.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// release: reproducible, what is published; guest: quick to build, to see what a release holds
+    #[arg(long, value_enum, default_value = "release")]
+    profile: Profile,
+    /// Where everything goes; what is there is removed first
+    #[arg(long, default_value = "target/dist", value_name = "DIR")]
+    out: PathBuf,
+    /// Only this architecture; without it, both, and arm64 is left out where it can't be built here
+    #[arg(long, value_enum)]
+    arch: Option<Arch>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<bool> {
+    let dir = root().join(&args.out);
+    let source = Source::read()?;
+    say!(
+        "a release takes about 10 minutes for each architecture the first time, on two cores that do nothing else"
+    );
+    kube::ensure_tools()?;
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    }
+    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    // The texts are made by the binary of this machine, and are the same for all.
+    let native = build(args.profile, &source, Arch::Amd64)?;
+    let texts = texts(&native.join(AGENT))?;
+    let mut left_out = Vec::new();
+    for arch in Arch::ALL.into_iter().filter(|arch| args.arch.is_none_or(|only| only == *arch)) {
+        let binaries = match arch {
+            Arch::Amd64 => Ok(native.clone()),
+            Arch::Arm64 => build(args.profile, &source, arch),
+        };
+        match binaries {
+            Ok(binaries) => of_one_architecture(&dir, &binaries, &texts, &source, arch)?,
+            // Who asks for it by name wants to know.
+            Err(error) if args.arch.is_some() => return Err(error),
+            Err(error) => left_out.push(format!("{}: {error:#}", arch.name())),
+        }
+    }
+    charts(&dir)?;
+    checksums(&dir)?;
+    for entry in sorted(&dir)? {
+        let mib = std::fs::metadata(&entry)?.len() as f64 / f64::from(1 << 20);
+        out!("{mib:7.2} MiB  {}", entry.display());
+    }
+    for what in left_out {
+        out!("LEFT OUT: {what}");
+    }
+    Ok(true)
+}
+
+fn build(profile: Profile, source: &Source, arch: Arch) -> Result<PathBuf> {
+    arch.ensure_toolchain()?;
+    say!("building the binaries for {}, statically linked", arch.name());
+    profile.build(source, arch)?.run(&PRODUCTS.map(|product| product.name))
+}
+
+/// What the agent says of itself, by the path that it is installed at.
+fn texts(agent: &Path) -> Result<BTreeMap<&'static str, Vec<u8>>> {
+    let says = |arguments: &[&str]| -> Result<Vec<u8>> {
+        let output =
+            Command::new(agent).args(arguments).output().with_context(|| agent.display().to_string())?;
+        ensure!(
+            output.status.success(),
+            "{} {} ended with {}",
+            agent.display(),
+            arguments.join(" "),
+            output.status
+        );
+        Ok(output.stdout)
+    };
+    let mut texts = BTreeMap::from([("usr/share/man/man8/thermocline-agent.8", says(&["man"])?)]);
+    for (shell, path) in COMPLETIONS {
+        texts.insert(path, says(&["completions", shell])?);
+    }
+    Ok(texts)
+}
+
+/// The binaries with all that goes with them, the package, the images, the bills.
+fn of_one_architecture(
+    dir: &Path,
+    binaries: &Path,
+    texts: &BTreeMap<&'static str, Vec<u8>>,
+    source: &Source,
+    arch: Arch,
+) -> Result<()> {
+    let name = arch.name();
+    image::write(dir, binaries, source, arch)?;
+    let files = agent_files(read_static(&binaries.join(AGENT))?, texts)?;
+    let package = deb::build(&files, source, arch, dir)?;
+    say!("wrote {}", package.display());
+    let stem = format!("thermocline-{VERSION}-linux-{name}");
+    let mut files: BTreeMap<String, File> =
+        files.into_iter().map(|(path, file)| (format!("{stem}/{path}"), file)).collect();
+    for product in &PRODUCTS {
+        let content = read_static(&binaries.join(product.name))?;
+        files.insert(format!("{stem}/usr/bin/{}", product.name), File { mode: 0o755, content });
+    }
+    std::fs::write(dir.join(format!("{stem}.tar.gz")), image::archive_of(&files, source)?)?;
+    Ok(())
+}
+
+/// The files of the agent on a host, by their paths without the leading slash.
+fn agent_files(binary: Vec<u8>, texts: &BTreeMap<&'static str, Vec<u8>>) -> Result<BTreeMap<String, File>> {
+    let read = |path: &str| std::fs::read(root().join(path)).with_context(|| path.to_owned());
+    let plain = |content| File { mode: 0o644, content };
+    let mut files = BTreeMap::from([
+        (format!("usr/bin/{AGENT}"), File { mode: 0o755, content: binary }),
+        (
+            format!("usr/lib/systemd/system/{AGENT}.service"),
+            plain(read("deploy/systemd/thermocline-agent.service")?),
+        ),
+        ("etc/thermocline/agent.yaml".to_owned(), plain(read("deploy/examples/agent.yaml")?)),
+        (format!("usr/share/doc/{AGENT}/copyright"), plain(read("LICENSE")?)),
+        (format!("usr/share/doc/{AGENT}/CHANGELOG.md"), plain(read("CHANGELOG.md")?)),
+    ]);
+    files.extend(texts.iter().map(|(path, content)| ((*path).to_owned(), plain(content.clone()))));
+    Ok(files)
+}
+
+fn charts(dir: &Path) -> Result<()> {
+    let sh = Shell::new()?;
+    sh.change_dir(root());
+    let helm = root().join("target/tools/helm");
+    for chart in ["charts/thermocline", "charts/thermocline-crds"] {
+        cmd!(sh, "{helm} package {chart} --destination {dir}").quiet().ignore_stdout().run()?;
+    }
+    Ok(())
+}
+
+/// `SHA256SUMS`, as `sha256sum --check` reads it.
+fn checksums(dir: &Path) -> Result<()> {
+    let mut sums = String::new();
+    for path in sorted(dir)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let _ = writeln!(sums, "{}  {name}", hex::encode(Sha256::digest(std::fs::read(&path)?)));
+    }
+    std::fs::write(dir.join("SHA256SUMS"), sums)?;
+    Ok(())
+}
+
+fn sorted(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
+}
