@@ -115,6 +115,8 @@ impl Config {
         path: &Path,
         validate: impl Fn(&file::ConfigFile, &str) -> Result<Self, Vec<Problem>>,
     ) -> Result<Self, ConfigError> {
+        // A carriage return alone ends a line to some readers of YAML and not to others.
+        let text = &text.replace("\r\n", "\n").replace('\r', "\n");
         let reading = faults::read_all(text);
         let valid = reading.file.as_ref().map(|file| validate(file, &reading.text));
         let mut problems = match valid {

@@ -87,7 +87,9 @@ pub(crate) fn check() -> Result<bool> {
 fn test(generated: &Generated, write: bool) -> Result<bool> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(root());
-    cargo.args(["test", "--quiet", "--workspace"]).args(generated.targets).args(["--", generated.tests]);
+    // `--lib` names all there are; the plugin links with the emulator only.
+    let all = ["test", "--quiet", "--workspace", "--exclude", "misses-plugin"];
+    cargo.args(all).args(generated.targets).args(["--", generated.tests]);
     if write {
         cargo.env("UPDATE_EXPECT", "1");
     } else {
