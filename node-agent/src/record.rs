@@ -125,13 +125,15 @@ impl Sample {
     #[must_use]
     pub fn of(snapshot: &Snapshot) -> Self {
         let dram = snapshot.dram();
-        let mut cgroups: Vec<Held> = snapshot.cgroups.values().map(|cgroup| Held::of(cgroup, dram)).collect();
-        cgroups.sort_by_key(|held| std::cmp::Reverse(held.anon()));
-        if cgroups.len() > MOST_CGROUPS {
-            let others = cgroups.split_off(MOST_CGROUPS - 1);
+        let mut views: Vec<&CgroupView> = snapshot.cgroups.values().collect();
+        views.sort_by_key(|view| std::cmp::Reverse(view.anon_bytes_by_tier.values().sum::<u64>()));
+        let named = if views.len() > MOST_CGROUPS { MOST_CGROUPS - 1 } else { views.len() };
+        let (greatest, others) = views.split_at(named);
+        let mut cgroups: Vec<Held> = greatest.iter().map(|cgroup| Held::of(cgroup, dram)).collect();
+        if !others.is_empty() {
             let mut sum = Held { name: format!("{} others", others.len()), ..Held::default() };
-            for held in &others {
-                sum.add(held);
+            for cgroup in others {
+                sum.add(&Held::of(cgroup, dram));
             }
             cgroups.push(sum);
         }

@@ -303,6 +303,11 @@ impl Published {
         change(Arc::make_mut(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)));
     }
 
+    /// What is seen in the last picture. The next one waits meanwhile, and is made without a copy.
+    pub fn read<T>(&self, look: impl FnOnce(&Snapshot) -> T) -> T {
+        look(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The last picture.
     #[must_use]
     pub fn latest(&self) -> Arc<Snapshot> {

@@ -622,3 +622,11 @@ fn a_node_names_its_engine() {
     assert_eq!(parse("policies: []").unwrap().engine, EngineChoice::Auto);
     assert!(parse("observeWithoutSlowTier: true").unwrap().observe_without_slow_tier);
 }
+
+#[test]
+fn a_carriage_return_alone_ends_a_line() {
+    for newline in ["\n", "\r\n", "\r"] {
+        let error = parse(&["interval: 1s", "listen: 5", "# end"].join(newline)).unwrap_err();
+        assert_eq!(error.faults[0].place.map(|place| place.line), Some(2), "{newline:?}: {error}");
+    }
+}

@@ -57,9 +57,9 @@ impl Recorder {
             loop {
                 let goes_on = stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout);
                 pause = EVERY;
-                let snapshot = published.latest();
-                if snapshot.rounds > 0 {
-                    let written = file.add(&Sample::of(&snapshot));
+                let sample = published.read(|snapshot| (snapshot.rounds > 0).then(|| Sample::of(snapshot)));
+                if let Some(sample) = sample {
+                    let written = file.add(&sample);
                     // A disk that is full stays so for a while.
                     if let Err(error) = &written
                         && !told

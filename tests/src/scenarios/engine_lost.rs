@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use super::{BALANCING, agent_config};
+use super::{BALANCING, config_with_engine};
 use crate::guest::{Cgroup, Guest, SLOW, numa_stat, read, write_file};
 use crate::report::Verdict;
 use crate::scenario::Scenario;
@@ -72,7 +72,7 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
 }
 
 fn config(engine: &str) -> String {
-    agent_config("/pods/*", &format!("demote: {{ after: {}s, engine: {engine} }}", AFTER.as_secs()))
+    config_with_engine(engine, "/pods/*", &format!("demote: {{ after: {}s }}", AFTER.as_secs()))
 }
 
 fn engine(guest: &Guest) -> Result<String> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::agent_config;
+use super::config_with_engine;
 use crate::guest::{Guest, write_file};
 use crate::report::Verdict;
 use crate::scenario::{Machine, Scenario};
@@ -42,11 +42,8 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
 fn shift(guest: &mut Guest, engine: &str) -> Result<()> {
     let pod = guest.cgroup("/pods/managed")?;
     let mut workload = guest.spawn_workload(&pod, REGIONS)?;
-    let spec = format!(
-        "demote: {{ after: {}s, engine: {engine} }}, promote: {{ maxRate: {RATE_MIB}Mi }}",
-        AFTER.as_secs()
-    );
-    let agent = guest.spawn_agent(&agent_config("/pods/managed", &spec), &[])?;
+    let spec = format!("demote: {{ after: {}s }}, promote: {{ maxRate: {RATE_MIB}Mi }}", AFTER.as_secs());
+    let agent = guest.spawn_agent(&config_with_engine(engine, "/pods/managed", &spec), &[])?;
     let slow = |r: &RegionLedger| r.n1_bytes as f64 / r.bytes as f64;
     let all_sunk = guest.expect_within(4 * AFTER, "both cold regions sink", || {
         let cold =

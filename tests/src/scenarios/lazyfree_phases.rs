@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::agent_config;
+use super::config_with_engine;
 use crate::guest::{Cgroup, Guest, SLOW, Workload, numa_stat, vmstat, write_file};
 use crate::report::Verdict;
 use crate::scenario::{Machine, Scenario};
@@ -30,9 +30,9 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     write_file("/sys/kernel/mm/lru_gen/enabled", "y")?;
     let device = guest.zram(CACHE_MIB * PHASES, false)?;
     // Whatever comes back, the age stays below the period and demotion goes on: each pass looks cold before it is written.
-    let spec = "demote: { after: 10s, afterMax: 10s, slowTouchRate: 100%, engine: LruGen }, \
+    let spec = "demote: { after: 10s, afterMax: 10s, slowTouchRate: 100% }, \
                 pressure: { memory: 100%, io: 100% }";
-    let agent = guest.spawn_agent(&agent_config("/pods/*", spec), &[])?;
+    let agent = guest.spawn_agent(&config_with_engine("LruGen", "/pods/*", spec), &[])?;
     let demoted = || Ok::<_, anyhow::Error>(vmstat("pgdemote_direct")? + vmstat("pgdemote_proactive")?);
     let (demoted_before, file_before) = (demoted()?, vmstat("pgsteal_file")?);
 

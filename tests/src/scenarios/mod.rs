@@ -118,6 +118,11 @@ pub(crate) fn agent_config(glob: &str, spec: &str) -> String {
     )
 }
 
+/// The same on a node with this engine.
+pub(crate) fn config_with_engine(engine: &str, glob: &str, spec: &str) -> String {
+    format!("engine: {engine}\n{}", agent_config(glob, spec))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

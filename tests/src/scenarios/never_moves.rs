@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::agent_config;
+use super::config_with_engine;
 use crate::guest::{Cgroup, Guest, SLOW, Workload, numa_stat, read, vmstat, write_file};
 use crate::report::Verdict;
 use crate::scenario::{Kernel, Machine, Scenario};
@@ -105,11 +105,8 @@ fn one_engine(guest: &mut Guest, engine: Engine, device: &str) -> Result<()> {
 
     // `reclaim` knows no ages: a ceiling makes it take what the kernel calls inactive, down to the hot set and what can't move.
     let dram = if engine == Engine::Reclaim { "dram: { ceiling: 96Mi }, " } else { "" };
-    let spec = format!(
-        "{dram}demote: {{ after: {}s, engine: {word} }}, promote: {{ enabled: false }}",
-        AFTER.as_secs()
-    );
-    let agent = guest.spawn_agent(&agent_config(pod.path(), &spec), &[])?;
+    let spec = format!("{dram}demote: {{ after: {}s }}, promote: {{ enabled: false }}", AFTER.as_secs());
+    let agent = guest.spawn_agent(&config_with_engine(word, pod.path(), &spec), &[])?;
     let cold = |r: &RegionLedger| r.kind == "cold";
     let bytes = start.sum(cold, |r| r.bytes);
     let sunk = guest.expect_within(Duration::from_mins(2), "the cold memory sinks", || {

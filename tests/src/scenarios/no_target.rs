@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::agent_config;
+use super::config_with_engine;
 use crate::guest::{
     Cgroup, FAST, Guest, SLOW, Use, Workload, node_memory, numa_stat, offline_node, online_all, read, vmstat,
     write_file,
@@ -238,7 +238,7 @@ fn offline(guest: &mut Guest) -> Result<()> {
 fn config(pod: &Cgroup, engine: &str) -> String {
     // `reclaim` knows no ages; with a ceiling it has something to wish for.
     let dram = if engine == "Reclaim" { "dram: { ceiling: 20Mi }, " } else { "" };
-    agent_config(pod.path(), &format!("{dram}demote: {{ after: {}s, engine: {engine} }}", AFTER.as_secs()))
+    config_with_engine(engine, pod.path(), &format!("{dram}demote: {{ after: {}s }}", AFTER.as_secs()))
 }
 
 fn debug_state(guest: &Guest) -> Result<serde_json::Value> {
