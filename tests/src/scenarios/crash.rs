@@ -193,7 +193,7 @@ fn restore() -> Result<(ExitStatus, String)> {
 fn take_over(guest: &mut Guest, random: &mut Random) -> Result<String> {
     let agent = guest.spawn_agent(CONFIG, &[])?;
     guest.expect_within(Duration::from_secs(20), "it starts", || {
-        agent.log().is_ok_and(|log| log.contains("did not end in order") || log.contains(" managed "))
+        agent.log().is_ok_and(|log| log.contains("did not end in order") || log.contains("\"managed\""))
     })?;
     guest.sleep(random.micros(600_000));
     end(agent)
