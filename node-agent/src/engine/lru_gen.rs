@@ -336,7 +336,7 @@ impl LruGenEngine {
             left -= pages;
             // The kernel finds these pages in use: they looked older than they are.
             if !order.age.is_zero() && moved < bytes(pages / STAYS_YOUNG) {
-                layers.distrust(now);
+                layers.distrust(order.age, now);
                 return Ok(if course.is_over(order.budget) { End::Order } else { End::Part });
             }
             if course.is_over(order.budget) {
@@ -392,7 +392,7 @@ impl LruGenEngine {
             let taken = before.anon.saturating_sub(after.anon);
             if after.file < before.file || taken < pages - pages / STAYS_YOUNG {
                 if let Some(layers) = self.layers(part.leaf, part.node) {
-                    layers.distrust(now);
+                    layers.distrust(order.age, now);
                 }
                 return Ok(End::Part);
             }

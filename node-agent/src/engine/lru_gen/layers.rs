@@ -132,10 +132,12 @@ impl Layers {
         })
     }
 
-    /// The kernel found what seemed old in use: it has to prove its age anew.
-    pub(super) fn distrust(&mut self, now: Instant) {
+    /// The kernel found what seemed of this age in use: half of it is to be proved anew, in which time a walk comes that tells the rest
+    /// from what is in use.
+    pub(super) fn distrust(&mut self, age: Duration, now: Instant) {
+        let proved = moment(now).saturating_sub(age / 2);
         for layer in &mut self.aged {
-            layer.untouched = moment(now);
+            layer.untouched = layer.untouched.max(proved);
         }
     }
 }
@@ -223,5 +225,15 @@ mod tests {
         }
         assert!(layers.aged.len() <= MOST_LAYERS);
         assert!(layers.aged.is_sorted_by_key(|layer| layer.untouched));
+    }
+
+    #[test]
+    fn what_was_found_in_use_is_old_again_after_half_its_age() {
+        let mut layers = check(&[(100, FOUR)], &[(60, 300), (30, 40), (0, 100)]);
+        let (age, at) = (Duration::from_secs(60), |second| Instant(Duration::from_secs(second)));
+        layers.distrust(age, at(100));
+        for (second, is_old) in [(100, false), (129, false), (130, true)] {
+            assert_eq!(layers.at_least(age, at(second)).is_some(), is_old, "{second} s");
+        }
     }
 }
