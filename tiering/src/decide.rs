@@ -213,6 +213,10 @@ pub fn decide(
         Target::MaySwap => bound_by(Bytes::ZERO, Limit::MaySwap),
     }
     bound_by(bounds.demote_cap, Limit::RateCap);
+    // Whatever is cold.
+    if bounds.target == Target::None && !model.fast_anon.is_zero() {
+        limit = Some(Limit::NoTarget);
+    }
 
     let mut promote = hot_slow;
     let mut promote_limit = None;

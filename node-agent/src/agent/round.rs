@@ -24,6 +24,9 @@ const ROUND_BUDGET: Duration = Duration::from_secs(1);
 /// One cgroup's moves of one round. Who has more to move than that has its next turn when the others had theirs.
 const MOVE_BUDGET: Duration = Duration::from_millis(300);
 
+/// Of the anonymous memory in DRAM, what is taken in a round where the kernel chooses which.
+const BLIND_PART: u64 = 16;
+
 /// Between two rounds events are taken in, and others have the processor.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 
@@ -288,11 +291,16 @@ impl Agent {
         else {
             return Left::Nothing;
         };
+        // Where the kernel chooses, in steps: what is in use is used again between two rounds.
+        let chooses = matches!(engine, Engine::Reclaim(_)) && decision.demote_age.is_zero();
+        let fast = managed.track.model().map_or(Bytes::ZERO, |model| model.fast_anon);
+        let step = if chooses { Bytes(fast.0 / BLIND_PART).max(Bytes::mib(1)) } else { Bytes::MAX };
+        let bytes = decision.demote.min(step);
         let order = Order {
             cgroup: &managed.cgroup,
             leaves: &managed.leaves,
             allowed: &managed.allowed,
-            bytes: decision.demote,
+            bytes,
             age: decision.demote_age,
             budget: MOVE_BUDGET,
         };
@@ -301,7 +309,7 @@ impl Agent {
             Ok(moved) => {
                 self.node.took(&self.ground.slow, moved.bytes);
                 self.note_moved(id, name, reason, &moved);
-                left(&moved, decision.demote, capped)
+                if chooses { Left::Nothing } else { left(&moved, decision.demote, capped) }
             }
             Err(error) if error.is_gone() => Left::Nothing,
             Err(error) => {

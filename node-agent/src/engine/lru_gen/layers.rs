@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn what_was_found_in_use_is_old_again_after_half_its_age() {
         let mut layers = check(&[(100, FOUR)], &[(60, 300), (30, 40), (0, 100)]);
-        let (age, at) = (Duration::from_secs(60), |second| Instant(Duration::from_secs(second)));
+        let (age, at) = (Duration::from_mins(1), |second| Instant(Duration::from_secs(second)));
         layers.distrust(age, at(100));
         for (second, is_old) in [(100, false), (129, false), (130, true)] {
             assert_eq!(layers.at_least(age, at(second)).is_some(), is_old, "{second} s");
