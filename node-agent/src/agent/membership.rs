@@ -17,6 +17,9 @@ pub(super) const FILES: [ControlFile; 2] = [ControlFile::MemoryHigh, ControlFile
 /// After lost events the tree is listed anew at most this often.
 const BETWEEN_LISTINGS: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// Who makes and removes cgroups without end has them listed for one part in so many of the time.
+const LISTING_SHARE: u32 = 50;
+
 /// What a cgroup is to be managed by.
 struct Assigned {
     policy_name: String,
@@ -99,7 +102,9 @@ impl Agent {
             self.discover();
         }
         let due = |id: &CgroupId| {
-            self.managed.get(id).is_none_or(|it| now.since(it.leaves_listed) >= self.config.interval)
+            self.managed.get(id).is_none_or(|it| {
+                now.since(it.leaves_listed) >= self.config.interval.max(it.listing_took * LISTING_SHARE)
+            })
         };
         let due: Vec<CgroupId> = self.stale.iter().copied().filter(due).collect();
         for id in due {
@@ -246,7 +251,10 @@ impl Agent {
             };
             by_path.contains_key(path) || apart_of_pod().is_some()
         };
-        if let Err(error) = managed.refresh_leaves(&self.root, is_apart)
+        let began = std::time::Instant::now();
+        let listed = managed.refresh_leaves(&self.root, is_apart);
+        managed.listing_took = began.elapsed();
+        if let Err(error) = listed
             && !error.is_gone()
         {
             tracing::warn!(cgroup = %managed.cgroup.path(), pod = managed.pod_name(), %error, "its leaves can't be listed");
