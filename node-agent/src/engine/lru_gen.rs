@@ -336,7 +336,8 @@ impl LruGenEngine {
             left -= pages;
             // The kernel finds these pages in use: they looked older than they are.
             if !order.age.is_zero() && moved < bytes(pages / STAYS_YOUNG) {
-                layers.distrust(order.age, now);
+                // The next walk tells the rest from what is in use.
+                layers.distrust(order.age / 2, now);
                 return Ok(if course.is_over(order.budget) { End::Order } else { End::Part });
             }
             if course.is_over(order.budget) {
@@ -392,7 +393,10 @@ impl LruGenEngine {
             let taken = before.anon.saturating_sub(after.anon);
             if after.file < before.file || taken < pages - pages / STAYS_YOUNG {
                 if let Some(layers) = self.layers(part.leaf, part.node) {
-                    layers.distrust(order.age, now);
+                    // Where most went, some strays were in use, which the next walk tells from the rest. Else a walk more often is a
+                    // danger more often: the kernel turns to other lists.
+                    let strays = after.file >= before.file && taken >= pages / 2;
+                    layers.distrust(if strays { order.age / 2 } else { Duration::ZERO }, now);
                 }
                 return Ok(End::Part);
             }

@@ -132,10 +132,9 @@ impl Layers {
         })
     }
 
-    /// The kernel found what seemed of this age in use: half of it is to be proved anew, in which time a walk comes that tells the rest
-    /// from what is in use.
-    pub(super) fn distrust(&mut self, age: Duration, now: Instant) {
-        let proved = moment(now).saturating_sub(age / 2);
+    /// The kernel found what seemed old in use: it keeps this much of its age, and has to prove the rest anew.
+    pub(super) fn distrust(&mut self, keeps: Duration, now: Instant) {
+        let proved = moment(now).saturating_sub(keeps);
         for layer in &mut self.aged {
             layer.untouched = layer.untouched.max(proved);
         }
@@ -228,10 +227,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_found_in_use_is_old_again_after_half_its_age() {
+    fn what_was_found_in_use_proves_its_age_anew() {
         let mut layers = check(&[(100, FOUR)], &[(60, 300), (30, 40), (0, 100)]);
         let (age, at) = (Duration::from_mins(1), |second| Instant(Duration::from_secs(second)));
-        layers.distrust(age, at(100));
+        layers.distrust(age / 2, at(100));
         for (second, is_old) in [(100, false), (129, false), (130, true)] {
             assert_eq!(layers.at_least(age, at(second)).is_some(), is_old, "{second} s");
         }
