@@ -122,6 +122,8 @@ pub struct Agent {
     next_round: Instant,
     /// When the tree was listed.
     discovered: Instant,
+    /// How long that took.
+    discovery_took: Duration,
     /// It is to be listed anew: events were lost.
     rescan: bool,
     /// Managed cgroups whose leaves are to be listed anew.
@@ -197,6 +199,7 @@ impl Agent {
             clock: std::time::Instant::now(),
             next_round: Instant::default(),
             discovered: Instant::default(),
+            discovery_took: Duration::ZERO,
             rescan: false,
             stale: BTreeSet::new(),
             unwatched: 0,

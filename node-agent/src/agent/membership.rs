@@ -30,6 +30,7 @@ struct Assigned {
 impl Agent {
     /// Lists the tree and manages what matches. The backstop of [`Self::tree_changed`].
     pub(super) fn discover(&mut self) {
+        let began = std::time::Instant::now();
         self.discovered = self.now();
         let gone: Vec<CgroupId> = self
             .managed
@@ -56,6 +57,7 @@ impl Agent {
                 tracing::warn!(%error, "the cgroup tree can't be listed; the next scan tries again");
             }
         }
+        self.discovery_took = began.elapsed();
     }
 
     /// Takes in what happened to the tree. Leaves are listed anew once, however much happened in a cgroup.
@@ -96,7 +98,8 @@ impl Agent {
     pub(super) fn list_anew(&mut self) {
         self.note_unwatched();
         let now = self.now();
-        if self.rescan && now.since(self.discovered) >= BETWEEN_LISTINGS {
+        let between = BETWEEN_LISTINGS.max(self.discovery_took * LISTING_SHARE);
+        if self.rescan && now.since(self.discovered) >= between {
             self.rescan = false;
             self.stale.clear();
             self.discover();
