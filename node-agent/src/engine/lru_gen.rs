@@ -337,7 +337,7 @@ impl LruGenEngine {
             // The kernel finds these pages in use: they looked older than they are.
             if !order.age.is_zero() && moved < bytes(pages / STAYS_YOUNG) {
                 // The next walk tells the rest from what is in use.
-                layers.distrust(order.age / 2, now);
+                layers.distrust(order.age / 4 * 3, now);
                 return Ok(if course.is_over(order.budget) { End::Order } else { End::Part });
             }
             if course.is_over(order.budget) {
@@ -396,7 +396,7 @@ impl LruGenEngine {
                     // Where most went, some strays were in use, which the next walk tells from the rest. Else a walk more often is a
                     // danger more often: the kernel turns to other lists.
                     let strays = after.file >= before.file && taken >= pages / 2;
-                    layers.distrust(if strays { order.age / 2 } else { Duration::ZERO }, now);
+                    layers.distrust(if strays { order.age / 4 * 3 } else { Duration::ZERO }, now);
                 }
                 return Ok(End::Part);
             }
