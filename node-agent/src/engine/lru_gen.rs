@@ -393,10 +393,11 @@ impl LruGenEngine {
             let taken = before.anon.saturating_sub(after.anon);
             if after.file < before.file || taken < pages - pages / STAYS_YOUNG {
                 if let Some(layers) = self.layers(part.leaf, part.node) {
-                    // Where most went, some strays were in use, which the next walk tells from the rest. Else a walk more often is a
-                    // danger more often: the kernel turns to other lists.
-                    let strays = after.file >= before.file && taken >= pages / 2;
-                    layers.distrust(if strays { order.age / 4 * 3 } else { Duration::ZERO }, now);
+                    // The next walk tells strays that were in use from the rest: that keeps as much of its age as went of what was asked for.
+                    // Of another list nothing more may go, so there all of it is to be proved.
+                    let part = u32::try_from(taken.min(pages) * 8 / pages.max(1)).unwrap_or(0);
+                    let keeps = if after.file < before.file { Duration::ZERO } else { order.age / 8 * part };
+                    layers.distrust(keeps, now);
                 }
                 return Ok(End::Part);
             }
