@@ -237,6 +237,8 @@ impl LruGenEngine {
                 }
             }
         }
+        // Until the next look others have the room.
+        (self.before, self.after) = (LruGen::default(), LruGen::default());
         Ok(found)
     }
 
