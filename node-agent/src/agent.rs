@@ -124,6 +124,8 @@ pub struct Agent {
     discovered: Instant,
     /// How long that took.
     discovery_took: Duration,
+    /// How long the leaves of a cgroup took, where that is much.
+    listing_took: BTreeMap<CgroupId, Duration>,
     /// It is to be listed anew: events were lost.
     rescan: bool,
     /// Managed cgroups whose leaves are to be listed anew.
@@ -200,6 +202,7 @@ impl Agent {
             next_round: Instant::default(),
             discovered: Instant::default(),
             discovery_took: Duration::ZERO,
+            listing_took: BTreeMap::new(),
             rescan: false,
             stale: BTreeSet::new(),
             unwatched: 0,

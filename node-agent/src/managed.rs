@@ -27,8 +27,6 @@ pub struct Managed {
     pub leaves: Vec<Cgroup>,
     /// When these were listed.
     pub leaves_listed: Instant,
-    /// How long that took.
-    pub listing_took: Duration,
     /// The cgroups below it that are managed apart or left alone. Their memory is not counted as its.
     apart: Vec<Cgroup>,
     /// What the kernel promoted of what is or was apart: the count of a cgroup that is gone stays in those above it.
@@ -109,7 +107,6 @@ impl Managed {
             pod: None,
             leaves: Vec::new(),
             leaves_listed: now,
-            listing_took: Duration::ZERO,
             apart: Vec::new(),
             promoted_apart: BTreeMap::new(),
             cgroup,

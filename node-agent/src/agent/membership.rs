@@ -105,9 +105,9 @@ impl Agent {
             self.discover();
         }
         let due = |id: &CgroupId| {
-            self.managed.get(id).is_none_or(|it| {
-                now.since(it.leaves_listed) >= self.config.interval.max(it.listing_took * LISTING_SHARE)
-            })
+            let took = self.listing_took.get(id).copied().unwrap_or_default();
+            let between = self.config.interval.max(took * LISTING_SHARE);
+            self.managed.get(id).is_none_or(|it| now.since(it.leaves_listed) >= between)
         };
         let due: Vec<CgroupId> = self.stale.iter().copied().filter(due).collect();
         for id in due {
@@ -256,7 +256,13 @@ impl Agent {
         };
         let began = std::time::Instant::now();
         let listed = managed.refresh_leaves(&self.root, is_apart);
-        managed.listing_took = began.elapsed();
+        // Only what is dear is remembered.
+        let took = began.elapsed();
+        if took * LISTING_SHARE > self.config.interval {
+            self.listing_took.insert(id, took);
+        } else {
+            self.listing_took.remove(&id);
+        }
         if let Err(error) = listed
             && !error.is_gone()
         {
@@ -265,6 +271,7 @@ impl Agent {
     }
 
     fn remove(&mut self, id: CgroupId) -> Option<Managed> {
+        self.listing_took.remove(&id);
         let managed = self.managed.remove(&id)?;
         // Another may have taken its name already.
         let path = managed.cgroup.path();
