@@ -62,10 +62,31 @@ const FRESH_BUDGETS: u32 = 8;
 struct Leaf {
     /// What commands name it by.
     memcg: u64,
-    /// When it was last walked, by node.
-    walked: BTreeMap<u32, Instant>,
-    /// By fast node.
-    nodes: BTreeMap<u32, Layers>,
+    /// Fast nodes. They are few, and a map of them would cost a thousand cgroups most of a megabyte.
+    nodes: Vec<OnNode>,
+}
+
+/// A leaf's memory on one fast node.
+#[derive(Debug)]
+struct OnNode {
+    node: u32,
+    /// When it was last walked.
+    walked: Option<Instant>,
+    layers: Layers,
+}
+
+impl Leaf {
+    fn on(&self, node: u32) -> Option<&OnNode> {
+        self.nodes.iter().find(|on| on.node == node)
+    }
+
+    fn on_mut(&mut self, node: u32) -> &mut OnNode {
+        let at = self.nodes.iter().position(|on| on.node == node).unwrap_or_else(|| {
+            self.nodes.push(OnNode { node, walked: None, layers: Layers::default() });
+            self.nodes.len() - 1
+        });
+        &mut self.nodes[at]
+    }
 }
 
 /// A leaf's memory on one node, to be evicted from.
@@ -177,7 +198,9 @@ impl LruGenEngine {
                     continue;
                 }
                 walk(ground, self.syntax, memcg.id(), node.0, newest.seq)?;
-                self.leaves.entry(id).or_default().walked.insert(node.0, now);
+                if ground.fast.contains(node) {
+                    self.leaves.entry(id).or_default().on_mut(node.0).walked = Some(now);
+                }
             }
         }
         let any_walked = walked.contains(&true);
@@ -209,7 +232,7 @@ impl LruGenEngine {
                 let pages = generations.iter().map(|generation| generation.anon_pages).sum();
                 *listed.entry(NodeId(node)).or_default() += bytes(pages);
                 if ground.fast.contains(NodeId(node)) {
-                    let layers = leaf.nodes.entry(node).or_default();
+                    let layers = &mut leaf.on_mut(node).layers;
                     layers.read(generations, now);
                     ages.extend(layers.ages(now).map(|(age, pages)| (age, bytes(pages))));
                 }
@@ -237,8 +260,6 @@ impl LruGenEngine {
                 }
             }
         }
-        // Until the next look others have the room.
-        (self.before, self.after) = (LruGen::default(), LruGen::default());
         Ok(found)
     }
 
@@ -295,15 +316,13 @@ impl LruGenEngine {
         let mut parts = Vec::new();
         for leaf in leaves {
             let nodes = self.leaves.get(&leaf.id()).map(|known| &known.nodes);
-            for (node, layers) in
-                nodes.into_iter().flatten().filter(|(node, _)| from.contains(NodeId(**node)))
-            {
-                let Some(old) = layers.at_least(age, now) else { continue };
+            for on in nodes.into_iter().flatten().filter(|on| from.contains(NodeId(on.node))) {
+                let Some(old) = on.layers.at_least(age, now) else { continue };
                 let pages = match self.syntax {
                     AnonSyntax::Max => Some(old.pages),
                     AnonSyntax::TwoHundred => careful_request(old.pages, u64::MAX).map(|_| old.pages),
                 };
-                parts.extend(pages.map(|pages| Part { leaf, node: *node, pages, oldest: old.oldest }));
+                parts.extend(pages.map(|pages| Part { leaf, node: on.node, pages, oldest: old.oldest }));
             }
         }
         parts.sort_unstable_by_key(|part| std::cmp::Reverse(part.oldest));
@@ -321,14 +340,15 @@ impl LruGenEngine {
         now: Instant,
     ) -> Result<End, EngineError> {
         let Some(known) = self.leaves.get_mut(&part.leaf.id()) else { return Ok(End::Part) };
-        let Some(layers) = known.nodes.get_mut(&part.node) else { return Ok(End::Part) };
+        let memcg = known.memcg;
+        let layers = &mut known.on_mut(part.node).layers;
         let Some(old) = layers.at_least(order.age, now) else { return Ok(End::Part) };
         let mut left = old.pages.min(course.wanted - course.asked);
         while left > 0 {
             let pages = left.min(STEP_PAGES);
             let written = {
                 let _window = DemotionWindow::open(&ground.roots, state)?;
-                evict(ground, self.syntax, known.memcg, part.node, old.seq, pages)?
+                evict(ground, self.syntax, memcg, part.node, old.seq, pages)?
             };
             let moved = course.count(order.cgroup, &ground.slow)?;
             if written != LruGenWritten::Done {
@@ -360,9 +380,9 @@ impl LruGenEngine {
         course: &mut Course,
         now: Instant,
     ) -> Result<End, EngineError> {
-        let walked = self.leaves.get(&part.leaf.id()).and_then(|leaf| leaf.walked.get(&part.node));
+        let walked = self.leaves.get(&part.leaf.id()).and_then(|leaf| leaf.on(part.node)?.walked);
         let fresh = (order.age / FRESH_PART).clamp(FRESH_LEAST, FRESH_MOST);
-        let is_fresh = walked.is_some_and(|walked| now.since(*walked) < fresh);
+        let is_fresh = walked.is_some_and(|walked| now.since(walked) < fresh);
         // Less than nearly two regular walks prove, with a fresh one between them: younger memory would be merged with it.
         let proven = order.age / 8 * 3;
         let Some(mut before) = self.read(ground, part.leaf, part.node, now)? else { return Ok(End::Part) };
@@ -379,7 +399,7 @@ impl LruGenEngine {
         let mut most = OVERSHOOT_PAGES;
         loop {
             let Some(known) = self.leaves.get(&part.leaf.id()) else { return Ok(End::Part) };
-            let old = known.nodes.get(&part.node).and_then(|layers| layers.at_least(order.age, now));
+            let old = known.on(part.node).and_then(|on| on.layers.at_least(order.age, now));
             let old = old.filter(|old| old.youngest >= proven);
             let request =
                 old.and_then(|old| careful_request(old.pages, most.min(course.wanted - course.asked)));
@@ -394,12 +414,13 @@ impl LruGenEngine {
             course.asked += pages;
             let taken = before.anon.saturating_sub(after.anon);
             if after.file < before.file || taken < pages - pages / STAYS_YOUNG {
-                if let Some(layers) = self.layers(part.leaf, part.node) {
+                if let Some(known) = self.leaves.get_mut(&part.leaf.id()) {
                     // The next walk tells strays that were in use from the rest: that keeps as much of its age as went of what was asked for.
                     // Of another list nothing more may go, so there all of it is to be proved.
-                    let part = u32::try_from(taken.min(pages) * 8 / pages.max(1)).unwrap_or(0);
-                    let keeps = if after.file < before.file { Duration::ZERO } else { order.age / 8 * part };
-                    layers.distrust(keeps, now);
+                    let eighths = u32::try_from(taken.min(pages) * 8 / pages.max(1)).unwrap_or(0);
+                    let keeps =
+                        if after.file < before.file { Duration::ZERO } else { order.age / 8 * eighths };
+                    known.on_mut(part.node).layers.distrust(keeps, now);
                 }
                 return Ok(End::Part);
             }
@@ -409,10 +430,6 @@ impl LruGenEngine {
             before = after;
             most = most.saturating_mul(CAREFUL_PART);
         }
-    }
-
-    fn layers(&mut self, leaf: &Cgroup, node: u32) -> Option<&mut Layers> {
-        self.leaves.get_mut(&leaf.id())?.nodes.get_mut(&node)
     }
 
     /// Walks a leaf on one node, and reads what its lists hold then; `None` where it has none.
@@ -430,7 +447,7 @@ impl LruGenEngine {
         let Some(memcg) = self.before.memcgs().next() else { return Ok(None) };
         let Some(newest) = memcg.node(node).last() else { return Ok(None) };
         walk(ground, self.syntax, memcg.id(), node, newest.seq)?;
-        self.leaves.entry(leaf.id()).or_default().walked.insert(node, now);
+        self.leaves.entry(leaf.id()).or_default().on_mut(node).walked = Some(now);
         self.read(ground, leaf, node, now)
     }
 
@@ -448,7 +465,7 @@ impl LruGenEngine {
         let generations = memcg.node(node);
         let known = self.leaves.entry(leaf.id()).or_default();
         known.memcg = memcg.id();
-        known.nodes.entry(node).or_default().read(generations, now);
+        known.on_mut(node).layers.read(generations, now);
         let sum = |of: fn(&Generation) -> u64| generations.iter().map(of).sum();
         // A walk opens a fifth generation: then the birth of today's last but one is that of the next to the oldest.
         let after_a_walk = generations.iter().rev().nth(1).map_or(0, |it| it.birth_age_ms);
