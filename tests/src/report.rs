@@ -1,6 +1,7 @@
 //! What a guest says on its console in a form that the host reads: `RESULT {json}` for each check, one
 //! `VERDICT {json}` at the end; of the demo also `FRAME {json}`.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// One measured number beside its bar.
@@ -45,23 +46,31 @@ impl Line {
     /// Reads a console line; `None` for all that is meant for people.
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
-        // The kernel's own messages may share the line.
-        if let Some((_, json)) = line.split_once("RESULT ") {
-            return serde_json::from_str(json.trim()).ok().map(Self::Result);
-        }
-        let (_, json) = line.split_once("VERDICT ")?;
-        serde_json::from_str(json.trim()).ok().map(Self::Verdict)
+        parse_after("RESULT", line)
+            .map(Self::Result)
+            .or_else(|| parse_after("VERDICT", line).map(Self::Verdict))
     }
 
     /// The line, without its end.
     #[must_use]
     pub fn render(&self) -> String {
-        let (word, json) = match self {
-            Self::Result(check) => ("RESULT", serde_json::to_string(check)),
-            Self::Verdict(verdict) => ("VERDICT", serde_json::to_string(verdict)),
-        };
-        format!("{word} {}", json.unwrap_or_default())
+        match self {
+            Self::Result(check) => render_after("RESULT", check),
+            Self::Verdict(verdict) => render_after("VERDICT", verdict),
+        }
     }
+}
+
+/// What a console line says in JSON after a word; `None` where the word is not in it.
+pub(crate) fn parse_after<T: DeserializeOwned>(word: &str, line: &str) -> Option<T> {
+    // The kernel's own messages may share the line.
+    let (_, json) = line.split_once(&format!("{word} "))?;
+    serde_json::from_str(json.trim()).ok()
+}
+
+/// A console line that says this after a word, without its end.
+pub(crate) fn render_after(word: &str, value: &impl Serialize) -> String {
+    format!("{word} {}", serde_json::to_string(value).unwrap_or_default())
 }
 
 /// What a terminal shows at one moment of the demo.
@@ -77,13 +86,13 @@ impl Frame {
     /// Reads a console line; `None` for all others.
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
-        serde_json::from_str(line.split_once("FRAME ")?.1.trim()).ok()
+        parse_after("FRAME", line)
     }
 
     /// The console line, without its end.
     #[must_use]
     pub fn render(&self) -> String {
-        format!("FRAME {}", serde_json::to_string(self).unwrap_or_default())
+        render_after("FRAME", self)
     }
 }
 

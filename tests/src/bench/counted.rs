@@ -1,7 +1,10 @@
 //! The counter's own proof: accesses of which the number is known.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use host::generator::{Backing, HugePages, Mapping};
+use host::pages::numa_maps::read_numa_maps;
 use misses::LINE;
 use misses::line::Counts;
 
@@ -15,6 +18,7 @@ const STREAMED: usize = 16 << 20;
 /// Smaller than any.
 const RESIDENT: usize = 256 << 10;
 const PASSES: u64 = 40;
+const PAGE: u64 = 4096;
 
 pub(super) fn run(guest: &mut Guest) -> Result<Verdict> {
     enter(guest, FAST)?;
@@ -46,7 +50,10 @@ pub(super) fn run(guest: &mut Guest) -> Result<Verdict> {
     for (slot, (counts, about)) in expected.into_iter().enumerate() {
         console(&Told::Expected { slot, counts, about: about.to_owned() }.render());
     }
-    guest.check("accesses made", 3, "in 3 slots", true);
+    // Where they were made to.
+    let pages = [on_slow(0)?, on_slow(1)?];
+    guest.equal("pages of the first slot on the slow node", pages[0], &0);
+    guest.equal("pages of the second", pages[1], &(STREAMED as u64 / PAGE));
     Ok(guest.verdict())
 }
 
@@ -55,6 +62,14 @@ fn enter(guest: &Guest, node: usize) -> Result<()> {
     let cgroup = guest.cgroup(&format!("/counted-{node}"))?;
     cgroup.write("cpuset.mems", node)?;
     cgroup.write("cgroup.procs", std::process::id())
+}
+
+/// Pages of a slot on the slow node.
+fn on_slow(slot: u64) -> Result<u64> {
+    let pid = i32::try_from(std::process::id())?;
+    let by_mapping = read_numa_maps(Path::new("/proc"), pid)?;
+    let by_node = by_mapping.get(&misses::slot_address(slot)).context("a slot is a mapping")?;
+    Ok(by_node.get(&u32::try_from(SLOW)?).copied().unwrap_or(0))
 }
 
 /// Populated memory in a slot.

@@ -3,6 +3,8 @@
 use misses::line::Counts;
 use serde::{Deserialize, Serialize};
 
+use crate::report::{parse_after, render_after};
+
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Told {
@@ -71,13 +73,13 @@ impl Told {
     /// Reads a console line; `None` for all others.
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
-        serde_json::from_str(line.split_once("BENCH ")?.1.trim()).ok()
+        parse_after("BENCH", line)
     }
 
     /// The console line, without its end.
     #[must_use]
     pub fn render(&self) -> String {
-        format!("BENCH {}", serde_json::to_string(self).unwrap_or_default())
+        render_after("BENCH", self)
     }
 }
 
