@@ -133,23 +133,6 @@ pub struct TierRow {
     pub used: Spread,
 }
 
-/// A cgroup over the time of the record.
-#[derive(Clone, Debug, Serialize)]
-pub struct CgroupRow {
-    /// Path or pod.
-    pub name: String,
-    /// Its last policy.
-    pub policy: String,
-    /// Whether that was carried out.
-    pub enforced: bool,
-    /// Anonymous memory in DRAM, where it was there.
-    pub dram: u64,
-    /// On other tiers.
-    pub slow: u64,
-    /// What its policy could free.
-    pub would_free: u64,
-}
-
 /// All of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -175,8 +158,8 @@ pub struct Report {
     pub cold: Vec<(u64, Spread)>,
     /// By age and floor.
     pub savings: Vec<Saving>,
-    /// The greatest savings first.
-    pub cgroups: Vec<CgroupRow>,
+    /// The mean of each where it was there, with its last policy; the greatest savings first.
+    pub cgroups: Vec<Held>,
     /// What a GiB costs.
     pub price: Option<Price>,
     /// What is recommended, if anything is to be saved.
@@ -204,7 +187,7 @@ impl Report {
             .flat_map(|after| Floor::ALL.map(|floor| (after, floor)))
             .map(|(after, floor)| saving(after, floor))
             .collect();
-        let cgroups = cgroup_rows(&samples);
+        let cgroups = means(&samples);
         let gaps = samples.windows(2).map(|two| two[1].at.saturating_sub(two[0].at));
         Some(Self {
             from: first.at,
@@ -275,26 +258,27 @@ fn tier_rows(samples: &[Sample]) -> Vec<TierRow> {
     last.tiers.iter().map(row).collect()
 }
 
-fn cgroup_rows(samples: &[Sample]) -> Vec<CgroupRow> {
+fn means(samples: &[Sample]) -> Vec<Held> {
     let mut by_name: std::collections::BTreeMap<&str, Vec<&Held>> = std::collections::BTreeMap::new();
     for held in samples.iter().flat_map(|sample| &sample.cgroups) {
         by_name.entry(&held.name).or_default().push(held);
     }
-    let row = |(name, all): (&str, Vec<&Held>)| {
-        let mean = |of: fn(&Held) -> u64| Spread::of(all.iter().map(|held| of(held))).mean;
-        let last = all.last();
-        CgroupRow {
-            name: name.to_owned(),
-            policy: last.map(|held| held.policy.clone()).unwrap_or_default(),
-            enforced: last.is_some_and(|held| held.enforced),
-            dram: mean(|held| held.dram),
-            slow: mean(|held| held.slow),
-            would_free: mean(|held| held.would_free),
-        }
+    let mut means: Vec<Held> = by_name.into_values().filter_map(|all| mean(&all)).collect();
+    means.sort_by_key(|held| std::cmp::Reverse((held.would_free.saturating_add(held.slow), held.dram)));
+    means
+}
+
+fn mean(all: &[&Held]) -> Option<Held> {
+    let of = |of: &dyn Fn(&Held) -> u64| Spread::of(all.iter().map(|held| of(held))).mean;
+    let means = Held {
+        dram: of(&|held| held.dram),
+        slow: of(&|held| held.slow),
+        would_free: of(&|held| held.would_free),
+        working_set: of(&|held| held.working_set),
+        cold: std::array::from_fn(|age| of(&|held| held.cold[age])),
+        ..(*all.last()?).clone()
     };
-    let mut rows: Vec<CgroupRow> = by_name.into_iter().map(row).collect();
-    rows.sort_by_key(|row| std::cmp::Reverse((row.would_free.saturating_add(row.slow), row.dram)));
-    rows
+    Some(means)
 }
 
 /// Reads the record and prints the report.

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{CgroupRow, Floor, Saving};
-use crate::record::LONGEST_NAME;
+use super::{Floor, Saving};
+use crate::record::{Held, LONGEST_NAME};
 use crate::text::short_time;
 
 /// The default `demote.after` in seconds: no shorter age is proposed.
@@ -32,7 +32,7 @@ pub struct Proposal {
 
 impl Proposal {
     /// The longest age, and with it the greatest floor, that keep nine tenths. `None` where nothing is to be saved.
-    pub(super) fn of(savings: &[Saving], cgroups: &[CgroupRow], cluster: bool) -> Option<Self> {
+    pub(super) fn of(savings: &[Saving], cgroups: &[Held], cluster: bool) -> Option<Self> {
         let of =
             |floor| savings.iter().filter(move |saving| saving.floor == floor && saving.after >= LEAST_AFTER);
         let most = of(Floor::WorkingSet).map(|saving| saving.bytes.mean).max().filter(|most| *most > 0)?;
@@ -49,12 +49,12 @@ impl Proposal {
     }
 }
 
-fn is_whole(row: &CgroupRow) -> bool {
+fn is_whole(row: &Held) -> bool {
     let is_cut = row.name.chars().count() >= LONGEST_NAME;
     !row.policy.is_empty() && !is_cut && !row.name.contains(char::is_control)
 }
 
-fn yaml(after: u64, floor: Floor, cgroups: &[CgroupRow], cluster: bool) -> String {
+fn yaml(after: u64, floor: Floor, cgroups: &[Held], cluster: bool) -> String {
     let after = short_time(after as f64);
     let floor = match floor {
         Floor::WorkingSet => String::new(),

@@ -3,8 +3,8 @@
 use jiff::tz::TimeZone;
 use tiering::Bytes;
 
-use super::{CgroupRow, Floor, Report, Saving, clock};
-use crate::record::AGES;
+use super::{Floor, Report, Saving, clock};
+use crate::record::{AGES, Held};
 use crate::savings::Savings;
 use crate::text::short_time;
 
@@ -161,7 +161,7 @@ fn savings(report: &Report) -> Table {
 }
 
 fn cgroups(report: &Report) -> Table {
-    let row = |row: &CgroupRow| {
+    let row = |row: &Held| {
         let mode = match (row.policy.is_empty(), row.enforced) {
             (true, _) => "",
             (_, true) => "enforced",
