@@ -19,6 +19,9 @@ use crate::{kube, out, say};
 /// The agent's package, binary and unit.
 const AGENT: &str = "thermocline-agent";
 
+/// Says that a directory is a release's, from its beginning on. It has the checksums in the end.
+const MARK: &str = "SHA256SUMS";
+
 /// Shells, and where the text that completes the agent's command line belongs.
 const COMPLETIONS: [(&str, &str); 3] = [
     ("bash", "usr/share/bash-completion/completions/thermocline-agent"),
@@ -32,7 +35,7 @@ pub(crate) struct Args {
     /// release: reproducible, what is published; guest: quick to build, to see what a release holds
     #[arg(long, value_enum, default_value = "release")]
     profile: Profile,
-    /// Where everything goes; what is there is removed first
+    /// Where everything goes; a release that is there is removed first
     #[arg(long, default_value = "target/dist", value_name = "DIR")]
     out: PathBuf,
     /// Only this architecture; without it, both, and arm64 is left out where it can't be built here
@@ -47,10 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         "a release takes about 10 minutes for each architecture the first time, on two cores that do nothing else"
     );
     kube::ensure_tools()?;
-    if dir.exists() {
-        std::fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
-    }
-    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    make_empty(&dir)?;
     // The texts are made by the binary of this machine, and are the same for all.
     let native = build(args.profile, &source, Arch::Amd64)?;
     let texts = texts(&native.join(AGENT))?;
@@ -77,6 +77,18 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         out!("LEFT OUT: {what}");
     }
     Ok(true)
+}
+
+/// Makes the directory, without what a release before left there. Anybody else's files are left, and that is an error.
+fn make_empty(dir: &Path) -> Result<()> {
+    let at = || dir.display().to_string();
+    std::fs::create_dir_all(dir).with_context(at)?;
+    let mark = dir.join(MARK);
+    let is_ours = mark.exists() || std::fs::read_dir(dir).with_context(at)?.next().is_none();
+    ensure!(is_ours, "{} is not empty and no release is in it: name another directory", dir.display());
+    std::fs::remove_dir_all(dir).with_context(at)?;
+    std::fs::create_dir_all(dir).with_context(at)?;
+    std::fs::write(&mark, "").with_context(at)
 }
 
 fn build(profile: Profile, source: &Source, arch: Arch) -> Result<PathBuf> {
@@ -158,14 +170,14 @@ fn charts(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `SHA256SUMS`, as `sha256sum --check` reads it.
+/// As `sha256sum --check` reads them.
 fn checksums(dir: &Path) -> Result<()> {
     let mut sums = String::new();
-    for path in sorted(dir)? {
+    for path in sorted(dir)?.iter().filter(|path| !path.ends_with(MARK)) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let _ = writeln!(sums, "{}  {name}", hex::encode(Sha256::digest(std::fs::read(&path)?)));
+        let _ = writeln!(sums, "{}  {name}", hex::encode(Sha256::digest(std::fs::read(path)?)));
     }
-    std::fs::write(dir.join("SHA256SUMS"), sums)?;
+    std::fs::write(dir.join(MARK), sums)?;
     Ok(())
 }
 
@@ -173,4 +185,24 @@ fn sorted(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     paths.sort();
     Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_takes_the_place_of_one_before_and_of_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        for _ in 0..2 {
+            make_empty(&out).unwrap();
+            std::fs::write(out.join("old"), "").unwrap();
+        }
+        let somebodys = dir.path().join("home");
+        std::fs::create_dir(&somebodys).unwrap();
+        std::fs::write(somebodys.join("letter"), "").unwrap();
+        assert!(make_empty(&somebodys).unwrap_err().to_string().contains("name another directory"));
+        assert!(somebodys.join("letter").exists());
+    }
 }

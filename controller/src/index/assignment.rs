@@ -73,11 +73,8 @@ impl Index {
         before: &impl Before,
     ) -> Option<PodAssignment> {
         let resolution = self.resolve(&key.0, pod);
-        let denied = self.is_denied(key);
-        let mut refer = |mut policy: ResolvedPolicy, memory: Memory| {
-            if denied {
-                policy.spec.dram.floor = None;
-            }
+        let mut refer = |policy: ResolvedPolicy, memory: Memory| {
+            let policy = self.without_denied_floor(key, policy);
             let computes = policy.spec.memory_high.mode == Some(MemoryHighMode::Formula);
             let memory = if computes { resources(memory, allocatable) } else { MemoryResources::default() };
             (spec.refer(policy), memory)

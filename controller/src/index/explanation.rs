@@ -52,12 +52,7 @@ impl Index {
         let allocatable = node.and_then(|node| node.value.known.as_ref()?.allocatable);
         let resolution = self.resolve(namespace, pod);
         let key = (namespace.into(), Name::clone(name));
-        let applied = |mut policy: ResolvedPolicy| {
-            if self.is_denied(&key) {
-                policy.spec.dram.floor = None;
-            }
-            policy
-        };
+        let applied = |policy: ResolvedPolicy| self.without_denied_floor(&key, policy);
         let policy = |verdict: &Verdict<Name>| {
             verdict.policy().map(|name| applied(self.rules.of_pod(name, pod, allocatable)))
         };

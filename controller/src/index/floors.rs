@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::annotations::FLOOR_QUOTA;
-use api::{Overcommitted, Quantity};
+use api::{Overcommitted, Quantity, ResolvedPolicy};
 use tiering::Bytes;
 
 use super::record::{Name, PodKey};
@@ -64,6 +64,14 @@ impl Index {
     /// Whether floors of a pod do not apply.
     pub(super) fn is_denied(&self, (namespace, name): &PodKey) -> bool {
         self.floors.denied.get(namespace).is_some_and(|denied| denied.contains(name))
+    }
+
+    /// A policy as it applies to a pod: without its floor where that does not fit.
+    pub(super) fn without_denied_floor(&self, key: &PodKey, mut policy: ResolvedPolicy) -> ResolvedPolicy {
+        if self.is_denied(key) {
+            policy.spec.dram.floor = None;
+        }
+        policy
     }
 
     /// Why floors of a pod do not apply, where they do not.
