@@ -10,7 +10,9 @@ use super::doorbell::Doorbell;
 use super::settings::Settings;
 use super::told::{Sample, Told};
 use super::{AFTER, BEFORE, CONTENDER, THP};
-use crate::guest::{Cgroup, Guest, Workload, console, kernel_argument, kthread_cpu, read, vmstat};
+use crate::guest::{
+    Cgroup, Guest, Workload, console, kernel_argument, kthread_cpu, read, resident_bytes, vmstat,
+};
 use crate::report::Verdict;
 use crate::workload::{Ledger, now_ms};
 
@@ -171,16 +173,13 @@ fn migrated() -> Result<u64> {
 
 /// Resident bytes of a cgroup's processes.
 fn resident(cgroup: &Cgroup) -> Result<u64> {
-    let mut kib = 0;
+    let mut bytes = 0;
     for pid in cgroup.read("cgroup.procs")?.lines() {
         // It may have ended.
         let Ok(status) = read(format!("/proc/{pid}/status")) else { continue };
-        let rss = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        kib += rss.unwrap_or(0);
+        bytes += resident_bytes(&status).unwrap_or(0);
     }
-    Ok(kib << 10)
+    Ok(bytes)
 }
 
 /// Looks at every page's content, then at what is left of a killed contender.

@@ -34,7 +34,7 @@ pub use gate::{Gate, Held};
 pub use init::{kernel_argument, main};
 pub use memory_blocks::{Use, offline_node, online_all};
 pub use node::Node;
-pub use process::{AgentProcess, Verified, Workload, cpu_time, kthread_cpu};
+pub use process::{AgentProcess, Verified, Workload, cpu_time, kthread_cpu, resident_bytes};
 
 use crate::report::{Check, Line, Verdict};
 use crate::scenario::Machine;

@@ -49,6 +49,13 @@ fn sched_nanos(task: &Path) -> Result<u64> {
         .with_context(|| format!("{}: {text}", task.display()))
 }
 
+/// Resident memory by a text of `/proc/PID/status`, bytes; `None` for a process that has ended.
+#[must_use]
+pub fn resident_bytes(status: &str) -> Option<u64> {
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))?;
+    Some(kib.parse::<u64>().ok()? << 10)
+}
+
 /// A running agent. Killed when dropped.
 #[derive(Debug)]
 pub struct AgentProcess {
@@ -104,11 +111,8 @@ impl AgentProcess {
 
     /// Resident memory, bytes.
     pub fn rss(&self) -> Result<u64> {
-        let status = read(format!("/proc/{}/status", self.pid()))?;
-        let kib = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        Ok(kib.context("no VmRSS: the agent has ended")? << 10)
+        resident_bytes(&read(format!("/proc/{}/status", self.pid()))?)
+            .context("no VmRSS: the agent has ended")
     }
 
     /// Whether it still runs.

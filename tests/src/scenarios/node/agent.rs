@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::policies::becomes;
 use super::{MEMORY_HIGH, MIB, PATIENCE, Subject};
-use crate::guest::{Cluster, Guest, pod, read};
+use crate::guest::{Cluster, Guest, pod, read, resident_bytes};
 use crate::node::{AGENT, NAME, NAMESPACE};
 use crate::scenarios::{BALANCING, DEMOTION, STATE};
 
@@ -133,10 +133,12 @@ fn has_its_rights(guest: &mut Guest, cluster: &Cluster) -> Result<()> {
 /// Its memory.
 pub(super) fn cost(guest: &mut Guest, cluster: &Cluster) -> Result<()> {
     let pid = process(cluster)?;
-    let status = read(format!("/proc/{pid}/status"))?;
-    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-    let rss: f64 = rss.context("VmRSS")?.parse()?;
-    guest.at_most("resident memory of the agent, MiB", rss / 1024.0, (MEMORY_REQUEST / MIB) as f64);
+    let rss = resident_bytes(&read(format!("/proc/{pid}/status"))?).context("VmRSS")?;
+    guest.at_most(
+        "resident memory of the agent, MiB",
+        rss as f64 / MIB as f64,
+        (MEMORY_REQUEST / MIB) as f64,
+    );
     Ok(())
 }
 
