@@ -414,6 +414,7 @@ impl LruGenEngine {
             course.asked += pages;
             let taken = before.anon.saturating_sub(after.anon);
             if after.file < before.file || taken < pages - pages / STAYS_YOUNG {
+                tracing::debug!(cgroup = %part.leaf.path(), node = part.node, pages, taken, file = before.file - after.file.min(before.file), "found in use");
                 if let Some(known) = self.leaves.get_mut(&part.leaf.id()) {
                     // The next walk tells strays that were in use from the rest: that keeps as much of its age as went of what was asked for.
                     // Of another list nothing more may go, so there all of it is to be proved.
