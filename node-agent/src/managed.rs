@@ -45,6 +45,8 @@ pub struct Managed {
     slack: Duration,
     /// What other writers did to our files.
     pub drift: BTreeMap<ControlFile, Drift>,
+    /// When a sample was taken that nothing was decided about yet.
+    undecided: Option<Instant>,
     decision: Option<Decision>,
     /// Times it was decided about.
     looks: u64,
@@ -117,6 +119,7 @@ impl Managed {
             next_walk: now,
             slack: Duration::ZERO,
             drift: BTreeMap::new(),
+            undecided: None,
             decision: None,
             looks: 0,
             limited_since: now,
@@ -204,10 +207,26 @@ impl Managed {
         now >= self.next_walk
     }
 
-    /// Its page tables were walked.
-    pub fn walked(&mut self, now: Instant, scan_interval: Duration) {
+    /// Whether a sample not older than this is there that nothing was decided about yet.
+    #[must_use]
+    pub fn awaits_decision(&self, now: Instant, fresh: Duration) -> bool {
+        self.undecided.is_some_and(|sampled| now.since(sampled) < fresh)
+    }
+
+    /// A sample is in its record.
+    pub fn sampled(&mut self, now: Instant) {
+        self.undecided = Some(now);
+    }
+
+    /// It is decided about now. What is moved for it is to be seen in another sample before the next decision.
+    pub fn decides(&mut self) {
+        self.undecided = None;
+    }
+
+    /// Its page tables were walked. The next walk may come late by `slack`.
+    pub fn walked(&mut self, now: Instant, scan_interval: Duration, slack: Duration) {
         self.next_walk = now + scan_interval;
-        self.slack = scan_interval / 8;
+        self.slack = slack;
     }
 
     /// Reads its files into a sample, with what the engine found. `None` where its memory controller is off.
@@ -514,7 +533,7 @@ mod tests {
     #[test]
     fn a_walk_is_never_early_and_waits_a_little_for_others() {
         let (_dir, mut managed) = managed("");
-        managed.walked(at(0), MINUTE);
+        managed.walked(at(0), MINUTE, MINUTE / 8);
         managed.schedule(at(0), Duration::from_secs(1), Left::Nothing);
         assert_eq!(managed.next_look, Instant(Duration::from_millis(67_500)));
         for (second, joins) in [(1, false), (59, false), (60, true), (67, true)] {
@@ -525,7 +544,7 @@ mod tests {
     #[test]
     fn a_policy_that_asks_for_less_age_is_walked_for_sooner() {
         let (_dir, mut managed) = managed("");
-        managed.walked(at(0), MINUTE);
+        managed.walked(at(0), MINUTE, MINUTE / 8);
         let mut policy = Policy::default();
         policy.demote.after = Duration::from_secs(10);
         managed.set_policy(policy, at(1));

@@ -33,8 +33,12 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// A limit that waits for usage to fall or for room is looked at again after so many intervals.
 const WAITING_ROUNDS: u32 = 5;
 
-/// While a fast node runs short, what is known of a cgroup is read anew after so many intervals.
+/// While a fast node runs short, what is known of a cgroup is read anew after so many intervals. Nor is anything decided about an older
+/// sample.
 const STALE_ROUNDS: u32 = 5;
+
+/// So many managed cgroups wait longer for each other: every walk reads what the kernel lists of all of them, before and after.
+const MANY: usize = 100;
 
 /// The tree is listed anew this often, in case an event was missed. The kernel says itself when it drops events.
 const DISCOVER_EVERY: Duration = Duration::from_mins(5);
@@ -74,7 +78,7 @@ impl Agent {
             if began.elapsed() >= ROUND_BUDGET || self.sources.has_assignment() {
                 break;
             }
-            self.act(*id, give_up.get(id).copied().unwrap_or_default(), now)?;
+            self.act(*id, give_up.get(id).copied().unwrap_or_default())?;
         }
         self.schedule(now);
         self.publish(&due, began);
@@ -110,10 +114,14 @@ impl Agent {
         due.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// Samples the cgroups that are due.
+    /// Samples the cgroups that are due, but those that no time was left to decide about in the round before.
     fn observe(&mut self, due: &[CgroupId], now: Instant) {
-        let known: Vec<CgroupId> = due.iter().copied().filter(|id| self.managed.contains_key(id)).collect();
+        let fresh = self.config.interval * STALE_ROUNDS;
+        let is_to_be_sampled =
+            |id: &CgroupId| self.managed.get(id).is_some_and(|managed| !managed.awaits_decision(now, fresh));
+        let known: Vec<CgroupId> = due.iter().copied().filter(is_to_be_sampled).collect();
         let walks = self.walks();
+        let slack_part = if self.managed.len() < MANY { 8 } else { 4 };
         let looks: Vec<Look<'_>> = known
             .iter()
             .filter_map(|id| self.managed.get(id))
@@ -148,13 +156,14 @@ impl Agent {
                     .engine
                     .as_ref()
                     .map_or(self.config.interval * 5, |engine| engine.scan_interval(&managed.track));
-                managed.walked(now, scan);
+                managed.walked(now, scan, scan / slack_part);
                 self.totals.walks += 1;
             }
             let comebacks = managed.track.comebacks();
             match managed.sample(found, &self.ground.tiers, now) {
                 Ok(Some(sample)) => {
                     let promoted = managed.track.observe(sample, &self.ground.fast).promoted;
+                    managed.sampled(now);
                     if self.promoter == Promoter::Kernel && !promoted.is_zero() {
                         managed.note_kernel_promoted(promoted);
                         *self.totals.promoted_bytes.entry(Promoter::Kernel).or_default() += promoted.0;
@@ -220,16 +229,17 @@ impl Agent {
         }
     }
 
-    /// Decides about one cgroup, carries the decision out if its policy says so, and says when to look again. Without a sample of
-    /// this round, `sampled`, nothing is decided: what was moved since the one before would be moved again.
-    fn act(&mut self, id: CgroupId, give_up: Bytes, sampled: Instant) -> Result<(), StateError> {
+    /// Decides about one cgroup, carries the decision out if its policy says so, and says when to look again. Without a sample
+    /// since the decision before nothing is decided: what was moved since would be moved again.
+    fn act(&mut self, id: CgroupId, give_up: Bytes) -> Result<(), StateError> {
         let (now, interval) = (self.now(), self.config.interval);
         let Some(managed) = self.managed.get(&id) else { return Ok(()) };
         let target = self.target(managed);
         let fast = self.ground.fast.intersection(&destinations(&self.ground, managed));
         let fast_room = self.node.room_of(&fast).min(self.node.fast(&self.ground.fast).room());
         let Some(managed) = self.managed.get_mut(&id) else { return Ok(()) };
-        let is_known = managed.track.model().is_some_and(|model| model.at == sampled);
+        let is_known = managed.awaits_decision(now, interval * STALE_ROUNDS);
+        managed.decides();
         let Some(decision) = managed.track.decide(target, fast_room, give_up, now).filter(|_| is_known)
         else {
             managed.next_look = now + interval;
