@@ -17,6 +17,7 @@ mod file;
 #[cfg(test)]
 mod fixture;
 pub mod lru_gen;
+pub mod malloc;
 pub mod node;
 pub mod numa_balancing;
 pub mod numa_topology;

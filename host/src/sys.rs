@@ -5,6 +5,13 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
+/// All threads allocate from one arena of glibc's, mallopt(3). Call it before there is a second thread.
+#[cfg(target_env = "gnu")]
+pub(crate) fn one_malloc_arena() {
+    // SAFETY: takes two numbers.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
 /// Opens a notification group, non-blocking. Its events carry open files.
 pub(crate) fn fanotify_init() -> io::Result<OwnedFd> {
     let flags = libc::FAN_CLASS_NOTIF | libc::FAN_CLOEXEC | libc::FAN_NONBLOCK;

@@ -10,6 +10,7 @@ use node_agent::args::Args;
 use node_agent::commands;
 
 fn main() -> ExitCode {
+    host::malloc::one_arena();
     let Err(failure) = commands::dispatch(&Args::parse(), |mount| CgroupRoot::open(mount)) else {
         return ExitCode::SUCCESS;
     };
