@@ -136,8 +136,8 @@ fn three_tiers_are_three_shades() {
              pmem   ░░░░░░░░····················································  1 GiB used of 8 GiB
 
              system.s…postgresql.service ████████████▓▓▓▓▒▒▒▒▒▒▒▒░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░ 1.6 GiB
-                                         dram 400 MiB (100 MiB cold, 2m+)   cxl 200 MiB   pmem 1000 MiB   working set 300…
-                                         age  <30s 200 MiB  30s-2m 100 MiB  2m-10m 100 MiB
+                                         dram 400 MiB (100 MiB cold, 2m+)   cxl 200 MiB   pmem 1000 MiB
+                                         age  <30s 200 MiB  30s-2m 100 MiB  2m-10m 100 MiB   working set 300 MiB
                                          → demote 100 MiB: 100 MiB not accessed for 120s (the rate cap is reached)
 
              █ dram  ▓ dram, cold  ▒ cxl  ░ pmem
