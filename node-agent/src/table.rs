@@ -57,7 +57,7 @@ pub(crate) fn nothing_managed(shown: &Shown) -> Vec<String> {
         }];
     }
     vec![
-        format!("No cgroup matches {}.", shown.config.path),
+        format!("No cgroup of this host is named by the policies of {} now.", shown.config.path),
         "Look for what would: thermocline-agent observe '**' --once   (writes nothing)".to_owned(),
     ]
 }

@@ -184,7 +184,7 @@ fn nothing_managed_says_what_to_do() {
                  would free 0 B of 0 B   ↓ demoted 0 B   ↑ promoted 0 B   came back soon: 0   could not be move…
              dram   ██████████████████████████████······························  1 GiB used of 2 GiB
 
-             No cgroup matches /etc/thermocline/agent.yaml.
+             No cgroup of this host is named by the policies of /etc/thermocline/agent.yaml now.
              Look for what would: thermocline-agent observe '**' --once   (writes nothing)
 
              █ dram  ▓ dram, cold

@@ -147,9 +147,9 @@ fn nothing_matched_says_what_to_do() {
         &snapshot,
         100,
         &expect![[r#"
-        No cgroup matches /etc/thermocline/agent.yaml.
-        Look for what would: thermocline-agent observe '**' --once   (writes nothing)
-    "#]],
+            No cgroup of this host is named by the policies of /etc/thermocline/agent.yaml now.
+            Look for what would: thermocline-agent observe '**' --once   (writes nothing)
+        "#]],
     );
     snapshot.command = "observe";
     check(
