@@ -14,6 +14,9 @@ use crate::exit::{Failure, printed};
 use crate::host_settings;
 use api::WireDuration;
 
+/// A dash in the name of a unit, as systemd writes it.
+const SYSTEMD_DASH: &str = r"\x2d";
+
 /// Reads the configuration and prints what it does. `cgroup_root` shows what its globs match now, if it is there, and `roots`
 /// what `run` would set for the whole host.
 pub fn check(args: &CheckArgs, cgroup_root: &Path, roots: Roots) -> Result<(), Failure> {
@@ -68,9 +71,17 @@ pub fn report(config: &Config, file: &Path, cgroups: Option<&[String]>, sets: &[
             cgroups.iter().filter(first).count()
         });
         if matched == Some(0) {
-            let hidden = cgroups.is_some_and(|cgroups| cgroups.iter().any(|path| entry.matches(path)));
-            warnings.push(if hidden {
+            let any = |matches: &dyn Fn(&str) -> bool| {
+                cgroups.is_some_and(|cgroups| cgroups.iter().any(|path| matches(path)))
+            };
+            warnings.push(if any(&|path| entry.matches(path)) {
                 format!("policy {}: all its cgroups go to policies above it", entry.name)
+            } else if any(&|path| path.contains(SYSTEMD_DASH) && entry.matches(&path.replace(SYSTEMD_DASH, "-"))) {
+                format!(
+                    "policy {}: no cgroup of this host matches now. In double quotes {SYSTEMD_DASH} is a dash: write the glob without \
+                     quotes or in single ones",
+                    entry.name
+                )
             } else {
                 format!("policy {}: no cgroup of this host matches now", entry.name)
             });

@@ -9,6 +9,8 @@ mod faults;
 mod file;
 mod globs;
 mod locate;
+#[cfg(test)]
+mod reference;
 mod unit;
 mod validate;
 mod words;

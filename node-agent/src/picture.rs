@@ -173,7 +173,8 @@ fn cgroup_lines(shown: &Shown, cgroup: &Cgroup, most: u64, width: usize, detail:
         Detail::Bar => vec![bar],
         Detail::Short => vec![bar, decision],
         Detail::Full => {
-            vec![bar, tiers_line(shown, cgroup, indent), ages_line(cgroup, indent), decision, Line::default()]
+            let [tiers, ages] = amounts(shown, cgroup, indent, width);
+            vec![bar, tiers, ages, decision, Line::default()]
         }
     }
 }
@@ -197,19 +198,30 @@ fn push_bar(line: &mut Line, shown: &Shown, cgroup: &Cgroup, cells: usize) {
     }
 }
 
+/// Bytes by tier, and by age. The working set stands where there is room for it.
+fn amounts(shown: &Shown, cgroup: &Cgroup, indent: usize, width: usize) -> [Line; 2] {
+    let mut tiers = tiers_line(shown, cgroup, indent);
+    let mut ages = ages_line(cgroup, indent);
+    let words = format!("   working set {}", Bytes(cgroup.working_set_bytes));
+    let line = if tiers.fits(words.chars().count(), width) { &mut tiers } else { &mut ages };
+    line.push(Ink::Faint, words);
+    [tiers, ages]
+}
+
 fn tiers_line(shown: &Shown, cgroup: &Cgroup, indent: usize) -> Line {
     let age = short_time(cgroup.effective_age_seconds);
     let mut line = Line::default();
     line.pad_to(indent + 1);
     for (index, tier) in shown.tiers.iter().enumerate() {
+        if index > 0 {
+            line.push(Ink::Plain, "   ");
+        }
         line.push(tier_ink(index), &tier.name)
             .push(Ink::Plain, format!(" {}", Bytes(on(cgroup, &tier.name))));
         if tier.name == shown.dram() && cgroup.cold_bytes > 0 {
             line.push(Ink::Heat(1), format!(" ({} cold, {age}+)", Bytes(cgroup.cold_bytes)));
         }
-        line.push(Ink::Plain, "   ");
     }
-    line.push(Ink::Faint, format!("working set {}", Bytes(cgroup.working_set_bytes)));
     line
 }
 

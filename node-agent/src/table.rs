@@ -1,15 +1,19 @@
 //! The table of `observe`: what each cgroup holds, how old it is, and what a policy would free.
 
+use std::cmp::Reverse;
+
 use tiering::Bytes;
 
 use crate::shown::{Cgroup, Condition, Shown, age_bounds, bytes_by_age};
-use crate::text::{Ink, Line, middle_cut, shared_cells, short_time, wrapped};
+use crate::text::{Ink, Line, middle_cut, shared_beginning, shared_cells, short_time, wrapped};
 
 /// Memory fades as it ages.
 pub(crate) const SHADES: [&str; 4] = ["█", "▓", "▒", "░"];
 const AGE_CELLS: usize = 16;
 const GAP: usize = 2;
 const LEAST_PATH: usize = 12;
+/// A name in less room than this would be cut to what others have, too: then the ages give way.
+const ENOUGH_PATH: usize = 28;
 const MOST_PATH: usize = 44;
 const MOST_WARNINGS: usize = 5;
 /// A decision in less room than this goes on a line of its own.
@@ -53,7 +57,7 @@ pub(crate) fn nothing_managed(shown: &Shown) -> Vec<String> {
         }];
     }
     vec![
-        format!("No cgroup matches {}.", shown.config.path),
+        format!("No cgroup of this host is named by the policies of {} now.", shown.config.path),
         "Look for what would: thermocline-agent observe '**' --once   (writes nothing)".to_owned(),
     ]
 }
@@ -157,7 +161,9 @@ fn line(ink: Ink, words: &str) -> Line {
 }
 
 fn table(shown: &Shown, width: usize) -> Vec<Line> {
-    let rows: Vec<Row> = shown.cgroups.values().map(|cgroup| row(cgroup, shown)).collect();
+    let mut cgroups: Vec<&Cgroup> = shown.cgroups.values().collect();
+    cgroups.sort_by_key(|cgroup| (Reverse(cgroup.would_free_bytes), Reverse(cgroup.anon())));
+    let mut rows: Vec<Row> = cgroups.into_iter().map(|cgroup| row(cgroup, shown)).collect();
     let mut heads: Vec<String> = shown.tiers.iter().map(|tier| tier.name.to_uppercase()).collect();
     heads.extend(["WSS", "COLD", "WOULD FREE"].map(str::to_owned));
     let widths: Vec<usize> = (0..heads.len())
@@ -167,18 +173,35 @@ fn table(shown: &Shown, width: usize) -> Vec<Line> {
         })
         .collect();
     let numbers: usize = widths.iter().map(|width| width + GAP).sum();
-    let fixed = numbers + GAP + AGE_CELLS;
-    let longest = rows.iter().map(|row| row.path.chars().count()).max().unwrap_or(0);
+    let with_ages = numbers + GAP + AGE_CELLS;
+    let longest = |rows: &[Row]| rows.iter().map(|row| row.path.chars().count()).max().unwrap_or(0);
+    // Where names are cut, first goes what all begin with, then the ages: a name tells its row from the others.
+    let mut beginning = String::new();
+    if longest(&rows) > width.saturating_sub(with_ages).min(MOST_PATH) {
+        let names: Vec<String> = rows.iter().map(|row| row.path.clone()).collect();
+        let skip = shared_beginning(&names);
+        names.first().map_or("", |name| &name[..skip]).clone_into(&mut beginning);
+        for row in &mut rows {
+            row.path.drain(..skip);
+        }
+    }
+    let longest = longest(&rows);
+    let ages = longest.min(MOST_PATH) + with_ages <= width || width.saturating_sub(with_ages) >= ENOUGH_PATH;
+    let fixed = if ages { with_ages } else { numbers };
     let path_width = longest.clamp(LEAST_PATH, width.saturating_sub(fixed).clamp(LEAST_PATH, MOST_PATH));
     let decision_at = path_width + fixed + GAP;
     let beside = width.saturating_sub(decision_at) >= LEAST_DECISION;
 
     let mut head = Line::default();
-    head.push(Ink::Strong, "CGROUP").pad_to(path_width);
+    let title = if beginning.is_empty() { "CGROUP".to_owned() } else { format!("{beginning}…") };
+    head.push(Ink::Strong, middle_cut(&title, path_width)).pad_to(path_width);
     for (name, width) in heads.iter().zip(&widths) {
         head.push(Ink::Strong, format!("{:gap$}{name:>width$}", "", gap = GAP));
     }
-    head.push(Ink::Strong, format!("  {:AGE_CELLS$}", format!("AGE IN {}", shown.dram().to_uppercase())));
+    if ages {
+        let title = format!("AGE IN {}", shown.dram().to_uppercase());
+        head.push(Ink::Strong, format!("  {title:AGE_CELLS$}"));
+    }
     if beside {
         head.push(Ink::Strong, "  DECISION");
     }
@@ -195,8 +218,10 @@ fn table(shown: &Shown, width: usize) -> Vec<Line> {
             };
             line.push(ink, format!("  {cell:>width$}"));
         }
-        line.push(Ink::Plain, "  ");
-        push_ages(&mut line, row.ages);
+        if ages {
+            line.push(Ink::Plain, "  ");
+            push_ages(&mut line, row.ages);
+        }
         if beside {
             line.pad_to(decision_at).push(Ink::Faint, &row.decision);
             lines.push(line);
@@ -207,7 +232,9 @@ fn table(shown: &Shown, width: usize) -> Vec<Line> {
             lines.push(decision);
         }
     }
-    lines.push(legend(shown));
+    if ages {
+        lines.push(legend(shown));
+    }
     lines
 }
 

@@ -57,6 +57,11 @@ impl Line {
         self
     }
 
+    /// Whether so many columns more are no wider than `width`.
+    pub(crate) fn fits(&self, columns: usize, width: usize) -> bool {
+        self.width + columns <= width
+    }
+
     /// Appends the line to `out`, cut at `width` columns.
     pub(crate) fn render(&self, width: usize, colour: bool, out: &mut String) {
         let text: String = self.pieces.iter().map(|(_, text)| text.as_str()).collect();
@@ -113,6 +118,17 @@ pub(crate) fn middle_cut(path: &str, width: usize) -> String {
     let head: String = path.chars().take(keep / 3).collect();
     let end: String = path.chars().skip(count - tail).collect();
     format!("{head}…{end}")
+}
+
+/// What all names begin with, up to a slash: it tells none from another.
+pub(crate) fn shared_beginning(names: &[String]) -> usize {
+    let Some(first) = names.first().filter(|_| names.len() > 1) else { return 0 };
+    let mut shared = first.as_str();
+    for name in names {
+        let same = shared.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
+        shared = &shared[..shared.floor_char_boundary(same)];
+    }
+    shared.rfind('/').map_or(0, |slash| slash + 1)
 }
 
 /// A time in its greatest whole unit: `45s`, `2m`, `90m`, `3h`.
@@ -172,6 +188,15 @@ mod tests {
         assert_eq!(middle_cut("kubepods.slice/pod1234/container5678", 20), "kubepo…container5678");
         assert_eq!(middle_cut("äöüäöü", 4), "ä…öü");
         assert_eq!(middle_cut("abc", 0), "…");
+    }
+
+    #[test]
+    fn what_all_names_begin_with_ends_at_a_slash() {
+        let names = |all: &[&str]| all.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(shared_beginning(&names(&["/a.slice/web", "/a.slice/worker"])), 9);
+        assert_eq!(shared_beginning(&names(&["/a.slice/web", "/b.slice/web"])), 1);
+        assert_eq!(shared_beginning(&names(&["/a.slice/web"])), 0);
+        assert_eq!(shared_beginning(&[]), 0);
     }
 
     #[test]

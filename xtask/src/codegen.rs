@@ -22,13 +22,14 @@ struct Generated {
     files: &'static str,
 }
 
-const GENERATED: [Generated; 3] = [
+const GENERATED: [Generated; 4] = [
     Generated {
         targets: &["--lib"],
         tests: "metrics::tests::the_reference_is_up_to_date",
         count: 2,
         files: "docs/metrics.md, docs/metrics-controller.md",
     },
+    Generated { targets: &["--lib"], tests: "config::reference::", count: 2, files: "docs/configuration.md" },
     Generated {
         targets: &["--lib"],
         tests: "generated::",

@@ -60,3 +60,42 @@ fn every_page_is_linked_from_another() {
     let orphans: Vec<&PathBuf> = pages.iter().filter(|page| !is_found(page)).collect();
     assert!(orphans.is_empty(), "no page links to these: {orphans:#?}");
 }
+
+/// Where a path of a page may begin: at the root, or where the crate or directory that the paragraph is about has its files.
+fn is_there(path: &str, paragraph: &[&str]) -> bool {
+    let named = paragraph.iter().map(|named| root().join(named));
+    let beside = named.flat_map(|named| {
+        let dirs = named.ancestors().map(Path::to_owned).collect::<Vec<_>>();
+        dirs.into_iter().take_while(|dir| dir.starts_with(root()) && *dir != root())
+    });
+    let starts = beside.flat_map(|dir| [dir.join("src"), dir]).chain([root().to_owned()]);
+    starts.into_iter().any(|start| start.join(path).exists())
+}
+
+#[test]
+fn every_path_that_contributors_are_told_of_is_there() {
+    let is_path = |word: &&str| {
+        let of_a_path = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+        let is_file = [".rs", ".md", ".json", ".yaml"].iter().any(|end| word.ends_with(end));
+        word.chars().all(of_a_path) && !word.starts_with('/') && (word.contains('/') || is_file)
+    };
+    let mut told = 0;
+    let mut gone = Vec::new();
+    for page in ["CONTRIBUTING.md", "ARCHITECTURE.md"] {
+        let text = std::fs::read_to_string(root().join(page)).unwrap();
+        let prose: String = text.split("```").step_by(2).collect();
+        for paragraph in prose.split("\n\n") {
+            let paths: Vec<&str> = paragraph.split('`').skip(1).step_by(2).filter(is_path).collect();
+            let plain = paragraph.split(|c: char| c.is_whitespace() || "(),;:`".contains(c));
+            let plain = plain.map(|word| word.trim_end_matches('.')).filter(|word| word.starts_with("docs/"));
+            for path in paths.iter().copied().chain(plain) {
+                told += 1;
+                if !is_there(path, &paths) {
+                    gone.push(format!("{page}: {path}"));
+                }
+            }
+        }
+    }
+    assert!(told > 60, "{told}");
+    assert!(gone.is_empty(), "{gone:#?}");
+}

@@ -173,3 +173,17 @@ fn a_nodes_settings_are_told_without_policies() {
     }
     assert!(!report.contains("policies:") && !report.contains("warning"), "{report}");
 }
+
+#[test]
+fn a_dash_of_systemd_that_double_quotes_took_away_is_told() {
+    let warned = |glob: &str| {
+        let text = format!("policies: [{{ name: web, cgroups: [{glob}] }}]\n");
+        let config = Config::parse(&text, Path::new("agent.yaml")).unwrap();
+        let cgroups = [r"/app\x2dweb.slice/a".to_owned()];
+        report(&config, Path::new("agent.yaml"), Some(&cgroups), &[])
+            .contains(r"In double quotes \x2d is a dash")
+    };
+    assert!(warned(r#""/app\x2dweb.slice/*""#));
+    assert!(!warned(r"'/app\x2dweb.slice/*'"));
+    assert!(!warned("/elsewhere.slice/*"));
+}

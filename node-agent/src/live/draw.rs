@@ -13,7 +13,7 @@ use super::{Order, Screen};
 use crate::explain::explain;
 use crate::shown::{Cgroup, Shown, bytes_by_age};
 use crate::table::age_words;
-use crate::text::{middle_cut, shared_cells, wrapped};
+use crate::text::{middle_cut, shared_beginning, shared_cells, wrapped};
 
 const AGE_CELLS: usize = 12;
 const MOST_WARNING_LINES: usize = 6;
@@ -170,17 +170,6 @@ fn page_lines(shown: &Shown, cgroup: &Cgroup, area: Rect) -> Vec<Line<'static>> 
         *first = first.clone().style(Inks::strong());
     }
     lines
-}
-
-/// What the names of all cgroups begin with, up to a slash: it tells none from another.
-fn shared_beginning(names: &[String]) -> usize {
-    let Some(first) = names.first().filter(|_| names.len() > 1) else { return 0 };
-    let mut shared = first.as_str();
-    for name in names {
-        let same = shared.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
-        shared = &shared[..shared.floor_char_boundary(same)];
-    }
-    shared.rfind('/').map_or(0, |slash| slash + 1)
 }
 
 fn table(shown: &Shown, screen: &Screen, area: Rect, inks: Inks) -> Vec<Line<'static>> {

@@ -136,8 +136,8 @@ fn three_tiers_are_three_shades() {
              pmem   ░░░░░░░░····················································  1 GiB used of 8 GiB
 
              system.s…postgresql.service ████████████▓▓▓▓▒▒▒▒▒▒▒▒░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░ 1.6 GiB
-                                         dram 400 MiB (100 MiB cold, 2m+)   cxl 200 MiB   pmem 1000 MiB   working set 300…
-                                         age  <30s 200 MiB  30s-2m 100 MiB  2m-10m 100 MiB
+                                         dram 400 MiB (100 MiB cold, 2m+)   cxl 200 MiB   pmem 1000 MiB
+                                         age  <30s 200 MiB  30s-2m 100 MiB  2m-10m 100 MiB   working set 300 MiB
                                          → demote 100 MiB: 100 MiB not accessed for 120s (the rate cap is reached)
 
              █ dram  ▓ dram, cold  ▒ cxl  ░ pmem
@@ -184,7 +184,7 @@ fn nothing_managed_says_what_to_do() {
                  would free 0 B of 0 B   ↓ demoted 0 B   ↑ promoted 0 B   came back soon: 0   could not be move…
              dram   ██████████████████████████████······························  1 GiB used of 2 GiB
 
-             No cgroup matches /etc/thermocline/agent.yaml.
+             No cgroup of this host is named by the policies of /etc/thermocline/agent.yaml now.
              Look for what would: thermocline-agent observe '**' --once   (writes nothing)
 
              █ dram  ▓ dram, cold

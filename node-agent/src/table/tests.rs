@@ -99,6 +99,47 @@ fn a_long_path_is_cut_in_the_middle() {
     );
 }
 
+/// As many services as an ordinary host has, in an ordinary terminal.
+#[test]
+fn the_greatest_is_first_and_each_name_is_told_from_the_others_at_80_columns() {
+    const MIB: u64 = 1 << 20;
+    let mut shown = shown(&fixture::mixed());
+    let service = |i: u64| {
+        let path = format!("/system.slice/a-service-of-this-host-{i:02}.service");
+        let anon_bytes_by_tier = [("dram".to_owned(), 400 * MIB), ("pmem".to_owned(), 200 * MIB)].into();
+        let decision = crate::shown::Decision {
+            text: format!("would demote {i} MiB (observed): {i} MiB not accessed for 120s"),
+            action: "demote".to_owned(),
+            ..Default::default()
+        };
+        let mut cgroup = Cgroup {
+            path: path.clone(),
+            mode: "Observe".to_owned(),
+            anon_bytes_by_tier,
+            decision,
+            ..Cgroup::default()
+        };
+        (cgroup.would_free_bytes, cgroup.cold_bytes) = (i * MIB, (100 + i) * MIB);
+        (path, cgroup)
+    };
+    shown.cgroups = (0..34).map(service).collect();
+    let text = observe_table(&shown, 80, false);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("/system.slice/… "), "{text}");
+    assert!(
+        lines[1].contains("33.service") && lines[2].starts_with("  would demote 33 MiB (observed)"),
+        "{text}"
+    );
+    let mut names: Vec<&str> = lines
+        .iter()
+        .filter(|line| line.contains(".service"))
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), 34, "{text}");
+}
+
 #[test]
 fn nothing_matched_says_what_to_do() {
     let mut snapshot = fixture::node(vec![], vec![]);
@@ -106,9 +147,9 @@ fn nothing_matched_says_what_to_do() {
         &snapshot,
         100,
         &expect![[r#"
-        No cgroup matches /etc/thermocline/agent.yaml.
-        Look for what would: thermocline-agent observe '**' --once   (writes nothing)
-    "#]],
+            No cgroup of this host is named by the policies of /etc/thermocline/agent.yaml now.
+            Look for what would: thermocline-agent observe '**' --once   (writes nothing)
+        "#]],
     );
     snapshot.command = "observe";
     check(

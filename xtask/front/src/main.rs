@@ -3,6 +3,7 @@
 
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 fn main() -> ExitCode {
@@ -19,12 +20,16 @@ fn main() -> ExitCode {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // Built once, its progress would be noise.
     let quiet: &[&str] = if is_built { &["--quiet"] } else { &[] };
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
+    // As cargo says it now: a program that came along with a copied `target/` knows another checkout.
+    let front = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let manifest = Path::new(&front).join("../../Cargo.toml");
     let mut run = Command::new(cargo);
     run.env(xtask_front::BEGAN, xtask_front::milliseconds(std::time::SystemTime::now()).to_string());
     run.arg("run")
         .args(quiet)
-        .args(["--manifest-path", manifest, "--package", "xtask", "--"])
+        .arg("--manifest-path")
+        .arg(manifest)
+        .args(["--package", "xtask", "--"])
         .args(arguments);
     let error = run.exec();
     eprintln!("xtask: cannot run cargo: {error}");
