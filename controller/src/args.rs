@@ -49,6 +49,9 @@ pub struct Args {
     /// The namespace of the lease that tells which replica writes.
     #[arg(long, env = "POD_NAMESPACE", default_value = "thermocline-system", value_name = "NAMESPACE")]
     pub lease_namespace: String,
+    /// The `ClusterRole` that `NodeTiering`s are to go with: Kubernetes removes them when it is gone. Default: each goes with its node.
+    #[arg(long, env = "THERMOCLINE_OWNER_ROLE", value_name = "NAME")]
+    pub owner_role: Option<String>,
     /// What tells this replica from others. Default: the host's name and the process id.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub identity: Option<String>,

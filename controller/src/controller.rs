@@ -22,6 +22,7 @@ use crate::lease::Fence;
 use crate::node_tierings::{Content, NodeTierings};
 use crate::node_writes::{Due, NodeWrites};
 use crate::occurrence::{Occurrence, Occurrences};
+use crate::owner::Owner;
 use crate::policy_status::{Policies, StatusWrites};
 use crate::snapshot::{Snapshot, Tallies};
 use crate::watch::Watched;
@@ -61,6 +62,8 @@ pub enum Event {
     Wrote(Box<Wrote>),
     /// A write of a policy's status ended.
     WroteStatus(Name, Result<TieringPolicyStatus, WriteError>),
+    /// It is known whom `NodeTiering`s belong to, or that has changed.
+    Owner(Owner),
     /// The server refused to take an Event.
     NotPosted(Box<Occurrence>),
     /// Somebody asks.
@@ -132,6 +135,8 @@ pub struct Controller {
     /// Kinds of which all objects have come once.
     synced: BTreeSet<Kind>,
     leading: bool,
+    /// Whom `NodeTiering`s belong to; `None` until that is known.
+    owner: Option<Owner>,
     fence: Fence,
     nodes: NodeWrites,
     debounce: Debounce,
@@ -180,6 +185,7 @@ impl Controller {
             policies: Policies::default(),
             synced: BTreeSet::new(),
             leading: false,
+            owner: None,
             fence,
             nodes: NodeWrites::default(),
             debounce: Debounce::default(),
@@ -231,6 +237,7 @@ impl Controller {
                     Event::Leading(leading) => self.lead(leading),
                     Event::Wrote(wrote) => self.wrote(*wrote),
                     Event::WroteStatus(policy, result) => self.wrote_status(&policy, result),
+                    Event::Owner(owner) => self.owned_by(owner),
                     Event::NotPosted(occurrence) => self.not_posted(*occurrence, Instant::now()),
                     Event::Asked(question) => self.answer(question),
                     Event::Stop => stopping = Some(Instant::now() + LAST_WRITES),
@@ -260,7 +267,7 @@ impl Controller {
     }
 
     fn may_write(&self) -> bool {
-        self.leading && self.is_synced() && self.fence.holds(Instant::now())
+        self.leading && self.is_synced() && self.owner.is_some() && self.fence.holds(Instant::now())
     }
 
     fn next_due(&self) -> Option<Instant> {
@@ -335,6 +342,17 @@ impl Controller {
         self.later.clear();
         if leading && self.is_synced() {
             self.mark_all();
+        }
+    }
+
+    /// What belonged to another is written again.
+    fn owned_by(&mut self, owner: Owner) {
+        let changed = self.owner.replace(owner).is_some();
+        if changed && self.may_mark() {
+            let now = Instant::now();
+            for node in self.tierings.nodes() {
+                self.nodes.changed(node, None, now);
+            }
         }
     }
 

@@ -1,7 +1,8 @@
 //! Thermocline's cluster controller: decides which policy each pod has, and tells each node's agent.
 //!
 //! [`watched`] is what is read from the API server, [`index`] decides, without a client or a clock; [`controller`] is the loop that
-//! joins them with [`node_writes`], [`debounce`] and [`policy_status`], which say when to write, and [`write`], which does. [`lease`] is who may.
+//! joins them with [`node_writes`], [`debounce`] and [`policy_status`], which say when to write, and [`write`], which does. [`lease`] is who may,
+//! [`owner`] whom it belongs to.
 #![forbid(unsafe_code)]
 
 pub mod args;
@@ -16,6 +17,7 @@ pub mod node_tierings;
 pub mod node_writes;
 pub mod occurrence;
 pub mod once;
+pub mod owner;
 pub mod policy_status;
 pub mod run;
 pub mod snapshot;

@@ -17,7 +17,7 @@ use crate::watched::NodeTiering;
 pub struct Content(u64);
 
 impl Content {
-    /// Of this spec, in an object that belongs to the node of this uid.
+    /// Of this spec, in an object that belongs to what has this uid.
     #[must_use]
     pub fn of(spec: &NodeTieringSpec, owner: &str) -> Self {
         let mut hasher = DefaultHasher::new();

@@ -19,6 +19,7 @@ use crate::http;
 use crate::lease::Candidate;
 use crate::occurrence;
 use crate::once;
+use crate::owner;
 use crate::watch::{LONGEST, watch, with_causes};
 use crate::watched::{Kind, Namespace, Node, NodeTiering, Pod, Policy};
 use crate::write::Writer;
@@ -107,6 +108,10 @@ async fn serve(args: &Args, client: Client) -> Result<(), Failure> {
     ));
     tasks.spawn(named("watch of policies", watch::<Policy, _>(client.clone(), Kind::Policy, events.clone())));
     tasks.spawn(named("watch of nodes", watch::<Node, _>(client.clone(), Kind::Node, events.clone())));
+    tasks.spawn(named(
+        "watch of the owner",
+        owner::watch(client.clone(), args.owner_role.clone(), events.clone()),
+    ));
     tasks.spawn(named(
         "watch of NodeTierings",
         watch::<NodeTiering, _>(client, Kind::NodeTiering, events.clone()),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use api::{NodeTieringSpec, TieringPolicyStatus};
 use k8s_openapi::api::events::v1 as events;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde_json::{Value, json};
@@ -69,11 +70,10 @@ impl Writer {
     pub async fn node_tiering(
         &self,
         node: &str,
-        node_uid: &str,
+        owner: &OwnerReference,
         spec: &NodeTieringSpec,
         times: Times,
     ) -> Result<(String, i64), WriteError> {
-        let owner = json!({ "apiVersion": "v1", "kind": "Node", "name": node, "uid": node_uid });
         let object = json!({
             "apiVersion": api::NodeTiering::api_version(&()),
             "kind": api::NodeTiering::kind(&()),

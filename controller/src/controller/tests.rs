@@ -15,6 +15,7 @@ fn controller() -> (Controller, Poster) {
     let (occurrences, poster) = queue(writer.clone(), "one".to_owned(), fence.clone());
     let mut controller = Controller::new(Index::new(None), writer, occurrences, fence, mpsc::channel(1).0);
     controller.synced.extend(Kind::ALL);
+    controller.owned_by(Owner::Node);
     controller
         .index
         .apply_namespace(&serde_json::from_value(json!({ "metadata": { "name": "a" } })).unwrap());

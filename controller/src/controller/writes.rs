@@ -33,6 +33,7 @@ impl Controller {
 
     pub(super) fn write_node(&mut self, due: Due) {
         let node = Name::clone(&due.node);
+        let Some(owner) = &self.owner else { return self.nodes.finished(&due, false, Instant::now()) };
         let told = self.tierings.get(&node);
         // Where no agent reported, nobody reads it; an empty object is what an agent reports in.
         let has_agent = told.is_some_and(|told| told.has_agent);
@@ -40,7 +41,8 @@ impl Controller {
             .index
             .assignment(&node, &told)
             .map(|spec| if has_agent { spec } else { NodeTieringSpec::default() });
-        let Some((spec, owner)) = assignment.zip(self.index.node_uid(&node)) else {
+        let owner = self.index.node_uid(&node).map(|uid| owner.reference(&node, uid));
+        let Some((spec, owner)) = assignment.zip(owner) else {
             if let Some(uid) = told.map(|told| told.uid.to_string()) {
                 self.remove_node(due, uid);
             } else {
@@ -51,7 +53,7 @@ impl Controller {
             self.unconfirmed.remove(&node);
             return;
         };
-        let content = Content::of(&spec, owner);
+        let content = Content::of(&spec, &owner.uid);
         let now = unix_now();
         let is_known =
             |told: &KnownTiering| told.content == Some(content) && !told.is_due_for_renewal(&node, now);
@@ -72,7 +74,7 @@ impl Controller {
         }
         let then = self.consequences(&node, &spec);
         self.tierings.writing(&node);
-        let (writer, events, owner) = (self.writer.clone(), self.events.clone(), owner.to_owned());
+        let (writer, events) = (self.writer.clone(), self.events.clone());
         let times = Times { epoch: self.epoch, now: now.as_secs() };
         tokio::spawn(async move {
             let began = Instant::now();

@@ -64,11 +64,14 @@ impl NodeTiering {
         self.metadata.annotations.as_ref()?.get(key)?.parse().ok()
     }
 
-    /// The uid of the node that it belongs to.
+    /// The uid of what it belongs to.
     #[must_use]
     pub fn owner(&self) -> Option<&str> {
-        let owners = self.metadata.owner_references.iter().flatten();
-        owners.filter(|owner| owner.kind == "Node").map(|owner| owner.uid.as_str()).next()
+        // With another beside it, it would stay when ours goes: so that is none of ours.
+        match self.metadata.owner_references.as_deref()? {
+            [owner] => Some(&owner.uid),
+            _ => None,
+        }
     }
 
     /// Pods whose policy is not carried out, as the agent says.

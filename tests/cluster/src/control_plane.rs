@@ -1,8 +1,9 @@
 //! Everything of a cluster but its nodes.
 
 use std::path::Path;
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
 
@@ -11,6 +12,10 @@ use crate::{Access, ApiServer, Etcd, User, eventually, server_binary};
 
 const CONTROLLER_MANAGER: &str = "kube-controller-manager";
 const SCHEDULER: &str = "kube-scheduler";
+/// From this minor version of Kubernetes on accounts have no secret with a token.
+const WITHOUT_TOKEN_SECRETS: u32 = 24;
+/// From this one on servers have no port without TLS, nor a flag that closes it.
+const WITHOUT_PLAIN_PORT: u32 = 24;
 /// The service account of our controller in the chart's release.
 const CONTROLLER: &str = "thermocline-controller";
 
@@ -63,10 +68,13 @@ impl ControlPlane {
             node,
             _etcd: etcd,
         };
-        let accounts: Api<ServiceAccount> = Api::namespaced(plane.administrator().client().await?, "default");
+        let client = plane.administrator().client().await?;
+        let needs_secret = minor(&client.apiserver_version().await?.minor)? < WITHOUT_TOKEN_SECRETS;
+        let accounts: Api<ServiceAccount> = Api::namespaced(client, "default");
         eventually("pods of the default namespace have a token", async || {
+            let has_secret = |account: &ServiceAccount| account.secrets.iter().flatten().next().is_some();
             let account = accounts.get_opt("default").await?;
-            Ok(account.and_then(|account| account.secrets).filter(|secrets| !secrets.is_empty()))
+            Ok(account.filter(|account| !needs_secret || has_secret(account)).map(|_| ()))
         })
         .await?;
         Ok(plane)
@@ -85,6 +93,7 @@ impl ControlPlane {
             format!("--lease-namespace={namespace}"),
             "--http-address=127.0.0.1:0".to_owned(),
             "--default-policy=observe".to_owned(),
+            format!("--owner-role={CONTROLLER}"),
         ];
         self.controller = Some(Process::start(binary, &arguments, log)?);
         Ok(())
@@ -110,6 +119,22 @@ fn start(api_server: &ApiServer, name: &str, mut arguments: Vec<String>) -> Resu
     let kubeconfig = api_server.dir().join(name).with_extension("kubeconfig");
     api_server.user(&format!("system:{name}"))?.write_kubeconfig(&kubeconfig)?;
     arguments.push(format!("--kubeconfig={}", kubeconfig.display()));
-    arguments.extend(["--leader-elect=false", "--port=0", "--secure-port=0"].map(str::to_owned));
-    Process::start(&server_binary(name)?, &arguments, &api_server.dir().join(name).with_extension("log"))
+    arguments.extend(["--leader-elect=false", "--secure-port=0"].map(str::to_owned));
+    let binary = server_binary(name)?;
+    if version_of(&binary)? < WITHOUT_PLAIN_PORT {
+        arguments.push("--port=0".to_owned());
+    }
+    Process::start(&binary, &arguments, &api_server.dir().join(name).with_extension("log"))
+}
+
+/// The minor version of a server of Kubernetes, as in `Kubernetes v1.36.2`.
+fn version_of(binary: &Path) -> Result<u32> {
+    let output = Command::new(binary).arg("--version").output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    minor(text.split('.').nth(1).with_context(|| format!("{} says `{text}`", binary.display()))?)
+}
+
+/// A minor version as servers say it: some vendors put a `+` behind it.
+fn minor(text: &str) -> Result<u32> {
+    text.trim_end_matches('+').parse().with_context(|| format!("the minor version `{text}`"))
 }

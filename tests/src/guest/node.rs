@@ -80,6 +80,9 @@ fn prepare() -> Result<()> {
     }
     mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)?;
     let files = [
+        // Newer kubelets look their own user up.
+        ("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n".to_owned()),
+        ("/etc/group", "root:x:0:\n".to_owned()),
         ("/etc/hosts", format!("127.0.0.1 localhost {NAME}\n")),
         // Kubelet copies it for each pod; nobody here resolves names.
         ("/etc/resolv.conf", String::new()),
@@ -115,19 +118,31 @@ fn network() -> Result<()> {
 }
 
 fn kubelet() -> Result<Child> {
-    daemon(
-        "kubelet",
-        &[
-            "--config=/etc/kubernetes/kubelet.yaml",
-            &format!("--kubeconfig={KUBELET_CONFIG}"),
-            "--container-runtime=remote",
-            "--container-runtime-endpoint=unix:///run/containerd/containerd.sock",
-            &format!("--hostname-override={NAME}"),
-            &format!("--node-ip={ADDRESS}"),
-            "--v=2",
-        ],
-        KUBELET_LOG,
-    )
+    let (kubeconfig, name, address) = (
+        format!("--kubeconfig={KUBELET_CONFIG}"),
+        format!("--hostname-override={NAME}"),
+        format!("--node-ip={ADDRESS}"),
+    );
+    let mut args = vec![
+        "--config=/etc/kubernetes/kubelet.yaml",
+        &kubeconfig,
+        "--container-runtime-endpoint=unix:///run/containerd/containerd.sock",
+        &name,
+        &address,
+        "--v=2",
+    ];
+    // Up to 1.26 there was another runtime to choose, and it was the default.
+    if kubelet_knows("--container-runtime ")? {
+        args.push("--container-runtime=remote");
+    }
+    daemon("kubelet", &args, KUBELET_LOG)
+}
+
+/// Whether kubelet's help has these words.
+fn kubelet_knows(words: &str) -> Result<bool> {
+    let output =
+        Command::new("/bin/kubelet").arg("--help").env("PATH", "/bin").output().context("kubelet")?;
+    Ok(String::from_utf8_lossy(&output.stdout).contains(words))
 }
 
 fn daemon(program: &str, args: &[&str], log: &str) -> Result<Child> {

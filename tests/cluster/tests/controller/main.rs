@@ -13,3 +13,4 @@ mod replica;
 mod skew;
 mod tenants;
 mod tidings;
+mod uninstall;

@@ -108,6 +108,8 @@ const REFUSED: [(&str, &[&str]); 2] = [
             "PUT /apis/coordination.k8s.io/v1/namespaces/{}/leases/another",
             "DELETE /apis/coordination.k8s.io/v1/namespaces/{}/leases/thermocline-controller",
             "POST /apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+            "GET /apis/rbac.authorization.k8s.io/v1/clusterroles/cluster-admin",
+            "PATCH /apis/rbac.authorization.k8s.io/v1/clusterroles/thermocline-controller",
         ],
     ),
 ];
@@ -203,7 +205,7 @@ async fn of_every_verb_on_every_resource_only_what_the_chart_gives_is_allowed() 
         );
         assert_eq!(allowed, given, "{name}");
 
-        // Rights on objects by name hold for those, in the chart's namespace.
+        // Rights on objects by name hold for those, and those of namespaces in the chart's alone.
         for rule in on_objects {
             let (groups, names) =
                 (rule.api_groups.unwrap_or_default(), rule.resource_names.unwrap_or_default());
@@ -211,8 +213,10 @@ async fn of_every_verb_on_every_resource_only_what_the_chart_gives_is_allowed() 
                 rule.verbs.iter().flat_map(|verb| rule.resources.iter().flatten().map(move |r| (verb, r)))
             {
                 let (group, own) = (&groups[0], names[0].as_str());
+                // What is in no namespace is the same in all.
+                let elsewhere = resource == "clusterroles";
                 for (object, namespace, expected) in
-                    [(own, NAMESPACE, true), ("another", NAMESPACE, false), (own, "default", false)]
+                    [(own, NAMESPACE, true), ("another", NAMESPACE, false), (own, "default", elsewhere)]
                 {
                     let is = may(client, verb, group, resource, Some(object), namespace).await?;
                     assert_eq!(is, expected, "{name}: {verb} {resource} {object} in {namespace}");

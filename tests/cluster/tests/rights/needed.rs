@@ -62,6 +62,7 @@ async fn both_do_all_they_must_and_use_every_right_they_have() -> Result<()> {
         format!("--kubeconfig={}", kubeconfig.display()),
         format!("--lease-namespace={NAMESPACE}"),
         "--identity=replica-1".to_owned(),
+        format!("--owner-role={}", controller_account.name),
         format!("--http-address=127.0.0.1:{}", free_port()?),
     ];
     let mut controller =

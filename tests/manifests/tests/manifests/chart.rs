@@ -274,6 +274,7 @@ fn the_controller_writes_no_pod_and_reads_no_secret() {
             "thermocline.io/tieringpolicies: list,watch",
             "thermocline.io/tieringpolicies/status: patch",
             "thermocline.io/nodetierings: list,watch,create,patch,delete",
+            "rbac.authorization.k8s.io/clusterroles: get",
             "events.k8s.io/events: create",
         ]
     );
@@ -281,6 +282,28 @@ fn the_controller_writes_no_pod_and_reads_no_secret() {
         rights(&documents, "Role", "thermocline-controller"),
         ["coordination.k8s.io/leases: create", "coordination.k8s.io/leases: get,update"]
     );
+}
+
+#[test]
+fn assignments_go_with_a_role_of_the_release_where_it_has_one() {
+    let owner = |arguments: &[&str]| {
+        let documents = helm_template(arguments).unwrap();
+        let pod = &object(&documents, "Deployment", "thermocline-controller")["spec"]["template"]["spec"];
+        let env = pod["containers"][0]["env"].as_array().unwrap();
+        let owner = env.iter().find(|variable| variable["name"] == "THERMOCLINE_OWNER_ROLE");
+        let owner = owner.map(|variable| variable["value"].as_str().unwrap().to_owned());
+        if let Some(owner) = &owner {
+            let role = object(&documents, "ClusterRole", owner);
+            let rules = role["rules"].as_array().unwrap();
+            assert!(
+                rules.iter().any(|rule| rule["resourceNames"] == json!([owner])),
+                "it may not look it up"
+            );
+        }
+        owner
+    };
+    assert_eq!(owner(&[]).as_deref(), Some("thermocline-controller"));
+    assert_eq!(owner(&["--set=rbac.create=false"]), None);
 }
 
 /// Helm installs what lies in `crds/` before anything else, and never deletes it.
