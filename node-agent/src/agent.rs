@@ -6,6 +6,7 @@
 mod choice;
 mod damon;
 mod events;
+mod lessons;
 mod membership;
 mod pods;
 mod round;
@@ -27,6 +28,7 @@ use crate::engine::{Engine, Ground, PagesEngine};
 use crate::exit::{ExitCode, Failure};
 use crate::kubernetes::assignment::Assignment;
 use crate::kubernetes::mailbox;
+use crate::learned::LearnedFile;
 use crate::managed::Managed;
 use crate::node::NodeMemory;
 use crate::promoter::{DamonPromoter, Promoter};
@@ -104,6 +106,10 @@ pub struct Agent {
     /// Why it did not work when it was tried, and when.
     damon_failed: Option<(String, Instant)>,
     node: NodeMemory,
+    /// What is remembered of the host, and what follows from it.
+    law: tiering::law::Host,
+    /// What was learned, for whoever comes after.
+    learned: LearnedFile,
     /// In a cluster, which pods get which policies; `None` where the configuration says it.
     assignment: Option<Arc<Assignment>>,
     /// In a cluster, the cgroups of all pods by uid.
@@ -163,6 +169,8 @@ impl Agent {
         let sources =
             Sources::new(&ground.roots, &root, config_path.as_deref(), assignments, state.is_some());
         let sources = sources.map_err(|error| Failure::new(ExitCode::Unexpected, error.to_string()))?;
+        let learned =
+            state.as_ref().map_or_else(LearnedFile::default, |_| LearnedFile::beside(&config.state_file));
         let own_cgroup = host::cgroup::own_cgroup(&root, &ground.roots.proc).ok().flatten();
         let mut agent = Self {
             promoter: Promoter::None,
@@ -189,6 +197,11 @@ impl Agent {
             damon: None,
             damon_failed: None,
             node: NodeMemory::default(),
+            law: tiering::law::Host::new(tiering::law::Settings {
+                page: host::pages::page_size(),
+                ..tiering::law::Settings::default()
+            }),
+            learned,
             assignment,
             pod_cgroups: BTreeMap::new(),
             managed: BTreeMap::new(),
@@ -345,6 +358,7 @@ impl Agent {
 
     /// Puts everything back.
     fn stop(&mut self) -> Result<(), Failure> {
+        self.learn_all();
         drop(self.damon.take());
         let Some(state) = &mut self.state else { return Ok(()) };
         let report = restore_all(&self.ground.roots, &self.root, state)?;

@@ -22,6 +22,7 @@ pub mod host_settings;
 pub mod http;
 pub mod kdamond;
 pub mod kubernetes;
+pub mod learned;
 pub mod limits;
 pub mod live;
 pub mod managed;

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use host::cgroup::{Cgroup, ControlFile};
+use host::cgroup::{Cgroup, CgroupId, ControlFile};
 use host::pages::page_size;
 use host::parse::{Limit, format_id_list};
+use tiering::law::{self, CgroupKey};
 use tiering::{Bytes, Instant, MemoryHighPolicy, NodeId, NodeSet, TierRef, memory_high, retier};
 
 use crate::engine::{Engine, Ground, Moved, Order, PagesEngine};
@@ -46,14 +47,15 @@ pub fn ours(state: &State, cgroup: &Cgroup, file: ControlFile) -> Option<String>
     state.file(cgroup.id(), file).and_then(|record| record.ours.last().cloned())
 }
 
-/// One step of `memory.high`.
+/// One step of `memory.high`: the `planned` one, or what follows from the policy alone where nothing is planned yet.
 pub fn step_memory_high(
     root: &host::cgroup::CgroupRoot,
     state: &mut State,
     managed: &mut Managed,
+    planned: Option<memory_high::Step>,
 ) -> Result<(Progress, Vec<Restored>), LimitError> {
     const FILE: ControlFile = ControlFile::MemoryHigh;
-    let policy = within_max(managed.track.policy().memory_high, &managed.cgroup)?;
+    let policy = within_max(managed.policy.memory_high, &managed.cgroup)?;
     if policy == MemoryHighPolicy::None
         || managed.drift.get(&FILE).is_some_and(super::drift::Drift::standing_down)
     {
@@ -68,12 +70,13 @@ pub fn step_memory_high(
     }
     let Some(present) = read_file(&managed.cgroup, FILE)? else { return Ok((Progress::Settled, Vec::new())) };
     let current = Bytes(managed.cgroup.read_memory_current()?.unwrap_or(0));
-    let number = |text: &str| text.parse().ok().map(Bytes);
-    let record = state.file(managed.cgroup.id(), FILE);
-    let original = record.map_or_else(|| number(&present), |record| number(&record.original));
-    // What stands is ours only while it is what we wrote.
-    let standing = record.filter(|record| record.ours.contains(&present)).and_then(|_| number(&present));
-    let step = memory_high::step(policy, current, original, standing, page_size());
+    let High { original, ours: standing } = High::of(state, managed.cgroup.id(), &present);
+    let own = || memory_high::step(policy, current, original, standing, page_size());
+    let step = match planned.unwrap_or_else(own) {
+        // Usage may have grown since the plan was made.
+        memory_high::Step::Set(value) | memory_high::Step::Toward { value, .. } if value < current => own(),
+        step => step,
+    };
     let mut restored = Vec::new();
     let (progress, reason, message) = match step {
         memory_high::Step::Leave => {
@@ -102,6 +105,31 @@ pub fn step_memory_high(
     let status = matches!(reason, "Settled");
     managed.set_condition(Condition { kind: "MemoryHigh", status, reason, message });
     Ok((progress, restored))
+}
+
+/// What stood in `memory.high` before our first write, and what of ours stands there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct High {
+    /// `None` is `max`.
+    pub original: Option<Bytes>,
+    /// `None` where nothing of ours stands.
+    pub ours: Option<Bytes>,
+}
+
+impl High {
+    /// As the state file and the `present` value tell.
+    #[must_use]
+    pub fn of(state: &State, cgroup: CgroupId, present: &str) -> Self {
+        let number = |text: &str| text.parse().ok().map(Bytes);
+        let record = state.file(cgroup, ControlFile::MemoryHigh);
+        Self {
+            original: record.map_or_else(|| number(present), |record| number(&record.original)),
+            // What stands is ours only while it is what we wrote.
+            ours: record
+                .filter(|record| record.ours.iter().any(|ours| ours == present))
+                .and_then(|_| number(present)),
+        }
+    }
 }
 
 /// A formula never computes with more than `memory.max`: a limit that was lowered is there before the cluster tells of it.
@@ -167,6 +195,8 @@ pub struct Movers<'a> {
     pub engine: Option<&'a mut Engine>,
     /// Page moves, both ways.
     pub pages: Option<&'a mut PagesEngine>,
+    /// What rates let pass, and who counts against them.
+    pub law: &'a mut law::Host,
     /// Begin no new step after this much time.
     pub budget: Duration,
 }
@@ -207,7 +237,7 @@ pub fn step_tiers(
 ) -> Result<(Progress, Option<Relocated>, Vec<Restored>), LimitError> {
     const FILE: ControlFile = ControlFile::CpusetMems;
     let settled = |restored| Ok((Progress::Settled, None, restored));
-    let allowed = &managed.track.policy().tiers;
+    let allowed = &managed.policy.tiers;
     let standing_down = managed.drift.get(&FILE).is_some_and(super::drift::Drift::standing_down);
     if allowed.is_empty() || standing_down {
         if !standing_down {
@@ -283,7 +313,8 @@ pub fn step_tiers(
             let up = !ground.fast.contains(from) || ground.fast.contains(to);
             // NUMA balancing brings up what is touched as soon as it may. Its moves are not ours to hold back, but ours are.
             if let Some(before) = before.filter(|_| up) {
-                managed.track.promoted(arrived(&before, &resident, &wanted), now);
+                let arrived = arrived(&before, &resident, &wanted);
+                movers.law.promoted(managed.key(), &whole(Way { from, to, bytes: arrived }), now);
             }
             let relocated = relocate(root, ground, state, managed, movers, Way { from, to, bytes }, now)?;
             let bytes = relocated.map_or(Bytes::ZERO, Relocated::bytes);
@@ -306,7 +337,10 @@ fn relocate(
     now: Instant,
 ) -> Result<Option<Relocated>, LimitError> {
     let down = ground.fast.contains(from) && !ground.fast.contains(to);
-    let cap = if down { managed.track.demote_cap(now) } else { managed.track.promote_cap(now) };
+    let key: CgroupKey = managed.key();
+    let Movers { engine, pages, law, budget } = movers;
+    let (down_cap, up_cap) = law.rates(key, now);
+    let cap = if down { down_cap } else { up_cap };
     if cap.is_zero() {
         return Ok(None);
     }
@@ -314,13 +348,15 @@ fn relocate(
         cgroup: &managed.cgroup,
         leaves: &managed.leaves,
         allowed: &managed.allowed,
+        from,
+        to: &[to],
         bytes: bytes.min(cap),
         age: Duration::ZERO,
-        budget: movers.budget,
+        budget,
     };
-    let (by, moved, stuck) = match (movers.pages, movers.engine) {
+    let (by, moved, stuck) = match (pages, engine) {
         (Some(pages), _) => {
-            let step = pages.relocate(ground, order, from, to, now)?;
+            let step = pages.relocate(ground, order, now)?;
             ("pages", step.moved, step.stuck)
         }
         (None, Some(engine)) if down && !engine.swaps_out(ground, root, order.cgroup) => {
@@ -331,13 +367,22 @@ fn relocate(
         _ => ("none", Moved::default(), true),
     };
     managed.relocation_stuck = stuck;
+    let done = whole(Way { from, to, bytes: moved.bytes });
     Ok(Some(if down {
-        managed.note_demoted(None, &moved, now);
+        managed.note_demoted(None, &moved);
+        law.demoted(key, &done, None, now);
         Relocated::Down(by, moved.bytes)
     } else {
-        managed.note_promoted(&moved, now);
+        managed.note_promoted(&moved);
+        law.promoted(key, &done, now);
         Relocated::Up(moved.bytes)
     }))
+}
+
+/// A move of which nothing is to be learned but that it was.
+fn whole(Way { from, to, bytes }: Way) -> law::Moved {
+    let (stayed, least_age) = (law::Stayed::Unknown, Duration::ZERO);
+    law::Moved { from, to: Some(to), asked: bytes, moved: bytes, stayed, least_age }
 }
 
 /// Forgets a change of tiers that is done or given up.
@@ -368,7 +413,7 @@ fn nodes_of(ground: &Ground, tiers: &[TierRef]) -> NodeSet {
 /// The two differ while its tiers change, or can't be changed.
 #[must_use]
 pub fn destinations(ground: &Ground, managed: &Managed) -> NodeSet {
-    match managed.track.policy().tiers.as_slice() {
+    match managed.policy.tiers.as_slice() {
         [] => managed.allowed.clone(),
         tiers => managed.allowed.intersection(&nodes_of(ground, tiers)),
     }

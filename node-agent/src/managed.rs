@@ -5,16 +5,19 @@ use std::time::Duration;
 
 use host::cgroup::{Cgroup, CgroupId, CgroupPath, CgroupRoot, ControlFile, leaves, list_below};
 use host::pages::page_size;
+use host::parse::Limit;
+use tiering::law::{AgeReading, CgroupKey, CgroupPlan, CgroupSample, CgroupState, Limits, NodeUse};
 use tiering::{
-    Bytes, CgroupSample, Decision, DemoteReason, Instant, Mode, NodeId, NodeSet, NodeUse, Policy,
-    StallTotals, TierMap, Track,
+    Bytes, DemoteReason, Instant, MemoryHighPolicy, Mode, NodeId, NodeSet, Policy, StallTotals, TierMap,
 };
 
 use crate::drift::Drift;
 use crate::engine::{Found, Moved};
 use crate::kubernetes::assignment::PodIdentity;
+use crate::limits::High;
 use crate::promoter::Promoter;
 use crate::snapshot::{CgroupView, Condition, DecisionView, DriftView};
+use crate::state::State;
 
 /// A managed cgroup.
 #[derive(Debug)]
@@ -29,12 +32,12 @@ pub struct Managed {
     pub leaves_listed: Instant,
     /// The cgroups below it that are managed apart or left alone. Their memory is not counted as its.
     apart: Vec<Cgroup>,
-    /// What the kernel promoted of what is or was apart: the count of a cgroup that is gone stays in those above it.
-    promoted_apart: BTreeMap<CgroupId, Bytes>,
+    /// What the kernel promoted of what is or was apart, by node: the count of a cgroup that is gone stays in those above it.
+    promoted_apart: BTreeMap<CgroupId, BTreeMap<NodeId, Bytes>>,
     /// Its policy's name.
     pub policy_name: String,
-    /// What is remembered of it.
-    pub track: Track,
+    /// What it says.
+    pub policy: Policy,
     /// When to look at it again, at the latest.
     pub next_look: Instant,
     /// From when on it is looked at along with others.
@@ -45,9 +48,9 @@ pub struct Managed {
     slack: Duration,
     /// What other writers did to our files.
     pub drift: BTreeMap<ControlFile, Drift>,
-    /// When a sample was taken that nothing was decided about yet.
+    /// When a sample was taken that nothing was done about yet.
     undecided: Option<Instant>,
-    decision: Option<Decision>,
+    plan: Option<CgroupPlan>,
     /// Times it was decided about.
     looks: u64,
     /// Since when the last decisions were kept from more by the same.
@@ -63,14 +66,20 @@ pub struct Managed {
     failed: BTreeMap<&'static str, u64>,
     conditions: BTreeMap<&'static str, Condition>,
     placed: Option<Placed>,
+    /// Its limits as of the last walk.
+    limits: Limits,
 }
 
 /// What of a decision is left to do at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Left {
-    /// Nothing, or it has to wait for another walk.
+    /// Nothing.
     #[default]
     Nothing,
+    /// More, once another walk says what is old.
+    Unproven,
+    /// More, once the last walk is so long ago that an order may walk for itself.
+    Ripening,
     /// More, when the rate caps let it pass.
     Capped,
     /// More, but others have their turn first.
@@ -95,7 +104,6 @@ pub struct ManagedPod {
 struct Placed {
     listed: BTreeMap<NodeId, Bytes>,
     nodes: BTreeMap<NodeId, NodeUse>,
-    promoted_total: Option<Bytes>,
 }
 
 /// Memory by node.
@@ -113,14 +121,14 @@ impl Managed {
             promoted_apart: BTreeMap::new(),
             cgroup,
             policy_name: policy_name.to_owned(),
-            track: Track::new(policy, now),
+            policy,
             next_look: now + within,
             join_look: now,
             next_walk: now,
             slack: Duration::ZERO,
             drift: BTreeMap::new(),
             undecided: None,
-            decision: None,
+            plan: None,
             looks: 0,
             limited_since: now,
             relocation_stuck: false,
@@ -131,19 +139,26 @@ impl Managed {
             failed: BTreeMap::new(),
             conditions: BTreeMap::new(),
             placed: None,
+            limits: Limits::default(),
         }
+    }
+
+    /// What the law knows it by.
+    #[must_use]
+    pub fn key(&self) -> CgroupKey {
+        CgroupKey(self.cgroup.id().get())
     }
 
     /// Whether its decisions are carried out.
     #[must_use]
     pub fn enforced(&self) -> bool {
-        self.track.policy().mode == Mode::Enforce && !self.is_pinned()
+        self.policy.mode == Mode::Enforce && !self.is_pinned()
     }
 
     /// Whether its policy sets limits, which need no slow memory.
     #[must_use]
     pub fn has_limits(&self) -> bool {
-        let policy = self.track.policy();
+        let policy = &self.policy;
         policy.memory_high != tiering::MemoryHighPolicy::None || !policy.tiers.is_empty()
     }
 
@@ -161,8 +176,8 @@ impl Managed {
 
     /// Takes a new policy. It is looked at now, and walked as soon as the new age asks for it.
     pub fn set_policy(&mut self, policy: Policy, now: Instant) {
-        self.track.set_policy(policy, now);
-        self.next_walk = self.next_walk.min(now + self.track.scan_interval());
+        self.next_walk = self.next_walk.min(now + policy.demote.after / 2);
+        self.policy = policy;
         self.next_look = now;
     }
 
@@ -234,9 +249,17 @@ impl Managed {
         &mut self,
         found: Found,
         tiers: &TierMap,
+        state: Option<&State>,
         now: Instant,
     ) -> host::Result<Option<CgroupSample>> {
-        let Some((nodes, promoted_total)) = self.placed(found.listed)? else { return Ok(None) };
+        let Found { mut ages, walked, aged, mut touched, blind, listed, .. } = found;
+        let Some(mut nodes) = self.placed(listed)? else { return Ok(None) };
+        for (node, usage) in &mut nodes {
+            usage.ages = ages.remove(node).map(|ages| AgeReading { ages, walked: aged });
+            if walked && !tiers.fast_nodes().contains(*node) {
+                usage.touched = Some(touched.remove(node).unwrap_or_default());
+            }
+        }
         // A cgroup without the cpuset controller may use every node.
         let effective = self.cgroup.read_cpuset_mems_effective()?.unwrap_or_default();
         self.allowed = if effective.is_empty() {
@@ -244,46 +267,82 @@ impl Managed {
         } else {
             effective.into_iter().collect::<NodeSet>()
         };
+        self.read_limits(state, walked)?;
         let sample = CgroupSample {
             at: now,
             nodes,
             current: self.current()?,
-            ages: found.ages,
-            slow_touched: found.slow_touched,
-            promoted_total,
+            clean_file: self.clean_file()?,
+            // Only demotion without swap is ours to do.
+            may_swap: false,
+            blind,
+            limits: self.limits,
             stalls: self.stalls()?,
         };
         Ok(Some(sample))
     }
 
-    /// Its memory by node, and what the kernel promoted. Summing `memory.numa_stat` up is the dearest reading by far, so it is
+    /// Reads its limits: what protects it once a walk, what bounds it where its policy is about that.
+    fn read_limits(&mut self, state: Option<&State>, walked: bool) -> host::Result<()> {
+        let bytes = |limit: Option<Limit>| match limit {
+            Some(Limit::Bytes(bytes)) => Some(Bytes(bytes)),
+            Some(Limit::Max) | None => None,
+        };
+        if walked {
+            self.limits.min = bytes(self.cgroup.read_memory_min()?);
+            self.limits.low = bytes(self.cgroup.read_memory_low()?);
+        }
+        if self.policy.memory_high != MemoryHighPolicy::None || self.policy.reclaim_ahead {
+            let high = self.cgroup.read_memory_high()?;
+            let present = high.map(|high| high.to_string()).unwrap_or_default();
+            let High { original, ours } =
+                state.map(|state| High::of(state, self.cgroup.id(), &present)).unwrap_or_default();
+            self.limits.max = bytes(self.cgroup.read_memory_max()?);
+            self.limits.high = bytes(high);
+            (self.limits.high_before_us, self.limits.high_of_ours) = (original, ours);
+        }
+        Ok(())
+    }
+
+    /// Page cache that can be dropped without I/O, where its policy is about that.
+    fn clean_file(&self) -> host::Result<Bytes> {
+        if !self.policy.reclaim_ahead {
+            return Ok(Bytes::ZERO);
+        }
+        let stat = self.cgroup.read_memory_stat()?.unwrap_or_default();
+        let of = |field: Option<u64>| Bytes(field.unwrap_or(0));
+        Ok(of(stat.inactive_file) + of(stat.active_file) - of(stat.file_dirty) - of(stat.file_writeback))
+    }
+
+    /// Its memory by node, and what the kernel promoted there. Summing `memory.numa_stat` up is the dearest reading by far, so it is
     /// spared where the engine `listed` what it listed when it was read: memory that came, went, moved, was locked or given
     /// up by `MADV_FREE` changes that.
-    fn placed(
-        &mut self,
-        listed: Option<BTreeMap<NodeId, Bytes>>,
-    ) -> host::Result<Option<(NodeUses, Option<Bytes>)>> {
+    fn placed(&mut self, listed: Option<BTreeMap<NodeId, Bytes>>) -> host::Result<Option<NodeUses>> {
         if let Some(placed) = self.placed.as_ref().filter(|placed| listed.as_ref() == Some(&placed.listed)) {
-            return Ok(Some((placed.nodes.clone(), placed.promoted_total)));
+            return Ok(Some(placed.nodes.clone()));
         }
-        let Some((mut nodes, mut promoted_total)) = node_uses(&self.cgroup)? else { return Ok(None) };
+        let Some(mut nodes) = node_uses(&self.cgroup)? else { return Ok(None) };
         for apart in &self.apart {
-            let (others, promoted) = match node_uses(apart) {
+            let others = match node_uses(apart) {
                 Ok(found) => found.unwrap_or_default(),
                 Err(error) if error.is_gone() => continue,
                 Err(error) => return Err(error),
             };
+            let promoted = self.promoted_apart.entry(apart.id()).or_default();
             for (node, other) in others {
+                promoted.extend(other.kernel_promoted.map(|bytes| (node, bytes)));
                 let node = nodes.entry(node).or_default();
                 node.anon -= other.anon;
                 node.unmovable -= other.unmovable;
             }
-            self.promoted_apart.insert(apart.id(), promoted.unwrap_or_default());
         }
-        let promoted_apart = self.promoted_apart.values().copied().sum();
-        promoted_total = promoted_total.map(|all| all - promoted_apart);
-        self.placed = listed.map(|listed| Placed { listed, nodes: nodes.clone(), promoted_total });
-        Ok(Some((nodes, promoted_total)))
+        for (node, bytes) in self.promoted_apart.values().flatten() {
+            if let Some(promoted) = nodes.get_mut(node).and_then(|node| node.kernel_promoted.as_mut()) {
+                *promoted -= *bytes;
+            }
+        }
+        self.placed = listed.map(|listed| Placed { listed, nodes: nodes.clone() });
+        Ok(Some(nodes))
     }
 
     /// `memory.current`, without what is apart.
@@ -315,24 +374,21 @@ impl Managed {
     }
 
     /// Notes what was moved down, for a decision's reason or for a change of tiers.
-    pub fn note_demoted(&mut self, reason: Option<DemoteReason>, moved: &Moved, now: Instant) {
+    pub fn note_demoted(&mut self, reason: Option<DemoteReason>, moved: &Moved) {
         *self.demoted.entry(reason.map_or("tiers", DemoteReason::as_str)).or_default() += moved.bytes.0;
         self.note_failed(moved);
-        self.track.demoted(moved.bytes, reason, now);
     }
 
     /// Notes what we moved up.
-    pub fn note_promoted(&mut self, moved: &Moved, now: Instant) {
+    pub fn note_promoted(&mut self, moved: &Moved) {
         *self.promoted.entry(Promoter::Pages).or_default() += moved.bytes.0;
         self.note_failed(moved);
-        self.track.promoted(moved.bytes, now);
     }
 
     /// Notes what DAMON moved up for us. It is looked at soon: its memory is elsewhere now.
     pub fn note_damon_promoted(&mut self, moved: &Moved, now: Instant) {
         *self.promoted.entry(Promoter::Damon).or_default() += moved.bytes.0;
         self.note_failed(moved);
-        self.track.brought_back(moved.bytes, now);
         self.next_look = self.next_look.min(now);
     }
 
@@ -362,40 +418,51 @@ impl Managed {
         self.conditions.remove(kind);
     }
 
-    /// Takes a decision; whether it does or says something else than the one before.
-    pub fn decided(&mut self, decision: &Decision, now: Instant) -> bool {
-        let limit = |decision: &Decision| decision.limit.map(tiering::Limit::as_str);
+    /// Takes a plan; whether it does or says something else than the one before.
+    pub fn planned(&mut self, plan: &CgroupPlan, now: Instant) -> bool {
+        let limit = |plan: &CgroupPlan| plan.limit.map(tiering::Limit::as_str);
         self.looks += 1;
-        let last = self.decision.replace(decision.clone());
-        if last.as_ref().is_none_or(|last| limit(last) != limit(decision)) {
+        let last = self.plan.replace(plan.clone());
+        if last.as_ref().is_none_or(|last| limit(last) != limit(plan)) {
             self.limited_since = now;
         }
-        last.is_none_or(|last| (action(&last), reason(&last)) != (action(decision), reason(decision)))
+        last.is_none_or(|last| (action(&last), reason(&last)) != (action(plan), reason(plan)))
     }
 
-    /// When to look again, after a decision that was carried out or not.
-    pub fn schedule(&mut self, now: Instant, interval: Duration, left: Left) {
+    /// What was planned for it last.
+    #[must_use]
+    pub fn plan(&self) -> Option<&CgroupPlan> {
+        self.plan.as_ref()
+    }
+
+    /// When to look again, after a plan that was carried out or not. `ages` are those of its memory on fast nodes.
+    pub fn schedule(&mut self, now: Instant, interval: Duration, left: Left, ages: &[(Duration, Bytes)]) {
         // Never early: two walks have to be an age apart, or the four generations prove less than that.
         let mut join = self.next_walk.since(now).max(interval);
         let mut wait = join + self.slack;
-        if let (Some(decision), Some(model)) = (&self.decision, self.track.model()) {
+        if let Some(plan) = &self.plan {
             // The next bytes to become cold, as far as the last walk tells.
-            let ripe = model.ages.entries().iter().map(|(age, _)| *age).filter(|age| !age.is_zero());
-            let due = ripe
-                .filter_map(|age| decision.effective_age.checked_sub(age))
-                .filter(|due| !due.is_zero())
-                .min();
+            let ripe = ages.iter().map(|(age, _)| *age).filter(|age| !age.is_zero());
+            let due =
+                ripe.filter_map(|age| plan.effective_age.checked_sub(age)).filter(|due| !due.is_zero()).min();
             if let Some(due) = due {
                 join = join.min(due).max(interval);
                 wait = wait.min(due + self.slack).max(interval);
             }
-            if decision.ceiling < Bytes::MAX {
-                let near = model.fast_anon.0 / 8 * 9 >= decision.ceiling.0;
+            // What is planned for is looked at when the plan says; walks have their own time.
+            let planned = plan.look_again.since(now);
+            if plan.look_again < self.next_walk && !matches!(left, Left::Unproven | Left::Ripening) {
+                wait = wait.min(planned.max(interval));
+            }
+            if plan.ceiling < Bytes::MAX {
+                let fast: Bytes = ages.iter().map(|(_, bytes)| *bytes).sum();
+                let near = fast.0 / 8 * 9 >= plan.ceiling.0;
                 wait = wait.min(if near { interval } else { interval * 5 });
             }
         }
         let wait = match left {
-            Left::Nothing => wait,
+            Left::Nothing | Left::Unproven => wait,
+            Left::Ripening => wait.min(self.slack.max(interval)),
             Left::Capped => wait.min(interval / 4),
             Left::OutOfTime => Duration::ZERO,
         };
@@ -403,81 +470,81 @@ impl Managed {
         self.join_look = now + join.min(wait);
     }
 
-    /// What users see of it.
+    /// What users see of it; `known` is what the law knows of it.
     #[must_use]
-    pub fn view(&self, tiers: &TierMap, high: Option<u64>, mems: Option<String>, now: Instant) -> CgroupView {
-        let model = self.track.model();
+    pub fn view(
+        &self,
+        tiers: &TierMap,
+        known: Option<&CgroupState>,
+        high: Option<u64>,
+        mems: Option<String>,
+        now: Instant,
+    ) -> CgroupView {
         let mut by_tier = BTreeMap::new();
-        if let Some(model) = model {
+        let sampled = known.filter(|known| known.last().is_some());
+        if let Some(known) = sampled {
             for tier in tiers.tiers() {
-                let nodes = model.anon_by_node.iter().filter(|(node, _)| tier.nodes.contains(**node));
+                let nodes = known.anon_by_node().filter(|(node, _)| tier.nodes.contains(*node));
                 by_tier.insert(tier.name.to_string(), nodes.map(|(_, bytes)| bytes.0).sum());
             }
         }
+        let plan = self.plan.as_ref();
+        let ages = sampled.map(|known| known.ages(now)).unwrap_or_default();
         CgroupView {
             id: self.cgroup.id().get(),
             path: self.cgroup.path().to_string(),
             pod: self.pod.as_ref().map(|pod| pod.identity.clone()),
             pinned: self.is_pinned(),
             policy: self.policy_name.clone(),
-            mode: mode_name(self.track.policy().mode),
+            mode: mode_name(self.policy.mode),
             leaves: self.leaves.len(),
             looks: self.looks,
             anon_bytes_by_tier: by_tier,
-            current_bytes: model.map_or(0, |model| model.current.0),
+            current_bytes: sampled.and_then(|known| known.last()).map_or(0, |last| last.current.0),
             memory_high_bytes: high,
             cpuset_mems: mems,
-            ages: model.map_or_else(Vec::new, |model| {
-                model.ages.entries().iter().map(|(age, bytes)| (age.as_secs_f64(), bytes.0)).collect()
-            }),
-            effective_age_seconds: self.track.age().get().as_secs_f64(),
-            cold_bytes: self.decision.as_ref().map_or(0, |decision| decision.cold.0),
-            would_free_bytes: self.decision.as_ref().map_or(0, |decision| decision.would_free.0),
-            // What is cold is in no working set, however short the age of the policy.
-            working_set_bytes: model
-                .map_or(0, |model| model.working_set(Duration::from_mins(1).min(self.track.age().get())).0),
-            slow_touched_bytes_per_minute: self.track.touched_per_minute().0,
-            floor_bytes: self.decision.as_ref().map_or(0, |decision| decision.floor.0),
-            ceiling_bytes: self
-                .decision
-                .as_ref()
-                .filter(|decision| decision.ceiling < Bytes::MAX)
-                .map(|decision| decision.ceiling.0),
-            decision: self.decision.as_ref().map_or_else(DecisionView::default, |decision| DecisionView {
-                text: decision.words(self.acting_mode()).to_string(),
-                action: action(decision),
-                reason: decision.reason.as_str(),
-                limit: decision.limit.map(tiering::Limit::as_str),
+            ages: ages.entries().iter().map(|(age, bytes)| (age.as_secs_f64(), bytes.0)).collect(),
+            effective_age_seconds: known
+                .map_or(self.policy.demote.after, |known| known.touches().age())
+                .as_secs_f64(),
+            cold_bytes: plan.map_or(0, |plan| plan.cold.0),
+            would_free_bytes: plan.map_or(0, |plan| plan.would_free.0),
+            working_set_bytes: sampled.map_or(0, |known| known.working_set(Duration::from_mins(1), now).0),
+            slow_touched_bytes_per_minute: known.map_or(0, |known| known.touched_per_minute().0),
+            floor_bytes: plan.map_or(0, |plan| plan.floor.0),
+            ceiling_bytes: plan.filter(|plan| plan.ceiling < Bytes::MAX).map(|plan| plan.ceiling.0),
+            decision: plan.map_or_else(DecisionView::default, |plan| DecisionView {
+                text: plan.to_string(),
+                action: action(plan),
+                reason: plan.reason().as_str(),
+                limit: plan.limit.map(tiering::Limit::as_str),
                 limit_seconds: now.since(self.limited_since).as_secs_f64(),
-                demote_bytes: decision.demote.0,
-                promote_bytes: decision.promote.0,
+                demote_bytes: plan.demoted().0,
+                promote_bytes: plan.promoted().0,
             }),
             demoted_bytes: self.demoted.clone(),
             promoted_bytes: self.promoted.clone(),
             failed_pages: self.failed.clone(),
-            comebacks: self.track.comebacks(),
+            comebacks: known.map_or(0, |known| known.touches().comebacks()),
             conditions: self.conditions.values().cloned().collect(),
             drift: self.drift.iter().map(|(file, drift)| drift.view(*file)).collect::<Vec<DriftView>>(),
         }
     }
 }
 
-/// Memory of a cgroup by node, and what the kernel promoted; `None` where its memory controller is off.
-fn node_uses(cgroup: &Cgroup) -> host::Result<Option<(NodeUses, Option<Bytes>)>> {
+/// Memory of a cgroup by node, and what the kernel promoted there where it counts that; `None` where its memory controller is off.
+fn node_uses(cgroup: &Cgroup) -> host::Result<Option<NodeUses>> {
     let Some(stat) = cgroup.read_memory_numa_stat()? else { return Ok(None) };
     let node_use = |(node, anon): (&u32, &u64)| {
         let locked = stat.unevictable.get(node).copied().unwrap_or(0);
         let unmovable = Bytes(stat.lazyfree_estimate(*node)) + Bytes(locked);
-        (NodeId(*node), NodeUse { anon: Bytes(*anon), unmovable })
+        let promoted = stat.pgpromote_success.get(node).map(|pages| Bytes(pages.saturating_mul(page_size())));
+        (
+            NodeId(*node),
+            NodeUse { anon: Bytes(*anon), unmovable, kernel_promoted: promoted, ..NodeUse::default() },
+        )
     };
-    let nodes = stat.anon.iter().map(node_use).collect();
-    let promoted = promoted_pages(&stat).map(|pages| Bytes(pages.saturating_mul(page_size())));
-    Ok(Some((nodes, promoted)))
-}
-
-/// `pgpromote_success` of all nodes, in pages; `None` where the kernel does not count it per cgroup.
-fn promoted_pages(stat: &host::cgroup::NumaStat) -> Option<u64> {
-    (!stat.pgpromote_success.is_empty()).then(|| stat.pgpromote_success.values().sum())
+    Ok(Some(stat.anon.iter().map(node_use).collect()))
 }
 
 /// A mode as configurations, labels and tables spell it.
@@ -491,8 +558,8 @@ pub const fn mode_name(mode: Mode) -> &'static str {
 
 /// `demote`, `promote`, `both` or `hold`.
 #[must_use]
-pub fn action(decision: &Decision) -> &'static str {
-    match (decision.demote.is_zero(), decision.promote.is_zero()) {
+pub fn action(plan: &CgroupPlan) -> &'static str {
+    match (plan.demote.is_empty(), plan.promote.is_empty()) {
         (false, true) => "demote",
         (true, false) => "promote",
         (false, false) => "both",
@@ -500,12 +567,12 @@ pub fn action(decision: &Decision) -> &'static str {
     }
 }
 
-/// The reason label of a decision: why it acts, or what holds it.
+/// The reason label of a plan: why it acts, or what holds it.
 #[must_use]
-pub fn reason(decision: &Decision) -> &'static str {
-    match decision.limit {
-        Some(limit) if decision.demote.is_zero() => limit.as_str(),
-        _ => decision.reason.as_str(),
+pub fn reason(plan: &CgroupPlan) -> &'static str {
+    match plan.limit {
+        Some(limit) if plan.demote.is_empty() => limit.as_str(),
+        _ => plan.reason().as_str(),
     }
 }
 
@@ -534,7 +601,7 @@ mod tests {
     fn a_walk_is_never_early_and_waits_a_little_for_others() {
         let (_dir, mut managed) = managed("");
         managed.walked(at(0), MINUTE, MINUTE / 8);
-        managed.schedule(at(0), Duration::from_secs(1), Left::Nothing);
+        managed.schedule(at(0), Duration::from_secs(1), Left::Nothing, &[]);
         assert_eq!(managed.next_look, Instant(Duration::from_millis(67_500)));
         for (second, joins) in [(1, false), (59, false), (60, true), (67, true)] {
             assert_eq!((managed.joins(at(second)), managed.walk_due(at(second))), (joins, joins), "{second}");
@@ -566,7 +633,7 @@ mod tests {
         let (dir, mut managed) = managed("anon N0=8192 N1=0\n");
         let listed = |mib| Some(BTreeMap::from([(NodeId(0), Bytes::mib(mib))]));
         let mut check = |listed, anon| {
-            let (nodes, _) = managed.placed(listed).unwrap().unwrap();
+            let nodes = managed.placed(listed).unwrap().unwrap();
             assert_eq!(nodes[&NodeId(0)].anon, Bytes(anon));
         };
         check(listed(1), 8192);

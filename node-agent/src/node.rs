@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use host::node::{read_node_meminfo, read_nodes_with_kernel_memory};
-use host::roots::Roots;
 use host::zoneinfo::{NodeWatermarks, read_zoneinfo};
-use tiering::arbiter::FastNodes;
-use tiering::{Bytes, Instant, NodeId, NodeSet, TierMap};
+use tiering::law::{HostSample, NodeSample, Speed};
+use tiering::{Bytes, Instant, NodeId, NodeSet};
+
+use crate::engine::Ground;
 
 /// What each node has free, and for whom. Free memory is read every round; watermarks, and what single CPUs hold free, once a minute
 /// and while the fast nodes seem short.
@@ -36,6 +37,23 @@ impl Node {
         self.free - pages(self.watermarks.reserved)
     }
 
+    fn sample(&self, id: NodeId, ground: &Ground) -> NodeSample {
+        NodeSample {
+            node: id,
+            speed: if ground.fast.contains(id) { Speed::Fast } else { Speed::Slow },
+            total: self.total,
+            free: self.usable(),
+            pcp: self.per_cpu,
+            min: pages(self.watermarks.min),
+            low: pages(self.watermarks.low),
+            high: pages(self.watermarks.high),
+            reclaimable_file: self.reclaimable(),
+            targets: ground.targets(id),
+            kernel_promoted: None,
+            kernel_demoted: None,
+        }
+    }
+
     /// What the kernel frees for whoever allocates, without any loss: clean file memory, but for half of it or a low watermark, whichever
     /// is less, as it reckons itself for `MemAvailable` (`si_mem_available`).
     fn reclaimable(&self) -> Bytes {
@@ -48,7 +66,8 @@ impl NodeMemory {
     const WATERMARKS_EVERY: Duration = Duration::from_mins(1);
 
     /// Reads what is due. A node that went offline is left out, so that nothing is moved there.
-    pub fn read(&mut self, roots: &Roots, tiers: &TierMap, now: Instant) -> host::Result<()> {
+    pub fn read(&mut self, ground: &Ground, now: Instant) -> host::Result<()> {
+        let (roots, tiers) = (&ground.roots, &ground.tiers);
         self.kernel = read_nodes_with_kernel_memory(&roots.sys)?.into_iter().collect();
         let nodes = std::mem::take(&mut self.nodes);
         for id in tiers.nodes().iter() {
@@ -72,7 +91,8 @@ impl NodeMemory {
             }
         }
         let stale = self.watermarks_read.is_none_or(|read| now.since(read) >= Self::WATERMARKS_EVERY);
-        if stale || !self.fast(tiers.fast_nodes()).shortfall().is_zero() {
+        let is_short = |(id, node): (&NodeId, &Node)| !node.sample(*id, ground).shortfall().is_zero();
+        if stale || self.nodes.iter().any(is_short) {
             let zones = read_zoneinfo(&roots.proc)?;
             self.watermarks_read = Some(now);
             for (id, node) in &mut self.nodes {
@@ -100,6 +120,12 @@ impl NodeMemory {
         node.usable() - high - Bytes(node.total.0 / 64)
     }
 
+    /// Room of a fast node for what comes up.
+    #[must_use]
+    pub fn promotion_room(&self, ground: &Ground, id: NodeId) -> Bytes {
+        self.nodes.get(&id).map_or(Bytes::ZERO, |node| node.sample(id, ground).room())
+    }
+
     /// Moves of ours used up this much of some nodes' free memory since it was read.
     pub fn took(&mut self, nodes: &NodeSet, mut bytes: Bytes) {
         for (_, node) in self.nodes.iter_mut().filter(|(id, _)| nodes.contains(**id)) {
@@ -115,12 +141,6 @@ impl NodeMemory {
         &self.kernel
     }
 
-    /// The room of several nodes.
-    #[must_use]
-    pub fn room_of(&self, nodes: &NodeSet) -> Bytes {
-        nodes.iter().map(|node| self.room(node)).sum()
-    }
-
     /// Capacity and free bytes of several nodes.
     #[must_use]
     pub fn size_of(&self, nodes: &NodeSet) -> (Bytes, Bytes) {
@@ -128,20 +148,11 @@ impl NodeMemory {
         sizes.fold((Bytes::ZERO, Bytes::ZERO), |(total, free), node| (total + node.total, free + node.free))
     }
 
-    /// The fast nodes as the arbiter sees them. What the kernel can free at once counts as free, or page cache, which takes whatever is
-    /// free, would push out memory that is in use.
+    /// The nodes as the law takes them.
     #[must_use]
-    pub fn fast(&self, nodes: &NodeSet) -> FastNodes {
-        let (total, _) = self.size_of(nodes);
-        let sum =
-            |of: fn(&Node) -> Bytes| nodes.iter().filter_map(|node| self.nodes.get(&node)).map(of).sum();
-        FastNodes {
-            total,
-            free: sum(|node| node.usable() + node.reclaimable()),
-            per_cpu: sum(|node| node.per_cpu),
-            low_watermark: sum(|node| pages(node.watermarks.low)),
-            high_watermark: sum(|node| pages(node.watermarks.high)),
-        }
+    pub fn sample(&self, ground: &Ground, now: Instant) -> HostSample {
+        let nodes = self.nodes.iter().map(|(id, node)| node.sample(*id, ground)).collect();
+        HostSample { at: now, nodes }
     }
 }
 

@@ -145,6 +145,16 @@ impl Promoter {
         }
     }
 
+    /// As the law sees it.
+    #[must_use]
+    pub fn of_law(self) -> tiering::law::Promoter {
+        match self {
+            Self::Kernel => tiering::law::Promoter::Kernel,
+            Self::Pages | Self::Damon => tiering::law::Promoter::Agent,
+            Self::None => tiering::law::Promoter::None,
+        }
+    }
+
     /// What NUMA balancing is set to while anyone is promoted: off where another promotes, or the kernel would promote behind
     /// our back. `None` leaves it alone.
     #[must_use]

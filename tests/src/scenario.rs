@@ -41,11 +41,13 @@ pub enum SlowNode {
     Hmat,
     /// An NVDIMM handed to the kernel as system memory by dax/kmem: a lower tier to every kernel.
     Kmem,
+    /// Two sockets, each with its own slow node, by the firmware's HMAT: nodes 0 and 1 have a CPU each, 2 is near 0 and 3 near 1.
+    Sockets,
 }
 
 impl SlowNode {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Hmat, Self::Kmem];
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Hmat, Self::Kmem, Self::Sockets];
 
     /// As on the command line: `hmat`.
     #[must_use]
@@ -53,6 +55,7 @@ impl SlowNode {
         match self {
             Self::Hmat => "hmat",
             Self::Kmem => "kmem",
+            Self::Sockets => "sockets",
         }
     }
 }
@@ -123,6 +126,13 @@ pub struct Scenario {
 }
 
 impl Scenario {
+    /// Whether it says something on this kind of guest. Those about two sockets are about nothing else.
+    #[must_use]
+    pub fn runs_on(&self, machine: Machine) -> bool {
+        let of_sockets = crate::scenarios::OF_SOCKETS.contains(&self.name);
+        (self.applies)(machine) && of_sockets == (machine.slow_node == SlowNode::Sockets)
+    }
+
     /// The scenario of that name.
     #[must_use]
     pub fn find(name: &str) -> Option<&'static Self> {

@@ -1,18 +1,11 @@
-//! Pure decisions about where a cgroup's anonymous memory should be.
+//! Pure decisions about where the anonymous memory of a host's cgroups should be.
 //!
-//! What is read from a host in one round is a [`CgroupSample`]; what follows from it and the one before is a
-//! [`Model`]; what to do about it is a [`Decision`], which carries its reason. Nothing here does I/O, reads a
-//! clock or knows Kubernetes: the crate is `no_std`, and every function that needs the time takes `now`.
+//! What is read of a host in one round are samples; what follows from them and from those before is one [`law::Plan`], which carries its
+//! reasons. Nothing here does I/O, reads a clock or knows Kubernetes: the crate is `no_std`, and every function that needs the time takes
+//! `now`.
 //!
-//! One round of one node:
-//!
-//! 1. [`Track::observe`]: sample in, model out; the effective age adapts ([`effective_age`]).
-//! 2. [`arbiter::arbitrate`]: which cgroup gives up how much DRAM where the fast nodes run short.
-//! 3. [`Track::decide`]: how much to demote and to promote now, and why ([`decide`]).
-//! 4. [`memory_high`] and [`retier`]: the limit and the allowed nodes, stepped.
-//!
-//! The place of the full control law is [`decide`]: it sees the model, the policy and the arbiter's grant, and
-//! nothing else.
+//! [`law`] is the place to begin. Beside it: how a limit and the allowed nodes are stepped ([`memory_high`], [`retier`]), and what nodes
+//! are to each other ([`TierMap`]).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -21,12 +14,8 @@ extern crate alloc;
 extern crate std;
 
 mod age;
-pub mod arbiter;
-pub mod decide;
-pub mod effective_age;
 pub mod law;
 pub mod memory_high;
-mod model;
 mod node;
 mod policy;
 mod reason;
@@ -35,23 +24,19 @@ mod sample;
 mod stall;
 mod tier;
 mod token_bucket;
-mod track;
 mod units;
 
 pub use age::AgeHistogram;
-pub use decide::{Decision, DemoteReason, Limit, Target};
-pub use effective_age::EffectiveAge;
-pub use model::Model;
 pub use node::{NodeId, NodeSet};
 pub use policy::{
     DemotePolicy, DramPolicy, EngineChoice, MemoryHighPolicy, Mode, Policy, PolicyError, PressureGuard,
     PromotePolicy, Share,
 };
-pub use sample::{CgroupSample, Generation, NodeUse, StallTotals};
+pub use reason::{DemoteReason, Limit};
+pub use sample::{Generation, StallTotals};
 pub use tier::{
     DemotionSupport, Device, NodeFacts, Performance, Tier, TierError, TierMap, TierName, TierOverride,
     TierParseError, TierRef,
 };
 pub use token_bucket::TokenBucket;
-pub use track::Track;
 pub use units::{ByteRate, Bytes, Instant, Ratio};

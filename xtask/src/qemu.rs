@@ -131,6 +131,7 @@ impl Guest {
         command.args(match self.machine.slow_node {
             SlowNode::Hmat => HMAT,
             SlowNode::Kmem => KMEM,
+            SlowNode::Sockets => SOCKETS,
         });
         command.arg("-kernel").arg(&self.vmlinuz).arg("-initrd").arg(&self.initramfs);
         command.args(["-append", &self.kernel_command_line()]);
@@ -216,6 +217,58 @@ const KMEM: &[&str] = &[
     "memory-backend-ram,id=nv,size=1792M",
     "-device",
     "nvdimm,memdev=nv,node=1",
+];
+
+/// Two sockets of 768 MiB with a CPU each, and for each as much that the firmware says is slower.
+const SOCKETS: &[&str] = &[
+    "-machine",
+    "q35,hmat=on",
+    "-m",
+    "3G",
+    "-object",
+    "memory-backend-ram,id=m0,size=768M",
+    "-object",
+    "memory-backend-ram,id=m1,size=768M",
+    "-object",
+    "memory-backend-ram,id=m2,size=768M",
+    "-object",
+    "memory-backend-ram,id=m3,size=768M",
+    "-numa",
+    "node,nodeid=0,memdev=m0,cpus=0",
+    "-numa",
+    "node,nodeid=1,memdev=m1,cpus=1",
+    "-numa",
+    "node,nodeid=2,memdev=m2,initiator=0",
+    "-numa",
+    "node,nodeid=3,memdev=m3,initiator=1",
+    "-numa",
+    "dist,src=0,dst=1,val=21",
+    "-numa",
+    "dist,src=0,dst=2,val=17",
+    "-numa",
+    "dist,src=0,dst=3,val=28",
+    "-numa",
+    "dist,src=1,dst=2,val=28",
+    "-numa",
+    "dist,src=1,dst=3,val=17",
+    "-numa",
+    "dist,src=2,dst=3,val=28",
+    "-numa",
+    "hmat-lb,initiator=0,target=0,hierarchy=memory,data-type=access-latency,latency=100",
+    "-numa",
+    "hmat-lb,initiator=0,target=0,hierarchy=memory,data-type=access-bandwidth,bandwidth=100G",
+    "-numa",
+    "hmat-lb,initiator=1,target=1,hierarchy=memory,data-type=access-latency,latency=100",
+    "-numa",
+    "hmat-lb,initiator=1,target=1,hierarchy=memory,data-type=access-bandwidth,bandwidth=100G",
+    "-numa",
+    "hmat-lb,initiator=0,target=2,hierarchy=memory,data-type=access-latency,latency=250",
+    "-numa",
+    "hmat-lb,initiator=0,target=2,hierarchy=memory,data-type=access-bandwidth,bandwidth=40G",
+    "-numa",
+    "hmat-lb,initiator=1,target=3,hierarchy=memory,data-type=access-latency,latency=250",
+    "-numa",
+    "hmat-lb,initiator=1,target=3,hierarchy=memory,data-type=access-bandwidth,bandwidth=40G",
 ];
 
 /// Wall time that a scenario may take: even one that never idles stays far below.

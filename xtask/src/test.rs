@@ -140,7 +140,7 @@ fn beside_servers(args: &Args, wanted: impl Fn(&str) -> bool) -> Result<Count> {
         .iter()
         .flat_map(|scenario| Machine::all().map(move |machine| (scenario, machine)))
         .filter(|(scenario, machine)| {
-            (scenario.applies)(*machine) && wanted(&format!("{} {machine}", scenario.name))
+            scenario.runs_on(*machine) && wanted(&format!("{} {machine}", scenario.name))
         })
         .filter(|(scenario, machine)| args.full || in_short_run(scenario.name, *machine))
         .filter(|(scenario, machine)| {

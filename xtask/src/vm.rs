@@ -21,7 +21,8 @@ pub(crate) struct Args {
     /// 6.1, 6.12 or 7.2 (or whatever newer kernel Debian sid has by now)
     #[arg(long, default_value = "6.12")]
     kernel: Kernel,
-    /// How the guest comes by its slow node: hmat (slower by the firmware's word) or kmem (an NVDIMM as memory)
+    /// How the guest comes by its slow node: hmat (slower by the firmware's word), kmem (an NVDIMM as memory) or sockets (two, each with a slow
+    /// node)
     #[arg(long, default_value = "hmat")]
     tier: SlowNode,
     /// Run by the host's clock instead of virtual time
@@ -56,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     };
     let scenario =
         Scenario::find(name).with_context(|| format!("no scenario is named {name}; see --list"))?;
-    ensure!((scenario.applies)(machine), "{name} says nothing on {machine}: {}", scenario.about);
+    ensure!(scenario.runs_on(machine), "{name} says nothing on {machine}: {}", scenario.about);
     let guests = Guests::prepare(&[machine.kernel], scenario.agent, args.refresh)?;
     let guest = guests.guest(machine, Some(scenario), args.realtime, args.verbose)?;
     let outcome = guests.run(scenario, &guest, |line| out!("{line}"))?;
@@ -68,7 +69,7 @@ fn list() {
     for scenario in SCENARIOS {
         out!("{:16} {}", scenario.name, scenario.about);
         let machines: Vec<_> =
-            Machine::all().filter(|&machine| (scenario.applies)(machine)).map(|m| m.to_string()).collect();
+            Machine::all().filter(|&machine| scenario.runs_on(machine)).map(|m| m.to_string()).collect();
         out!("{:16} on {}", "", machines.join(", "));
     }
 }

@@ -65,6 +65,8 @@ impl Agent {
         let damon = Damon::of(self.config.promoter, failed);
         let chosen = Promoter::choose(engine.as_ref().ok(), &probe, &self.ground.tiers, writes, damon);
         self.promoter = chosen.promoter;
+        let settings = tiering::law::Settings { promoter: self.promoter.of_law(), ..*self.law.settings() };
+        self.law.set_settings(settings, self.now());
         let same = self
             .engine
             .as_ref()

@@ -1,7 +1,9 @@
 //! DAMON as the promoter: what it may do, and what it did.
 
+use std::time::Duration;
+
 use host::cgroup::{Cgroup, CgroupId};
-use tiering::{Instant, NodeId};
+use tiering::{Instant, NodeId, law};
 
 use super::Agent;
 use crate::kdamond::{self, KdamondError};
@@ -15,10 +17,7 @@ impl Agent {
     pub(super) fn promote_by_damon(&mut self, now: Instant) -> Result<(), StateError> {
         let mut failed = self.book_promoted(now);
         let wanted = self.promoter == Promoter::Damon
-            && self
-                .managed
-                .values()
-                .any(|managed| managed.enforced() && managed.track.policy().promote.enabled);
+            && self.managed.values().any(|managed| managed.enforced() && managed.policy.promote.enabled);
         if failed.is_none() && wanted {
             let claims = self.promotion_claims();
             // Nodes came or went.
@@ -90,6 +89,18 @@ impl Agent {
                     for (why, pages) in &moved.failed {
                         *self.totals.failed_pages.entry(("damon", why)).or_default() += pages;
                     }
+                    let way = self.managed.get(&id).and_then(|managed| {
+                        Some((managed.key(), self.most_on_slow(managed)?, self.promotion_target(managed)))
+                    });
+                    if let Some((key, from, to)) = way {
+                        let (stayed, least_age) = (law::Stayed::Touched, Duration::ZERO);
+                        let (asked, moved) = (moved.bytes, moved.bytes);
+                        self.law.promoted(
+                            key,
+                            &law::Moved { from, to, asked, moved, stayed, least_age },
+                            now,
+                        );
+                    }
                     if let Some(managed) = self.managed.get_mut(&id) {
                         tracing::debug!(cgroup = %managed.cgroup.path(), pod = managed.pod_name(), bytes = %moved.bytes, failed = ?moved.failed, "promoted by DAMON");
                         managed.note_damon_promoted(&moved, now);
@@ -109,14 +120,17 @@ impl Agent {
     fn promotion_claims(&self) -> Vec<Claim> {
         self.managed
             .iter()
-            .filter(|(_, managed)| managed.enforced() && managed.track.policy().promote.enabled)
+            .filter(|(_, managed)| managed.enforced() && managed.policy.promote.enabled)
             .filter_map(|(id, managed)| self.promotion_claim(*id, managed))
             .collect()
     }
 
     fn promotion_claim(&self, cgroup: CgroupId, managed: &Managed) -> Option<Claim> {
-        let (model, policy) = (managed.track.model()?, managed.track.policy());
-        if model.slow_anon.is_zero() {
+        let known = self.law.cgroup(managed.key()).filter(|known| known.last().is_some())?;
+        let (footprint, fast) = (known.footprint(), known.on_fast());
+        // What the plan lets it bring up: nothing at its ceiling, or where that only goes to and fro.
+        let rate = managed.plan().map(|plan| plan.promote_budget)?;
+        if footprint == fast || rate.0 == 0 {
             return None;
         }
         let target = self.promotion_target(managed)?;
@@ -131,22 +145,29 @@ impl Agent {
             is_whole: leaves.len() == managed.leaves.len(),
             leaves,
             target,
-            rate: policy.promote.max_rate,
-            ceiling: policy.ceiling(model.footprint()),
-            fast: model.fast_anon,
-            slow: model.slow_anon,
-            room: self.node.room(target).min(self.node.fast(&self.ground.fast).room()),
+            rate,
+            ceiling: managed.policy.ceiling(footprint),
+            fast,
+            slow: footprint - fast,
+            room: self.node.promotion_room(&self.ground, target),
         })
+    }
+
+    /// The slow node where most of its memory is.
+    fn most_on_slow(&self, managed: &Managed) -> Option<NodeId> {
+        let by_node = self.law.cgroup(managed.key())?.anon_by_node();
+        by_node
+            .filter(|(node, _)| self.ground.slow.contains(*node))
+            .max_by_key(|(_, bytes)| *bytes)
+            .map(|(node, _)| node)
     }
 
     /// The fast node that the kernel would promote to from where most of the cgroup's slow memory is, or where that may not be
     /// used, the allowed one with most room.
     fn promotion_target(&self, managed: &Managed) -> Option<NodeId> {
-        let on_slow = &managed.track.model()?.anon_by_node;
-        let most = on_slow.iter().filter(|(node, _)| self.ground.slow.contains(**node));
-        let (from, _) = most.max_by_key(|(_, bytes)| **bytes)?;
+        let from = self.most_on_slow(managed)?;
         let fast = self.ground.fast.intersection(&managed.allowed);
-        let nearest = self.ground.tiers.promotion_target(*from);
+        let nearest = self.ground.tiers.promotion_target(from);
         if fast.contains(nearest) {
             return Some(nearest);
         }

@@ -4,6 +4,7 @@ use host::cgroup::{Cgroup, CgroupId, CgroupPath, ControlFile, charged_processes,
 use host::watch::TreeEvent;
 use tiering::Policy;
 
+use super::lessons::subject;
 use super::{Agent, Grain, log_restored};
 use crate::kubernetes::layout;
 use crate::managed::{Managed, ManagedPod};
@@ -171,6 +172,8 @@ impl Agent {
                 tracing::info!(cgroup = %path, pod = managed.pod_name(), policy = policy_name, "managed");
                 self.totals.cgroups_found += 1;
                 self.next_round = self.next_round.min(managed.next_look);
+                let learned = self.learned.of(&subject(&managed));
+                self.law.add(managed.key(), managed.policy.clone(), learned, now);
                 self.by_path.insert(path.clone(), id);
                 self.managed.insert(id, managed);
                 self.refresh_above(path);
@@ -273,6 +276,9 @@ impl Agent {
     fn remove(&mut self, id: CgroupId) -> Option<Managed> {
         self.listing_took.remove(&id);
         let managed = self.managed.remove(&id)?;
+        if let Some(learned) = self.law.remove(managed.key(), self.now()) {
+            self.learned.note(subject(&managed), &learned);
+        }
         // Another may have taken its name already.
         let path = managed.cgroup.path();
         if self.by_path.get(path) == Some(&id) {
@@ -321,6 +327,7 @@ impl Agent {
         let pinned = managed.is_pinned();
         managed.policy_name = assigned.policy_name;
         managed.pod = assigned.pod.map(|pod| ManagedPod { pinned: pinned && !pod.explicit, ..pod });
+        self.law.set_policy(managed.key(), assigned.policy.clone(), now);
         managed.set_policy(assigned.policy, now);
         if managed.enforced() { Ok(()) } else { self.release(id, false) }
     }

@@ -47,7 +47,7 @@ impl Agent {
         for id in ids {
             self.note_pinned(id)?;
             if self.managed.get(&id).is_some_and(Managed::enforced) {
-                self.step_limits(id, now)?;
+                self.step_limits(id, None, now)?;
             }
         }
         self.next_round = now;

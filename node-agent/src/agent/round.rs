@@ -1,11 +1,13 @@
-//! One round: sample, model, decide, apply, publish.
+//! One round: sample, plan, apply, publish. What to do is the law's to say ([`tiering::law`]); here it is asked and obeyed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant as Clock, SystemTime};
 
 use host::cgroup::{CgroupId, ControlFile};
-use tiering::arbiter::{Claim, arbitrate};
-use tiering::{Bytes, DemoteReason, Instant, Limit, Target};
+use host::reclaim::{ReclaimSwappiness, write_memory_reclaim};
+use std::os::fd::AsFd as _;
+use tiering::law::{self, Barrier, CgroupKey, CgroupPlan, Plan, Reach};
+use tiering::{Bytes, DemoteReason, Instant, Limit, NodeSet, memory_high};
 
 use super::topology::WITHOUT_SLOW_TIER;
 use super::{Agent, Grain, LONGEST_PAUSE, errno_name, log_restored};
@@ -63,50 +65,69 @@ impl Agent {
         self.list_anew();
         self.look_at_topology(now)?;
         self.choose_engine_again(now);
-        if let Err(error) = self.node.read(&self.ground.roots, &self.ground.tiers, now) {
-            tracing::warn!(%error, "memory of the nodes can't be read; decisions use what was known");
+        let mut short = false;
+        match self.node.read(&self.ground, now) {
+            Ok(()) => {
+                let nodes = self.node.sample(&self.ground, now);
+                short = nodes.nodes.iter().any(|node| !node.shortfall().is_zero());
+                self.law.observe_nodes(nodes);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "memory of the nodes can't be read; decisions use what was known");
+            }
         }
         self.hold_numa_balancing()?;
         self.hold_promote_rate()?;
         self.hold_demotion()?;
 
-        let due = self.due(now);
-        self.observe(&due, now);
-        self.promote_by_damon(now)?;
-        let give_up = self.arbitrate();
-        for id in &due {
-            if began.elapsed() >= ROUND_BUDGET || self.sources.has_assignment() {
-                break;
+        // Who is to give for others is planned by what is known, and again by what is found.
+        let asked = short.then(|| self.law.plan(now));
+        let due = self.due(asked.as_ref(), now);
+        // A round with nobody to look at costs next to nothing, however many there are.
+        if !due.is_empty() {
+            self.observe(&due, now);
+            let plan = self.law.plan(self.now());
+            self.note_plans(&plan, &due);
+            for id in in_order(&plan, &due) {
+                if began.elapsed() >= ROUND_BUDGET || self.sources.has_assignment() {
+                    break;
+                }
+                self.act(id, plan.of(CgroupKey(id.get())))?;
             }
-            self.act(*id, give_up.get(id).copied().unwrap_or_default())?;
         }
+        self.promote_by_damon(now)?;
         self.schedule(now);
         self.publish(&due, began);
+        self.keep_learned(now);
         Ok(())
     }
 
     /// The cgroups to look at in this round. Where one can't wait, those whose time is near come along: an engine may look at
-    /// many for the price of one.
-    fn due(&self, now: Instant) -> Vec<CgroupId> {
-        let asked = self.arbitrate();
+    /// many for the price of one. `asked` is what is planned while a fast node is short.
+    fn due(&self, asked: Option<&Plan>, now: Instant) -> Vec<CgroupId> {
         // Who gives up how much follows from what each holds now, not from what it held at its last walk.
-        let short = !self.node.fast(&self.ground.fast).shortfall().is_zero();
         let fresh = self.config.interval * STALE_ROUNDS;
+        let sampled =
+            |managed: &Managed| self.law.cgroup(managed.key()).and_then(|known| Some(known.last()?.at));
         let is_stale = |managed: &Managed| {
-            managed.enforced() && managed.track.model().is_none_or(|model| now.since(model.at) >= fresh)
+            managed.enforced() && sampled(managed).is_none_or(|at| now.since(at) >= fresh)
         };
-        let is_due = |id: &CgroupId, managed: &Managed| {
+        let is_asked = |managed: &Managed| {
+            let plan = asked.and_then(|plan| plan.of(managed.key()));
+            let mut demotes = plan.into_iter().flat_map(|plan| &plan.demote);
+            managed.enforced() && demotes.any(|demote| demote.reason == DemoteReason::Headroom)
+        };
+        let is_due = |managed: &Managed| {
             (self.counts(managed) && managed.next_look <= now)
-                || asked.get(id).is_some_and(|give_up| !give_up.is_zero())
-                || (short && is_stale(managed))
+                || asked.is_some() && (is_asked(managed) || is_stale(managed))
         };
-        if !self.managed.iter().any(|(id, managed)| is_due(id, managed)) {
+        if !self.managed.values().any(is_due) {
             return Vec::new();
         }
         let mut due: Vec<_> = self
             .managed
             .iter()
-            .filter(|(id, managed)| is_due(id, managed) || (self.counts(managed) && managed.joins(now)))
+            .filter(|(_, managed)| is_due(managed) || (self.counts(managed) && managed.joins(now)))
             .map(|(id, managed)| (managed.next_look, *id))
             .collect();
         // Whoever waits longest comes first, so that a busy round starves nobody.
@@ -151,26 +172,37 @@ impl Agent {
             for error in &found.unread {
                 *self.totals.write_errors.entry(("look", errno_name(error.errno()))).or_default() += 1;
             }
-            if found.slow_touched.is_some() || self.engine.is_none() {
-                let scan = self
-                    .engine
-                    .as_ref()
-                    .map_or(self.config.interval * 5, |engine| engine.scan_interval(&managed.track));
-                managed.walked(now, scan, scan / slack_part);
+            let walked = found.walked;
+            if walked || self.engine.is_none() {
+                let every = self.law.walk_every(managed.key()).unwrap_or(managed.policy.demote.after / 2);
+                managed.walked(now, every, every / slack_part);
                 self.totals.walks += 1;
             }
-            let comebacks = managed.track.comebacks();
-            match managed.sample(found, &self.ground.tiers, now) {
+            match managed.sample(found, &self.ground.tiers, self.state.as_ref(), now) {
                 Ok(Some(sample)) => {
-                    let promoted = managed.track.observe(sample, &self.ground.fast).promoted;
                     managed.sampled(now);
+                    let key = managed.key();
+                    let allowed = destinations(&self.ground, managed);
+                    let barrier = match &self.engine {
+                        None => Some(Barrier::NoEngine),
+                        Some(engine) if engine.swaps_out(&self.ground, &self.root, &managed.cgroup) => {
+                            Some(Barrier::MaySwap)
+                        }
+                        Some(_) => None,
+                    };
+                    self.law.set_reach(key, Reach { allowed, barrier });
+                    self.law.set_held(key, managed.is_pinned());
+                    let touched: Bytes = sample.nodes.values().filter_map(|node| node.touched).sum();
+                    let taught = self.law.observe(key, sample);
+                    let promoted = taught.kernel_promoted;
+                    tracing::debug!(cgroup = %managed.cgroup.path(), pod = managed.pod_name(), %touched, %promoted, walked, "looked at");
                     if self.promoter == Promoter::Kernel && !promoted.is_zero() {
                         managed.note_kernel_promoted(promoted);
                         *self.totals.promoted_bytes.entry(Promoter::Kernel).or_default() += promoted.0;
                     }
-                    if managed.track.comebacks() > comebacks {
+                    if taught.came_back {
                         self.totals.comebacks += 1;
-                        let age = managed.track.age().get();
+                        let age = self.law.cgroup(key).map(|known| known.touches().age()).unwrap_or_default();
                         tracing::info!(cgroup = %managed.cgroup.path(), pod = managed.pod_name(), ?age, "memory came back: cold is older now");
                     }
                 }
@@ -184,94 +216,61 @@ impl Agent {
         }
     }
 
-    /// What each enforced cgroup is to give up for headroom.
-    fn arbitrate(&self) -> BTreeMap<CgroupId, Bytes> {
-        let nodes = self.node.fast(&self.ground.fast);
-        if nodes.shortfall().is_zero() {
-            return BTreeMap::new();
-        }
-        let claims: Vec<(CgroupId, Claim)> = self
-            .managed
-            .iter()
-            .filter(|(_, managed)| managed.enforced())
-            .filter_map(|(id, managed)| {
-                let (model, policy) = (managed.track.model()?, managed.track.policy());
-                let footprint = model.footprint();
-                let bound = match self.target(managed) {
-                    Target::Room(_) => model.fast_unmovable,
-                    Target::None | Target::MaySwap => model.fast_anon,
-                };
-                let claim = Claim {
-                    fast_anon: model.fast_anon,
-                    footprint,
-                    bound,
-                    floor: policy.floor(footprint),
-                    ceiling: policy.ceiling(footprint),
-                    weight: policy.dram.weight,
-                };
-                Some((*id, claim))
-            })
-            .collect();
-        let given = arbitrate(&claims.iter().map(|(_, claim)| *claim).collect::<Vec<_>>(), nodes);
-        claims.into_iter().map(|(id, _)| id).zip(given).collect()
-    }
-
-    /// Where what a cgroup gives up may go.
-    fn target(&self, managed: &Managed) -> Target {
-        let targets = self.ground.slow.intersection(&destinations(&self.ground, managed));
-        let swaps_out = |engine: &Engine| engine.swaps_out(&self.ground, &self.root, &managed.cgroup);
-        if targets.is_empty() {
-            Target::None
-        } else if self.engine.as_ref().is_some_and(swaps_out) {
-            Target::MaySwap
-        } else {
-            Target::Room(self.node.room_of(&targets))
+    /// Tells what is planned for those that were looked at, where it is news.
+    fn note_plans(&mut self, plan: &Plan, due: &[CgroupId]) {
+        let now = self.now();
+        for id in due {
+            let Some(managed) = self.managed.get_mut(id) else { continue };
+            let Some(plan) = plan.of(managed.key()) else { continue };
+            if managed.planned(plan, now) {
+                let mode = mode_name(plan.mode);
+                tracing::info!(
+                    cgroup = %managed.cgroup.path(),
+                    pod = managed.pod_name(),
+                    policy = managed.policy_name,
+                    mode,
+                    "{plan}"
+                );
+                *self.totals.decisions.entry((mode, action(plan), reason(plan))).or_default() += 1;
+            }
         }
     }
 
-    /// Decides about one cgroup, carries the decision out if its policy says so, and says when to look again. Without a sample
-    /// since the decision before nothing is decided: what was moved since would be moved again.
-    fn act(&mut self, id: CgroupId, give_up: Bytes) -> Result<(), StateError> {
+    /// Carries out what is planned for one cgroup, if its policy says so, and says when to look again. Without a sample since it was
+    /// acted on last nothing is done: what was moved since would be moved again.
+    fn act(&mut self, id: CgroupId, plan: Option<&CgroupPlan>) -> Result<(), StateError> {
         let (now, interval) = (self.now(), self.config.interval);
-        let Some(managed) = self.managed.get(&id) else { return Ok(()) };
-        let target = self.target(managed);
-        let fast = self.ground.fast.intersection(&destinations(&self.ground, managed));
-        let fast_room = self.node.room_of(&fast).min(self.node.fast(&self.ground.fast).room());
         let Some(managed) = self.managed.get_mut(&id) else { return Ok(()) };
         let is_known = managed.awaits_decision(now, interval * STALE_ROUNDS);
         managed.decides();
-        let Some(decision) = managed.track.decide(target, fast_room, give_up, now).filter(|_| is_known)
-        else {
+        let Some(plan) = plan.filter(|_| is_known) else {
             managed.next_look = now + interval;
             return Ok(());
         };
-        if managed.decided(&decision, now) {
-            let mode = managed.acting_mode();
-            tracing::info!(
-                cgroup = %managed.cgroup.path(),
-                pod = managed.pod_name(),
-                policy = managed.policy_name,
-                mode = mode_name(mode),
-                "{}",
-                decision.words(mode)
-            );
-            let kind = (mode_name(mode), action(&decision), reason(&decision));
-            *self.totals.decisions.entry(kind).or_default() += 1;
-        }
         let mut limits = Progress::Settled;
         let mut left = Left::Nothing;
         self.note_pinned(id)?;
         if self.managed.get(&id).is_some_and(Managed::enforced) && self.state.is_some() {
-            limits = self.step_limits(id, now)?;
+            limits = self.step_limits(id, Some(plan.memory_high), now)?;
             // A change of tiers moves everything, cold or not, and has the rate cap to itself.
             if limits < Progress::Stepping {
-                left = self.demote(id, &decision, now).max(self.promote(id, &decision));
+                for demote in &plan.demote {
+                    left = left.max(self.demote(id, demote, now));
+                }
+                for promote in &plan.promote {
+                    left = left.max(self.promote(id, promote, now));
+                }
+                if matches!(plan.limit, Some(Limit::RateCap | Limit::NodeRate)) {
+                    left = left.max(Left::Capped);
+                }
+                self.reclaim_ahead(id, plan);
             }
         }
+        let ages = self.law.cgroup(CgroupKey(id.get())).map(|known| known.ages(now)).unwrap_or_default();
         let only_looks = !self.walks();
         if let Some(managed) = self.managed.get_mut(&id) {
             let stepping = if limits == Progress::Stepping { Left::Capped } else { Left::Nothing };
-            managed.schedule(now, interval, left.max(stepping));
+            managed.schedule(now, interval, left.max(stepping), ages.entries());
             if only_looks && limits == Progress::Settled {
                 managed.next_look = now + WITHOUT_SLOW_TIER;
             }
@@ -290,36 +289,71 @@ impl Agent {
         Ok(())
     }
 
-    /// Moves cold memory down; what is left to be done.
-    fn demote(&mut self, id: CgroupId, decision: &tiering::Decision, now: Instant) -> Left {
-        let capped = decision.limit == Some(Limit::RateCap);
-        if decision.demote.is_zero() {
-            return if capped { Left::Capped } else { Left::Nothing };
-        }
+    /// Moves memory of one fast node down; what is left to be done.
+    fn demote(&mut self, id: CgroupId, wanted: &law::Demote, now: Instant) -> Left {
+        let key = CgroupKey(id.get());
         let (Some(managed), Some(engine), Some(state)) =
             (self.managed.get(&id), self.engine.as_mut(), self.state.as_mut())
         else {
             return Left::Nothing;
         };
+        let age = match wanted.reason {
+            // What is above a ceiling leaves at any age.
+            DemoteReason::Ceiling => Duration::ZERO,
+            DemoteReason::Cold | DemoteReason::Headroom => {
+                // What the kernel has merged is listed younger than it is, and can't be asked for by more; the engine's own record is
+                // a moment younger still.
+                let listed =
+                    self.law.cgroup(key).map(|known| known.listed_age(wanted.from, wanted.bytes, now));
+                let least = wanted.least_age;
+                listed.map_or(least, |listed| (listed / 8 * 7).clamp(least / 2, least))
+            }
+        };
         // Where the kernel chooses, in steps: what is in use is used again between two rounds.
-        let chooses = matches!(engine, Engine::Reclaim(_)) && decision.demote_age.is_zero();
-        let fast = managed.track.model().map_or(Bytes::ZERO, |model| model.fast_anon);
-        let step = if chooses { Bytes(fast.0 / BLIND_PART).max(Bytes::mib(1)) } else { Bytes::MAX };
-        let bytes = decision.demote.min(step);
+        let chooses = matches!(engine, Engine::Reclaim(_));
+        let bytes = if chooses && age.is_zero() {
+            let fast = self.law.cgroup(key).map_or(Bytes::ZERO, tiering::law::CgroupState::on_fast);
+            wanted.bytes.min(Bytes(fast.0 / BLIND_PART).max(Bytes::mib(1)))
+        } else {
+            wanted.bytes
+        };
         let order = Order {
             cgroup: &managed.cgroup,
             leaves: &managed.leaves,
             allowed: &managed.allowed,
+            from: wanted.from,
+            to: &wanted.to,
             bytes,
-            age: decision.demote_age,
+            age,
             budget: MOVE_BUDGET,
         };
-        let (name, reason) = (engine.name(), decision.reason);
+        let name = engine.name();
+        let walks = engine.walks_for_orders();
         match engine.demote(&self.ground, state, order, now) {
             Ok(moved) => {
-                self.node.took(&self.ground.slow, moved.bytes);
-                self.note_moved(id, name, reason, &moved);
-                if chooses { Left::Nothing } else { left(&moved, decision.demote, capped) }
+                let to = wanted.to.first().copied();
+                let done = law::Moved {
+                    from: wanted.from,
+                    to,
+                    asked: moved.tried,
+                    moved: moved.bytes,
+                    // A handful of pages that were in use at the moment says nothing of the rest, nor does what a kernel that
+                    // chooses itself left.
+                    stayed: if chooses || moved.tried < Bytes::mib(1) {
+                        law::Stayed::Touched
+                    } else {
+                        moved.stayed()
+                    },
+                    least_age: wanted.least_age,
+                };
+                // When it was done: a rate cap counts from then.
+                self.law.demoted(key, &done, Some(wanted.reason), self.now());
+                self.node.took(&NodeSet::from_iter(to), moved.bytes);
+                self.note_moved(id, name, wanted.reason, &moved);
+                match left(&moved, wanted.bytes) {
+                    Left::Unproven if walks => Left::Ripening,
+                    left => left,
+                }
             }
             Err(error) if error.is_gone() => Left::Nothing,
             Err(error) => {
@@ -330,54 +364,73 @@ impl Agent {
     }
 
     fn note_moved(&mut self, id: CgroupId, engine: &'static str, reason: DemoteReason, moved: &Moved) {
-        // When it was done: a rate cap counts from then.
-        let now = self.now();
         *self.totals.demoted_bytes.entry((engine, reason.as_str())).or_default() += moved.bytes.0;
         for (why, pages) in &moved.failed {
             *self.totals.failed_pages.entry((engine, why)).or_default() += pages;
         }
         if let Some(managed) = self.managed.get_mut(&id) {
             tracing::debug!(cgroup = %managed.cgroup.path(), pod = managed.pod_name(), bytes = %moved.bytes, failed = ?moved.failed, "demoted");
-            managed.note_demoted(Some(reason), moved, now);
+            managed.note_demoted(Some(reason), moved);
         }
     }
 
-    /// Moves hot memory up, where that is our business; what is left to be done.
-    fn promote(&mut self, id: CgroupId, decision: &tiering::Decision) -> Left {
+    /// Moves hot memory of one slow node up, where that is our business; what is left to be done.
+    fn promote(&mut self, id: CgroupId, wanted: &law::Promote, now: Instant) -> Left {
         let (Some(managed), Some(Engine::Pages(pages))) = (self.managed.get_mut(&id), self.engine.as_mut())
         else {
             return Left::Nothing;
         };
-        let capped = decision.promote_limit == Some(Limit::RateCap);
-        if decision.promote.is_zero() {
-            return if capped { Left::Capped } else { Left::Nothing };
-        }
         let order = Order {
             cgroup: &managed.cgroup,
             leaves: &managed.leaves,
             allowed: &managed.allowed,
-            bytes: decision.promote,
+            from: wanted.from,
+            to: &[wanted.to],
+            bytes: wanted.bytes,
             age: Duration::ZERO,
             budget: MOVE_BUDGET,
         };
         let moved = pages.promote(&self.ground, order);
-        self.node.took(&self.ground.fast, moved.bytes);
-        let now = self.now();
-        if let Some(managed) = self.managed.get_mut(&id) {
-            managed.note_promoted(&moved, now);
-        }
+        managed.note_promoted(&moved);
+        let done = law::Moved {
+            from: wanted.from,
+            to: Some(wanted.to),
+            asked: moved.tried,
+            moved: moved.bytes,
+            stayed: moved.stayed(),
+            least_age: Duration::ZERO,
+        };
+        self.law.promoted(CgroupKey(id.get()), &done, now);
+        self.node.took(&NodeSet::from_iter([wanted.to]), moved.bytes);
         *self.totals.promoted_bytes.entry(Promoter::Pages).or_default() += moved.bytes.0;
-        left(&moved, decision.promote, capped)
+        left(&moved, wanted.bytes)
+    }
+
+    /// Has the kernel free what can be uncharged before usage meets a limit. Never while it may demote, which uncharges nothing.
+    fn reclaim_ahead(&mut self, id: CgroupId, plan: &CgroupPlan) {
+        let (Some(reclaim), Some(managed)) = (plan.reclaim, self.managed.get(&id)) else { return };
+        let swappiness =
+            if reclaim.file_only { ReclaimSwappiness::Number(0) } else { ReclaimSwappiness::Default };
+        match write_memory_reclaim(managed.cgroup.as_fd(), reclaim.bytes.0, swappiness) {
+            Ok(_) => {}
+            Err(error) if error.is_gone() => {}
+            Err(error) => self.note_error("reclaim", &EngineError::from(error)),
+        }
     }
 
     /// Steps `memory.high` and `cpuset.mems`.
-    pub(super) fn step_limits(&mut self, id: CgroupId, now: Instant) -> Result<Progress, StateError> {
+    pub(super) fn step_limits(
+        &mut self,
+        id: CgroupId,
+        planned: Option<memory_high::Step>,
+        now: Instant,
+    ) -> Result<Progress, StateError> {
         const NONE: Progress = Progress::Settled;
         self.settle_drift(id)?;
         let (Some(managed), Some(state)) = (self.managed.get_mut(&id), self.state.as_mut()) else {
             return Ok(NONE);
         };
-        let high = step_memory_high(&self.root, state, managed);
+        let high = step_memory_high(&self.root, state, managed, planned);
         let high = self.note_step(id, ControlFile::MemoryHigh, high)?;
 
         let (Some(managed), Some(state)) = (self.managed.get_mut(&id), self.state.as_mut()) else {
@@ -387,7 +440,7 @@ impl Agent {
             (Some(Engine::Pages(pages)), _) => (None, Some(&mut **pages)),
             (engine, mover) => (engine.as_mut(), mover.as_mut()),
         };
-        let movers = Movers { engine: pages.0, pages: pages.1, budget: MOVE_BUDGET };
+        let movers = Movers { engine: pages.0, pages: pages.1, law: &mut self.law, budget: MOVE_BUDGET };
         let tiers = step_tiers(&self.root, &self.ground, &self.node, state, managed, movers, now);
         let tiers = tiers.map(|(progress, moved, restored)| {
             let totals = &mut self.totals;
@@ -477,7 +530,7 @@ impl Agent {
             }
         }
         let tiers = self.tier_views();
-        let room = self.node.room_of(&self.ground.slow);
+        let room = self.ground.slow.iter().map(|node| self.node.room(node)).sum();
         let at = self.now();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.published.update(|snapshot| {
@@ -492,7 +545,13 @@ impl Agent {
             for managed in looked_at.iter().filter_map(|id| self.managed.get(id)) {
                 let file = |file| self.state.as_ref().and_then(|state| ours(state, &managed.cgroup, file));
                 let high = file(ControlFile::MemoryHigh).and_then(|value| value.parse().ok());
-                let view = managed.view(&self.ground.tiers, high, file(ControlFile::CpusetMems), at);
+                let view = managed.view(
+                    &self.ground.tiers,
+                    self.law.cgroup(managed.key()),
+                    high,
+                    file(ControlFile::CpusetMems),
+                    at,
+                );
                 snapshot.cgroups.insert(view.path.clone(), view);
             }
             snapshot.savings = savings::sums(snapshot, room);
@@ -500,12 +559,21 @@ impl Agent {
     }
 }
 
-/// What is left of `asked`. What did not move at all was made young again, or can't move: another try follows the next walk.
-fn left(moved: &Moved, asked: Bytes, capped: bool) -> Left {
-    match () {
-        () if moved.bytes.is_zero() => Left::Nothing,
-        () if moved.bytes < asked => Left::OutOfTime,
-        () if capped => Left::Capped,
-        () => Left::Nothing,
+/// What is left of `asked`. What did not move at all was made young again, or can't move.
+fn left(moved: &Moved, asked: Bytes) -> Left {
+    match moved.bytes {
+        Bytes::ZERO => Left::Unproven,
+        moved if moved < asked => Left::OutOfTime,
+        _ => Left::Nothing,
     }
+}
+
+/// Those that are `due`, most urgent first.
+fn in_order(plan: &Plan, due: &[CgroupId]) -> Vec<CgroupId> {
+    let by_key: HashMap<u64, CgroupId> = due.iter().map(|id| (id.get(), *id)).collect();
+    let urgent = plan.order().into_iter().filter_map(|i| by_key.get(&plan.cgroups[i].key.0).copied());
+    let mut order: Vec<CgroupId> = urgent.collect();
+    let first: HashSet<CgroupId> = order.iter().copied().collect();
+    order.extend(due.iter().filter(|id| !first.contains(id)));
+    order
 }

@@ -17,7 +17,7 @@ impl Agent {
     pub(super) fn hold_numa_balancing(&mut self) -> Result<(), StateError> {
         let Some(wanted) = self.promoter.numa_balancing() else { return Ok(()) };
         let anyone =
-            self.managed.values().any(|managed| managed.enforced() && managed.track.policy().promote.enabled);
+            self.managed.values().any(|managed| managed.enforced() && managed.policy.promote.enabled);
         let wanted = wanted.bits().to_string();
         self.hold(Tunable::NumaBalancing, anyone.then_some(wanted.as_str()))
     }
@@ -28,7 +28,7 @@ impl Agent {
             .managed
             .values()
             .filter(|managed| self.promoter == Promoter::Kernel && managed.enforced())
-            .map(|managed| &managed.track.policy().promote)
+            .map(|managed| &managed.policy.promote)
             .filter(|promote| promote.enabled);
         let rate = promoting.map(|promote| promote.max_rate.0).reduce(u64::saturating_add);
         // The file is in MiB, whatever its name says.

@@ -116,7 +116,11 @@ impl Agent {
     /// limits that are to be kept, unless more is asked for.
     pub(super) fn counts(&self, managed: &Managed) -> bool {
         self.looks_again()
-            || managed.track.model().is_none_or(|model| model.at < self.seen.changed)
+            || self
+                .law
+                .cgroup(managed.key())
+                .and_then(|known| known.last())
+                .is_none_or(|last| last.at < self.seen.changed)
             || (managed.enforced() && managed.has_limits())
     }
 

@@ -17,9 +17,9 @@ use host::lru_gen::{
     AnonSyntax, Generation, LruGen, LruGenCommand, LruGenWritten, Swappiness, read_lru_gen_of, write_lru_gen,
 };
 use host::probe::{Feature, ProbeReport};
-use tiering::{Bytes, DemotionSupport, Instant, NodeId, NodeSet};
+use tiering::{AgeHistogram, Bytes, DemotionSupport, Instant, NodeId, NodeSet};
 
-use super::{EngineError, Found, Ground, Look, Moved, Order, targets_allowed};
+use super::{EngineError, Found, Ground, Look, Moved, Order, any_target_allowed, targets_allowed};
 use crate::state::State;
 use crate::tunables::DemotionWindow;
 use layers::Layers;
@@ -64,6 +64,8 @@ struct Leaf {
     memcg: u64,
     /// Fast nodes. They are few, and a map of them would cost a thousand cgroups most of a megabyte.
     nodes: Vec<OnNode>,
+    /// Walked for an order since the last look.
+    walked_unseen: bool,
 }
 
 /// A leaf's memory on one fast node.
@@ -156,6 +158,12 @@ impl LruGenEngine {
         Self { syntax, before: LruGen::default(), after: LruGen::default(), leaves: HashMap::new() }
     }
 
+    /// Whether the kernel would turn to other lists where it finds what it was asked for in use.
+    #[must_use]
+    pub fn is_careful(&self) -> bool {
+        self.syntax == AnonSyntax::TwoHundred
+    }
+
     /// Forgets leaves that are not of interest any more.
     pub fn retain(&mut self, is_managed: impl Fn(CgroupId) -> bool) {
         self.leaves.retain(|leaf, _| is_managed(*leaf));
@@ -214,9 +222,12 @@ impl LruGenEngine {
             .iter()
             .zip(&walked)
             .map(|(look, walked)| Found {
-                ages: Vec::new(),
+                ages: BTreeMap::new(),
                 // Leaves that the kernel does not list hold nothing.
-                slow_touched: (*walked || (look.walk && began.elapsed() < budget)).then_some(Bytes::ZERO),
+                walked: *walked || (look.walk && began.elapsed() < budget),
+                aged: *walked,
+                touched: BTreeMap::new(),
+                blind: false,
                 listed: Some(BTreeMap::new()),
                 unread: Vec::new(),
             })
@@ -227,6 +238,7 @@ impl LruGenEngine {
             leaves_listed[index] += 1;
             let leaf = self.leaves.entry(id).or_default();
             leaf.memcg = memcg.id();
+            found[index].aged |= std::mem::take(&mut leaf.walked_unseen);
             let Found { ages, listed: Some(listed), .. } = &mut found[index] else { continue };
             for (node, generations) in memcg.nodes() {
                 let pages = generations.iter().map(|generation| generation.anon_pages).sum();
@@ -234,7 +246,8 @@ impl LruGenEngine {
                 if ground.fast.contains(NodeId(node)) {
                     let layers = &mut leaf.on_mut(node).layers;
                     layers.read(generations, now);
-                    ages.extend(layers.ages(now).map(|(age, pages)| (age, bytes(pages))));
+                    let ages = ages.entry(NodeId(node)).or_default();
+                    ages.extend(AgeHistogram::of_generations(&as_listed(generations)));
                 }
             }
         }
@@ -251,12 +264,9 @@ impl LruGenEngine {
             for before in self.before.memcgs() {
                 let Some(after) = after.get(&(before.id(), before.path())) else { continue };
                 let (index, _) = owner[before.path()];
-                let touched = &mut found[index].slow_touched;
-                for node in ground.slow.iter() {
+                for node in ground.slow.iter().filter(|_| walked[index]) {
                     let moved = newcomers(before.node(node.0), after.node(node.0));
-                    if let Some(touched) = touched {
-                        *touched += bytes(moved);
-                    }
+                    *found[index].touched.entry(node).or_default() += bytes(moved);
                 }
             }
         }
@@ -272,22 +282,25 @@ impl LruGenEngine {
         now: Instant,
     ) -> Result<Moved, EngineError> {
         let began = Clock::now();
-        if !targets_allowed(ground, order.allowed) {
-            return Ok(Moved { bytes: Bytes::ZERO, failed: BTreeMap::from([("target_not_allowed", 1)]) });
+        // Strictly anonymous eviction is newer than the kernel's own look at cpuset.mems.
+        let is_allowed = match self.syntax {
+            AnonSyntax::Max => any_target_allowed,
+            AnonSyntax::TwoHundred => targets_allowed,
+        };
+        if !is_allowed(ground, order.allowed, order.from) {
+            return Ok(Moved::refused("target_not_allowed"));
         }
-        let from = ground.fast.intersection(order.allowed);
         let wanted = (order.bytes.0 / host::pages::page_size()).max(1);
         let leaves: Vec<&Cgroup> = order.leaves.iter().filter(|leaf| lives(leaf)).collect();
-        let mut parts = self.parts(&leaves, &from, order.age, now);
+        let mut parts = self.parts(&leaves, order.from, order.age, now);
         if order.age.is_zero() && parts.iter().map(|part| part.pages).sum::<u64>() < wanted {
             // Not enough is old. Two walks on end make everything old but what is touched in between.
             for leaf in &leaves {
-                for node in from.iter() {
-                    self.walk_and_read(ground, leaf, node.0, now)?;
-                    self.walk_and_read(ground, leaf, node.0, now)?;
+                for _ in 0..2 {
+                    self.walk_and_read(ground, leaf, order.from.0, now)?;
                 }
             }
-            parts = self.parts(&leaves, &from, order.age, now);
+            parts = self.parts(&leaves, order.from, order.age, now);
         }
         // A thousand idle cgroups have each some pages that an eviction must not ask for: to find that out has to cost nothing.
         if parts.is_empty() {
@@ -308,22 +321,20 @@ impl LruGenEngine {
         }
         let stayed = course.asked.saturating_sub(course.moved.0 / host::pages::page_size());
         let failed = if stayed > 0 { BTreeMap::from([("stayed", stayed)]) } else { BTreeMap::new() };
-        Ok(Moved { bytes: course.moved, failed })
+        Ok(Moved { bytes: course.moved, tried: bytes(course.asked).max(course.moved), failed })
     }
 
     /// What is at least `age` old, oldest first.
-    fn parts<'a>(&self, leaves: &[&'a Cgroup], from: &NodeSet, age: Duration, now: Instant) -> Vec<Part<'a>> {
+    fn parts<'a>(&self, leaves: &[&'a Cgroup], from: NodeId, age: Duration, now: Instant) -> Vec<Part<'a>> {
         let mut parts = Vec::new();
         for leaf in leaves {
-            let nodes = self.leaves.get(&leaf.id()).map(|known| &known.nodes);
-            for on in nodes.into_iter().flatten().filter(|on| from.contains(NodeId(on.node))) {
-                let Some(old) = on.layers.at_least(age, now) else { continue };
-                let pages = match self.syntax {
-                    AnonSyntax::Max => Some(old.pages),
-                    AnonSyntax::TwoHundred => careful_request(old.pages, u64::MAX).map(|_| old.pages),
-                };
-                parts.extend(pages.map(|pages| Part { leaf, node: on.node, pages, oldest: old.oldest }));
-            }
+            let on = self.leaves.get(&leaf.id()).and_then(|known| known.on(from.0));
+            let Some(old) = on.and_then(|on| on.layers.at_least(age, now)) else { continue };
+            let pages = match self.syntax {
+                AnonSyntax::Max => Some(old.pages),
+                AnonSyntax::TwoHundred => careful_request(old.pages, u64::MAX).map(|_| old.pages),
+            };
+            parts.extend(pages.map(|pages| Part { leaf, node: from.0, pages, oldest: old.oldest }));
         }
         parts.sort_unstable_by_key(|part| std::cmp::Reverse(part.oldest));
         parts
@@ -450,7 +461,9 @@ impl LruGenEngine {
         let Some(memcg) = self.before.memcgs().next() else { return Ok(None) };
         let Some(newest) = memcg.node(node).last() else { return Ok(None) };
         walk(ground, self.syntax, memcg.id(), node, newest.seq)?;
-        self.leaves.entry(leaf.id()).or_default().on_mut(node).walked = Some(now);
+        let known = self.leaves.entry(leaf.id()).or_default();
+        known.on_mut(node).walked = Some(now);
+        known.walked_unseen = true;
         self.read(ground, leaf, node, now)
     }
 
@@ -550,6 +563,18 @@ fn newcomers(before: &[Generation], after: &[Generation]) -> u64 {
 
 fn bytes(pages: u64) -> Bytes {
     Bytes(pages.saturating_mul(host::pages::page_size()))
+}
+
+fn as_listed(generations: &[Generation]) -> Vec<tiering::Generation> {
+    generations
+        .iter()
+        .map(|generation| tiering::Generation {
+            seq: generation.seq,
+            birth_age: Duration::from_millis(generation.birth_age_ms),
+            anon: bytes(generation.anon_pages),
+            file: bytes(generation.file_pages),
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use host::cgroup::{Cgroup, CgroupId, CgroupRoot};
 use host::probe::ProbeReport;
 use host::roots::Roots;
 use host::swap::{read_has_swap, read_may_swap};
-use tiering::{Bytes, EngineChoice, Instant, NodeId, NodeSet, TierMap, Track};
+use tiering::law::Stayed;
+use tiering::{Bytes, EngineChoice, Instant, NodeId, NodeSet, TierMap};
 
 pub use lru_gen::LruGenEngine;
 pub use pages::PagesEngine;
@@ -38,6 +39,16 @@ pub struct Ground {
 }
 
 impl Ground {
+    /// The nodes of the other speed that memory of a node goes to, best first.
+    #[must_use]
+    pub fn targets(&self, node: NodeId) -> Vec<NodeId> {
+        if self.fast.contains(node) {
+            return self.tiers.demotion_targets(node).to_vec();
+        }
+        let nearest = self.tiers.promotion_target(node);
+        std::iter::once(nearest).chain(self.fast.iter().filter(|other| *other != nearest)).collect()
+    }
+
     /// A host of these tiers.
     #[must_use]
     pub fn new(roots: Roots, tiers: TierMap) -> Self {
@@ -57,11 +68,16 @@ pub struct Look<'a> {
 /// What an engine knows of one cgroup.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// Least age and anonymous bytes on fast nodes.
-    pub ages: Vec<(Duration, Bytes)>,
-    /// After a walk: bytes touched on slow nodes since the walk before. `None` where no walk was done, also for want of
-    /// time.
-    pub slow_touched: Option<Bytes>,
+    /// Least ages and anonymous bytes by fast node.
+    pub ages: BTreeMap<NodeId, Vec<(Duration, Bytes)>>,
+    /// Whether page tables were walked; not where no time was left.
+    pub walked: bool,
+    /// Whether those of fast nodes were, in this look or since the one before.
+    pub aged: bool,
+    /// After a walk: bytes touched since the walk before, by slow node.
+    pub touched: BTreeMap<NodeId, Bytes>,
+    /// Whether the engine knows no ages: the kernel chooses.
+    pub blind: bool,
     /// Anonymous and shared memory on the kernel's lists by node, where the engine comes to know it anyway. While it does
     /// not change, `memory.numa_stat` is not worth its price.
     pub listed: Option<BTreeMap<NodeId, Bytes>>,
@@ -78,6 +94,10 @@ pub struct Order<'a> {
     pub leaves: &'a [Cgroup],
     /// Nodes that the cgroup may use.
     pub allowed: &'a NodeSet,
+    /// The node that memory is to leave.
+    pub from: NodeId,
+    /// Where it is to go, the best first.
+    pub to: &'a [NodeId],
     /// At most this much, overshot by one folio.
     pub bytes: Bytes,
     /// Demotion: only memory at least this old; zero takes the coldest first, whatever its age.
@@ -91,11 +111,30 @@ pub struct Order<'a> {
 pub struct Moved {
     /// Bytes, as verified by the kernel's own counts.
     pub bytes: Bytes,
+    /// Bytes that were tried, those that moved among them.
+    pub tried: Bytes,
     /// Pages that were asked for and stayed, by reason.
     pub failed: BTreeMap<&'static str, u64>,
 }
 
 impl Moved {
+    /// Nothing was tried, for this reason.
+    pub(crate) fn refused(reason: &'static str) -> Self {
+        Self { failed: BTreeMap::from([(reason, 1)]), ..Self::default() }
+    }
+
+    /// Why what was tried and did not move stayed, as far as the kernel told.
+    #[must_use]
+    pub fn stayed(&self) -> Stayed {
+        let most = self.failed.iter().max_by_key(|(_, pages)| **pages).map(|(reason, _)| *reason);
+        match most {
+            Some("no_memory") => Stayed::TargetFull,
+            Some("touched") => Stayed::Touched,
+            Some("busy" | "not_movable" | "shared") => Stayed::Bound,
+            _ => Stayed::Unknown,
+        }
+    }
+
     /// Counts pages that stayed.
     pub(crate) fn count(&mut self, reason: &'static str, pages: u64) {
         if pages > 0 {
@@ -192,14 +231,10 @@ impl Engine {
         }
     }
 
-    /// Time between two walks of a cgroup.
+    /// Whether an order is preceded by a walk of its own where the last is long enough ago.
     #[must_use]
-    pub fn scan_interval(&self, track: &Track) -> Duration {
-        match self {
-            // Ages are our own record here, whatever the walks' rhythm; and what is hot on a slow node waits for two walks.
-            Self::Pages(_) => track.policy().demote.after / 2,
-            Self::LruGen(_) | Self::Reclaim(_) => track.scan_interval(),
-        }
+    pub fn walks_for_orders(&self) -> bool {
+        matches!(self, Self::LruGen(engine) if engine.is_careful())
     }
 
     /// What is known of each cgroup, in their order: one that can't be looked at hides no other. No walk is begun after
@@ -269,11 +304,14 @@ pub(crate) fn anon_on(cgroup: &Cgroup, nodes: &NodeSet) -> host::Result<Bytes> {
     Ok(nodes.iter().filter_map(|node| stat.anon.get(&node.0)).map(|bytes| Bytes(*bytes)).sum())
 }
 
-/// Whether the kernel would demote from every one of `from` to nodes that the cgroup may use.
-pub(crate) fn targets_allowed(ground: &Ground, allowed: &NodeSet) -> bool {
-    ground
-        .fast
-        .intersection(allowed)
-        .iter()
-        .all(|node| ground.tiers.demotion_target(node).is_some_and(|target| allowed.contains(target)))
+/// Whether the kernel would demote from `from` only to nodes that the cgroup may use. Before 6.16 or so it does not look at
+/// that itself, and falls back to any of the nodes below.
+pub(crate) fn targets_allowed(ground: &Ground, allowed: &NodeSet, from: NodeId) -> bool {
+    let targets = ground.tiers.demotion_targets(from);
+    !targets.is_empty() && targets.iter().all(|target| allowed.contains(*target))
+}
+
+/// Whether a kernel that looks at `cpuset.mems` itself finds a node to demote to.
+pub(crate) fn any_target_allowed(ground: &Ground, allowed: &NodeSet, from: NodeId) -> bool {
+    ground.tiers.demotion_targets(from).iter().any(|target| allowed.contains(*target))
 }

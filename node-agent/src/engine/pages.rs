@@ -17,7 +17,7 @@ use host::pages::movable::{Movable, MovablePages};
 use host::pages::node_pfns::{NodePfns, read_node_pfns};
 use host::pages::page_size;
 use host::probe::ProbeReport;
-use tiering::{Bytes, Instant, NodeId, NodeSet};
+use tiering::{Bytes, Instant, NodeSet};
 
 use super::{EngineError, Found, Ground, Look, Moved, Order};
 use mapping::{Mapping, Process, mapping, read_mappings, still_idle};
@@ -97,16 +97,24 @@ impl PagesEngine {
         walk: bool,
         now: Instant,
     ) -> Result<Found, EngineError> {
-        let mut found = Found { slow_touched: walk.then_some(Bytes::ZERO), ..Found::default() };
+        let mut found = Found { walked: walk, aged: walk, ..Found::default() };
         if walk {
             for leaf in leaves {
                 found.unread.extend(self.walk(ground, leaf, now)?.into_iter().map(EngineError::from));
             }
         }
+        if walk {
+            found.touched = ground.slow.iter().map(|node| (node, Bytes::ZERO)).collect();
+        }
         for mapping in leaves.iter().flat_map(|leaf| self.mappings(leaf.id())) {
-            found.ages.push((now.since(mapping.idle_since), mapping.movable(now)));
-            if let Some(touched) = &mut found.slow_touched {
-                *touched += mapping.slow.min(mapping.referenced);
+            let idle = now.since(mapping.idle_since);
+            for (node, bytes) in &mapping.places {
+                if ground.fast.contains(*node) {
+                    let bytes = mapping.movable(*node, now);
+                    found.ages.entry(*node).or_default().push((idle, bytes));
+                } else if walk {
+                    *found.touched.entry(*node).or_default() += (*bytes).min(mapping.referenced);
+                }
             }
         }
         Ok(found)
@@ -164,18 +172,12 @@ impl PagesEngine {
     }
 
     /// Walks leaves where less is known than is `wanted` at any age: a shortage does not wait for the next walk.
-    fn look_for_more(
-        &mut self,
-        ground: &Ground,
-        leaves: &[Cgroup],
-        wanted: Bytes,
-        now: Instant,
-    ) -> Result<(), EngineError> {
-        let known = leaves.iter().flat_map(|leaf| self.mappings(leaf.id()));
-        if known.map(|mapping| mapping.movable(now)).sum::<Bytes>() >= wanted {
+    fn look_for_more(&mut self, ground: &Ground, order: Order<'_>, now: Instant) -> Result<(), EngineError> {
+        let known = order.leaves.iter().flat_map(|leaf| self.mappings(leaf.id()));
+        if known.map(|mapping| mapping.movable(order.from, now)).sum::<Bytes>() >= order.bytes {
             return Ok(());
         }
-        for leaf in leaves {
+        for leaf in order.leaves {
             if self.leaves.get(&leaf.id()).is_none_or(|known| now.since(known.walked) >= WALK_AGAIN) {
                 self.walk(ground, leaf, now)?;
             }
@@ -183,9 +185,9 @@ impl PagesEngine {
         Ok(())
     }
 
-    fn mappings(&self, leaf: CgroupId) -> impl Iterator<Item = Mapping> + '_ {
+    fn mappings(&self, leaf: CgroupId) -> impl Iterator<Item = &Mapping> + '_ {
         let processes = self.leaves.get(&leaf).into_iter().flat_map(|leaf| leaf.processes.values());
-        processes.flat_map(|mappings| mappings.values().copied())
+        processes.flat_map(BTreeMap::values)
     }
 
     /// Forgets cgroups, and leaves of cgroups, that are not `managed`.
@@ -198,20 +200,20 @@ impl PagesEngine {
     pub fn demote(&mut self, ground: &Ground, order: Order<'_>, now: Instant) -> Result<Moved, EngineError> {
         self.refresh_pfns(ground, now);
         if order.age.is_zero() {
-            self.look_for_more(ground, order.leaves, order.bytes, now)?;
+            self.look_for_more(ground, order, now)?;
         }
         let leaves = order.leaves.iter().flat_map(|leaf| self.mappings(leaf.id()));
-        let old = |mapping: &Mapping| now.since(mapping.idle_since) >= order.age;
-        let mut cold: Vec<Mapping> =
-            leaves.filter(|mapping| old(mapping) && !mapping.movable(now).is_zero()).collect();
+        let old = |mapping: &&Mapping| now.since(mapping.idle_since) >= order.age;
+        let mut cold: Vec<Mapping> = leaves
+            .filter(|mapping| old(mapping) && !mapping.movable(order.from, now).is_zero())
+            .cloned()
+            .collect();
         cold.sort_by_key(|mapping| mapping.idle_since);
         if !order.age.is_zero() {
             let still = still_idle(ground, &cold);
             cold.retain(|mapping| mapping.touched || still.contains(&(mapping.process, mapping.start)));
         }
-        let from = ground.fast.intersection(order.allowed);
-        let moved =
-            self.move_mappings(ground, order, &mut cold, &from, |node| ground.tiers.demotion_target(node));
+        let moved = self.move_mappings(ground, order, &mut cold);
         for mapping in &mut cold {
             if mapping.cursor >= mapping.end && mapping.found.is_zero() {
                 mapping.stuck = Some(now);
@@ -223,13 +225,14 @@ impl PagesEngine {
 
     /// Moves mappings on slow nodes that are hot up.
     pub fn promote(&mut self, ground: &Ground, order: Order<'_>) -> Moved {
+        let from = NodeSet::from_iter([order.from]);
         let leaves = order.leaves.iter().flat_map(|leaf| self.mappings(leaf.id()));
-        let mut hot: Vec<Mapping> =
-            leaves.filter(|mapping| mapping.hot_walks >= HOT_WALKS && !mapping.slow.is_zero()).collect();
+        let mut hot: Vec<Mapping> = leaves
+            .filter(|mapping| mapping.hot_walks >= HOT_WALKS && !mapping.on(&from).is_zero())
+            .cloned()
+            .collect();
         hot.sort_by_key(|mapping| std::cmp::Reverse((mapping.hot_walks, mapping.referenced)));
-        let from = ground.slow.intersection(order.allowed);
-        let target = |node| Some(ground.tiers.promotion_target(node));
-        let moved = self.move_mappings(ground, order, &mut hot, &from, target);
+        let moved = self.move_mappings(ground, order, &mut hot);
         self.take_back(order.leaves, &hot);
         moved
     }
@@ -242,31 +245,20 @@ impl PagesEngine {
                 let known =
                     known.processes.get_mut(&mapping.process).and_then(|known| known.get_mut(&mapping.start));
                 if let Some(known) = known {
-                    *known = *mapping;
+                    known.clone_from(mapping);
                 }
             }
         }
     }
 
     /// Moves what may be moved of these mappings, a window at a time, and notes how far it came.
-    fn move_mappings(
-        &mut self,
-        ground: &Ground,
-        order: Order<'_>,
-        mappings: &mut [Mapping],
-        from: &NodeSet,
-        target: impl Fn(NodeId) -> Option<NodeId>,
-    ) -> Moved {
+    fn move_mappings(&mut self, ground: &Ground, order: Order<'_>, mappings: &mut [Mapping]) -> Moved {
         let mut step =
             Step { most: order.bytes, began: Clock::now(), budget: order.budget, moved: Moved::default() };
-        let mut ways = Vec::new();
-        for node in from.iter() {
-            match target(node) {
-                Some(to) if order.allowed.contains(to) => ways.push((node, to)),
-                Some(_) => step.moved.count("target_not_allowed", 1),
-                None => {}
-            }
-        }
+        let Some(to) = order.to.iter().copied().find(|to| order.allowed.contains(*to)) else {
+            return Moved::refused("target_not_allowed");
+        };
+        let from = BTreeSet::from([order.from.0]);
         for mapping in mappings.iter_mut() {
             while mapping.cursor < mapping.end {
                 if step.is_over() {
@@ -278,34 +270,30 @@ impl PagesEngine {
                     break;
                 }
                 let window = mapping.cursor..mapping.cursor.saturating_add(WINDOW).min(mapping.end);
-                for (node, to) in &ways {
-                    let nodes = BTreeSet::from([node.0]);
-                    let pid = mapping.process.pid;
-                    let folios = match self.movable.of(proc, pid, window.clone(), &nodes, &self.node_pfns) {
-                        Ok(folios) => folios,
-                        Err(error) => {
-                            if !error.is_gone() {
-                                tracing::debug!(pid, %error, "pages stay where they are");
-                                step.moved.count("error", 1);
-                            }
-                            break;
+                let pid = mapping.process.pid;
+                let folios = match self.movable.of(proc, pid, window.clone(), &from, &self.node_pfns) {
+                    Ok(folios) => folios,
+                    Err(error) => {
+                        if !error.is_gone() {
+                            tracing::debug!(pid, %error, "pages stay where they are");
+                            step.moved.count("error", 1);
                         }
-                    };
-                    let movable: Bytes = folios.iter().map(bytes).sum();
-                    let before = step.moved.bytes;
-                    let all_tried = step.move_folios(pid, &folios, *to, &mut mapping.touched);
-                    let went = step.moved.bytes - before;
-                    mapping.found += movable;
-                    let here =
-                        if ground.fast.contains(*node) { &mut mapping.fast } else { &mut mapping.slow };
-                    *here -= went;
-                    if !all_tried {
-                        // What takes all the time and gives nothing is passed over, or it would be tried for ever.
-                        if went.is_zero() && step.moved.bytes < step.most {
-                            mapping.cursor = window.end;
-                        }
-                        return step.moved;
+                        Vec::new()
                     }
+                };
+                let before = step.moved.bytes;
+                let all_tried = step.move_folios(pid, &folios, to, &mut mapping.touched);
+                let went = step.moved.bytes - before;
+                mapping.found += folios.iter().map(bytes).sum::<Bytes>();
+                if let Some((_, here)) = mapping.places.iter_mut().find(|(node, _)| *node == order.from) {
+                    *here -= went;
+                }
+                if !all_tried {
+                    // What takes all the time and gives nothing is passed over, or it would be tried for ever.
+                    if went.is_zero() && step.moved.bytes < step.most {
+                        mapping.cursor = window.end;
+                    }
+                    return step.moved;
                 }
                 mapping.cursor = window.end;
             }

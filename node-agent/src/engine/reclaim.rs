@@ -49,25 +49,27 @@ impl ReclaimEngine {
 
     /// A small part of what the kernel holds inactive, offered as cold.
     pub fn look(&self, ground: &Ground, look: &Look<'_>) -> Result<Found, EngineError> {
-        let (mut fast, mut inactive) = (Bytes::ZERO, Bytes::ZERO);
-        for leaf in look.leaves {
-            let split = split(ground, leaf)?;
-            fast += split.fast;
-            inactive += split.fast_inactive;
+        let mut ages = BTreeMap::new();
+        for node in ground.fast.iter() {
+            let on_node = NodeSet::from_iter([node]);
+            let (mut fast, mut inactive) = (Bytes::ZERO, Bytes::ZERO);
+            for leaf in look.leaves {
+                let split = split(ground, &on_node, leaf)?;
+                fast += split.fast;
+                inactive += split.fast_inactive;
+            }
+            let offered = if look.walk { inactive.min(Bytes(fast.0 / PROBE_PART)) } else { Bytes::ZERO };
+            ages.insert(node, vec![(Duration::MAX, offered), (Duration::ZERO, fast - offered)]);
         }
-        let offered = if look.walk { inactive.min(Bytes(fast.0 / PROBE_PART)) } else { Bytes::ZERO };
-        Ok(Found {
-            ages: vec![(Duration::MAX, offered), (Duration::ZERO, fast - offered)],
-            slow_touched: look.walk.then_some(Bytes::ZERO),
-            ..Found::default()
-        })
+        let touched = ground.slow.iter().map(|node| (node, Bytes::ZERO)).collect();
+        Ok(Found { ages, walked: look.walk, aged: look.walk, touched, blind: true, ..Found::default() })
     }
 
     /// Asks for what is wanted in steps, of each leaf as much as its part of the memory on fast nodes. The cgroup as a whole is not
     /// asked: the kernel would take from what is apart in it, too.
     pub fn demote(&self, ground: &Ground, state: &mut State, order: Order<'_>) -> Result<Moved, EngineError> {
-        if !targets_allowed(ground, order.allowed) {
-            return Ok(Moved { bytes: Bytes::ZERO, failed: BTreeMap::from([("target_not_allowed", 1)]) });
+        if !targets_allowed(ground, order.allowed, order.from) {
+            return Ok(Moved::refused("target_not_allowed"));
         }
         let began = std::time::Instant::now();
         let mut shares = shares(ground, order)?;
@@ -90,11 +92,11 @@ impl ReclaimEngine {
         drop(window);
         let mut bytes = Bytes::ZERO;
         for share in &shares {
-            bytes += split(ground, share.leaf)?.slow - share.before;
+            bytes += split(ground, &ground.fast, share.leaf)?.slow - share.before;
         }
         let stayed = (asked - bytes).0 / host::pages::page_size();
         let failed = if stayed > 0 { BTreeMap::from([("stayed", stayed)]) } else { BTreeMap::new() };
-        Ok(Moved { bytes, failed })
+        Ok(Moved { bytes, tried: asked, failed })
     }
 }
 
@@ -107,7 +109,7 @@ struct Split {
 }
 
 /// Where the memory of a leaf is: nowhere once it is gone, or where it is charged to a cgroup above.
-fn split(ground: &Ground, leaf: &Cgroup) -> host::Result<Split> {
+fn split(ground: &Ground, fast: &NodeSet, leaf: &Cgroup) -> host::Result<Split> {
     let stat = match leaf.read_memory_numa_stat() {
         Err(error) if error.is_gone() => None,
         stat => stat?,
@@ -117,8 +119,8 @@ fn split(ground: &Ground, leaf: &Cgroup) -> host::Result<Split> {
         nodes.iter().filter_map(|node| map.get(&node.0)).map(|bytes| Bytes(*bytes)).sum()
     };
     Ok(Split {
-        fast: on(&ground.fast, &stat.anon),
-        fast_inactive: on(&ground.fast, &stat.inactive_anon),
+        fast: on(fast, &stat.anon),
+        fast_inactive: on(fast, &stat.inactive_anon),
         slow: on(&ground.slow, &stat.anon),
     })
 }
@@ -134,9 +136,10 @@ struct Share<'a> {
 
 /// What is asked for, by what each leaf has on fast nodes.
 fn shares<'a>(ground: &Ground, order: Order<'a>) -> host::Result<Vec<Share<'a>>> {
+    let from = NodeSet::from_iter([order.from]);
     let mut splits = Vec::new();
     for leaf in order.leaves {
-        splits.push((leaf, split(ground, leaf)?));
+        splits.push((leaf, split(ground, &from, leaf)?));
     }
     let mut fast: Bytes = splits.iter().map(|(_, split)| split.fast).sum();
     let mut left = order.bytes;
@@ -152,6 +155,8 @@ fn shares<'a>(ground: &Ground, order: Order<'a>) -> host::Result<Vec<Share<'a>>>
 
 #[cfg(test)]
 mod tests {
+    use tiering::NodeId;
+
     use super::*;
     use crate::engine::fixture::{cgroup, ground, write};
 
@@ -176,6 +181,8 @@ mod tests {
             cgroup: &pod,
             leaves: &leaves,
             allowed: ground.tiers.nodes(),
+            from: NodeId(0),
+            to: &[NodeId(1)],
             bytes: Bytes::mib(8),
             age: Duration::ZERO,
             budget: Duration::from_mins(1),

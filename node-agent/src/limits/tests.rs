@@ -29,7 +29,7 @@ fn managed(dir: &Path, high: &str, current_mib: u64, fixed_mib: u64) -> (CgroupR
 fn check(high: &str, current_mib: u64, fixed_mib: u64, then: &str, recorded: bool, progress: Progress) {
     let dir = tempfile::tempdir().unwrap();
     let (root, mut state, mut managed) = managed(dir.path(), high, current_mib, fixed_mib);
-    let (found, _) = step_memory_high(&root, &mut state, &mut managed).unwrap();
+    let (found, _) = step_memory_high(&root, &mut state, &mut managed, None).unwrap();
     let what = format!("{high} stood, {current_mib} MiB used, {fixed_mib} wanted");
     assert_eq!(found, progress, "{what}");
     assert_eq!(std::fs::read_to_string(dir.path().join("pod/memory.high")).unwrap(), then, "{what}");
@@ -67,7 +67,7 @@ fn a_limit_that_waits_for_usage_to_fall_is_raised_as_usage_grows() {
     let mut values = Vec::new();
     for current_mib in [300, 304, 310, 320, 420, 419] {
         std::fs::write(file("memory.current"), (current_mib * MIB).to_string()).unwrap();
-        let (progress, _) = step_memory_high(&root, &mut state, &mut managed).unwrap();
+        let (progress, _) = step_memory_high(&root, &mut state, &mut managed, None).unwrap();
         assert_eq!(progress, Progress::Waiting, "{current_mib} MiB used");
         values.push(std::fs::read_to_string(file("memory.high")).unwrap().parse::<u64>().unwrap() / MIB);
     }
@@ -140,9 +140,12 @@ const MEMINFO: &str = "Node 0 MemTotal: 1048576 kB\nNode 0 MemFree: 524288 kB\n"
 fn the_first_step_of_a_change_of_tiers_moves_before_any_sample() {
     let dir = tempfile::tempdir().unwrap();
     let (root, ground, mut state, mut managed, mut engine) = retiered(dir.path());
+    let mut law = law::Host::new(law::Settings::default());
+    law.add(managed.key(), managed.policy.clone(), None, Instant::default());
     let mut node = NodeMemory::default();
-    node.read(&ground.roots, &ground.tiers, Instant::default()).unwrap();
-    let movers = Movers { engine: Some(&mut engine), pages: None, budget: Duration::from_secs(1) };
+    node.read(&ground, Instant::default()).unwrap();
+    let movers =
+        Movers { engine: Some(&mut engine), pages: None, law: &mut law, budget: Duration::from_secs(1) };
     let step =
         step_tiers(&root, &ground, &node, &mut state, &mut managed, movers, Instant::default()).unwrap();
     assert!(matches!(step, (Progress::Stepping, Some(Relocated::Down("reclaim", _)), _)), "{step:?}");
@@ -154,9 +157,12 @@ fn the_first_step_of_a_change_of_tiers_moves_before_any_sample() {
 fn a_change_of_tiers_waits_until_the_memory_of_the_nodes_is_known() {
     let dir = tempfile::tempdir().unwrap();
     let (root, ground, mut state, mut managed, mut engine) = retiered(dir.path());
+    let mut law = law::Host::new(law::Settings::default());
+    law.add(managed.key(), managed.policy.clone(), None, Instant::default());
     let id = managed.cgroup.id();
     state.will_write_file(id, managed.cgroup.path(), ControlFile::CpusetMems, "", "0-1").unwrap();
-    let movers = Movers { engine: Some(&mut engine), pages: None, budget: Duration::from_secs(1) };
+    let movers =
+        Movers { engine: Some(&mut engine), pages: None, law: &mut law, budget: Duration::from_secs(1) };
     let node = NodeMemory::default();
     let step =
         step_tiers(&root, &ground, &node, &mut state, &mut managed, movers, Instant::default()).unwrap();

@@ -94,6 +94,18 @@ pub fn numa_stat(cgroup: &Cgroup, key: &str) -> Result<[u64; 2]> {
     Ok([on(0), on(1)])
 }
 
+/// Anonymous bytes of a cgroup by node, of as many nodes as there are.
+pub fn anon_by_node(cgroup: &Cgroup) -> Result<BTreeMap<usize, u64>> {
+    let text = cgroup.read("memory.numa_stat")?;
+    let row =
+        text.lines().find_map(|line| line.strip_prefix("anon ")).context("memory.numa_stat has no anon")?;
+    let by_node = row.split(' ').filter_map(|word| {
+        let (node, bytes) = word.strip_prefix('N')?.split_once('=')?;
+        Some((node.parse().ok()?, bytes.parse().ok()?))
+    });
+    Ok(by_node.collect())
+}
+
 /// What a node has free, bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NodeMemory {

@@ -28,7 +28,8 @@ pub use cgroup::Cgroup;
 #[cfg(feature = "cluster")]
 pub use cluster::Cluster;
 pub use files::{
-    Generation, LruGen, NodeGenerations, NodeMemory, lru_gen, memory_tiers, node_memory, numa_stat, vmstat,
+    Generation, LruGen, NodeGenerations, NodeMemory, anon_by_node, lru_gen, memory_tiers, node_memory,
+    numa_stat, vmstat,
 };
 pub use gate::{Gate, Held};
 pub use init::{kernel_argument, main};

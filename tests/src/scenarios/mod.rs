@@ -26,6 +26,7 @@ mod page_cache;
 mod placement;
 mod revisits;
 mod smoke;
+mod sockets;
 mod thousand;
 mod tiers;
 
@@ -51,9 +52,13 @@ pub const SCENARIOS: &[Scenario] = &[
     engine_lost::SCENARIO,
     bounds::SCENARIO,
     kubelet_layouts::SCENARIO,
+    sockets::SCENARIO,
     hotplug::SCENARIO,
     hostile_tree::SCENARIO,
 ];
+
+/// Those that run where there are two sockets, and only there.
+pub(crate) const OF_SOCKETS: &[&str] = &["sockets"];
 
 /// The one that needs a cluster beside its guest: `cargo xtask node`.
 pub const NODE: Scenario = Scenario {
@@ -90,6 +95,7 @@ const SHORT: &[(&str, &[&str])] = &[
     ("no-target", &["6.12 hmat", "7.2 kmem"]),
     ("engine-lost", &["6.12 hmat"]),
     ("bounds", &["6.1 kmem", "6.12 hmat"]),
+    ("sockets", &["7.2 sockets"]),
     ("kubelet-layouts", &["6.12 kmem", "7.2 hmat"]),
     ("hotplug", &["7.2 kmem"]),
     ("hostile-tree", &["7.2 hmat"]),
@@ -133,7 +139,7 @@ mod tests {
             let there = Machine::all().filter(|machine| in_short_run(scenario.name, *machine));
             let there: Vec<Machine> = there.collect();
             assert!(!there.is_empty(), "{}", scenario.name);
-            assert!(there.iter().all(|machine| (scenario.applies)(*machine)), "{}", scenario.name);
+            assert!(there.iter().all(|machine| scenario.runs_on(*machine)), "{}", scenario.name);
         }
         let listed: usize = SHORT.iter().map(|(_, machines)| machines.len()).sum();
         let run = SCENARIOS.iter().flat_map(|s| Machine::all().map(move |m| (s.name, m)));

@@ -36,6 +36,7 @@ pub(super) struct Layers {
     /// Oldest first.
     aged: Vec<Layer>,
     /// In the newest generation: touched at any time up to now.
+    #[cfg(test)]
     young: u64,
     newest: Option<u64>,
 }
@@ -89,7 +90,10 @@ impl Layers {
             self.aged.push(Layer { seq: generation.seq, untouched, pages });
         }
         self.aged.retain(|layer| layer.pages > 0);
-        self.young = newest.anon_pages;
+        #[cfg(test)]
+        {
+            self.young = newest.anon_pages;
+        }
         self.newest = Some(newest.seq);
         self.bound();
     }
@@ -108,7 +112,8 @@ impl Layers {
     }
 
     /// Least ages and pages, oldest first.
-    pub(super) fn ages(&self, now: Instant) -> impl Iterator<Item = (Duration, u64)> + '_ {
+    #[cfg(test)]
+    fn ages(&self, now: Instant) -> impl Iterator<Item = (Duration, u64)> + '_ {
         let layers = self.aged.iter().map(move |layer| (layer.age(now), layer.pages));
         layers.chain(std::iter::once((Duration::ZERO, self.young)))
     }

@@ -35,7 +35,7 @@ impl Process {
 }
 
 /// What is known of one mapping.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Mapping {
     pub(super) process: Process,
     pub(super) start: u64,
@@ -45,8 +45,8 @@ pub(super) struct Mapping {
     /// Walks on end that found it accessed.
     pub(super) hot_walks: u32,
     pub(super) referenced: Bytes,
-    pub(super) fast: Bytes,
-    pub(super) slow: Bytes,
+    /// By node, less what of the fast nodes was given up by `MADV_FREE`.
+    pub(super) places: Vec<(NodeId, Bytes)>,
     /// Since the last walk its pages were looked at up to here.
     pub(super) cursor: u64,
     /// What of it, up to the cursor, could be moved.
@@ -58,10 +58,20 @@ pub(super) struct Mapping {
 }
 
 impl Mapping {
-    /// What may be moved down, as far as is known.
-    pub(super) fn movable(&self, now: Instant) -> Bytes {
+    /// What it has on these nodes.
+    pub(super) fn on(&self, nodes: &NodeSet) -> Bytes {
+        self.places.iter().filter(|(node, _)| nodes.contains(*node)).map(|(_, bytes)| *bytes).sum()
+    }
+
+    /// Whether something of it may be moved, as far as is known.
+    pub(super) fn may_move(&self, now: Instant) -> bool {
         let stuck = self.stuck.is_some_and(|looked| now.since(looked) < STUCK_FOR);
-        if stuck || self.cursor >= self.end { Bytes::ZERO } else { self.fast }
+        !stuck && self.cursor < self.end
+    }
+
+    /// What may be moved away from a node, as far as is known.
+    pub(super) fn movable(&self, from: NodeId, now: Instant) -> Bytes {
+        if self.may_move(now) { self.on(&NodeSet::from_iter([from])) } else { Bytes::ZERO }
     }
 }
 
@@ -84,10 +94,16 @@ pub(super) fn mapping(
     ground: &Ground,
     now: Instant,
 ) -> Mapping {
-    let on = |nodes: &NodeSet| {
-        let counts = places.iter().filter(|(node, _)| nodes.contains(NodeId(**node)));
-        counts.map(|(_, pages)| Bytes(pages.saturating_mul(page_size()))).sum::<Bytes>()
+    let mut lazyfree = Bytes(vma.lazyfree.unwrap_or(0));
+    let of_node = |(node, pages): (&u32, &u64)| {
+        let (node, mut bytes) = (NodeId(*node), Bytes(pages.saturating_mul(page_size())));
+        if ground.fast.contains(node) {
+            let given_up = lazyfree.min(bytes);
+            (bytes, lazyfree) = (bytes - given_up, lazyfree - given_up);
+        }
+        (node, bytes)
     };
+    let places = places.iter().map(of_node).filter(|(_, bytes)| !bytes.is_zero()).collect();
     // A mapping that moved or grew since is as good as new.
     let known = known.filter(|known| known.end == vma.end);
     let by_us = known.is_some_and(|known| known.touched);
@@ -104,8 +120,7 @@ pub(super) fn mapping(
         idle_since,
         hot_walks,
         referenced,
-        fast: on(&ground.fast) - Bytes(vma.lazyfree.unwrap_or(0)),
-        slow: on(&ground.slow),
+        places,
         cursor: vma.start,
         found: Bytes::ZERO,
         touched: false,

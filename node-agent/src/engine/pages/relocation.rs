@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use host::cgroup::{Cgroup, CgroupId, charged_processes};
-use tiering::{Bytes, Instant, NodeId, NodeSet};
+use tiering::{Bytes, Instant, NodeId};
 
 use super::PagesEngine;
 use super::mapping::{Mapping, Process, mapping, read_mappings};
@@ -43,19 +43,17 @@ impl PagesEngine {
         &mut self,
         ground: &Ground,
         order: Order<'_>,
-        from: NodeId,
-        to: NodeId,
         now: Instant,
     ) -> Result<RelocationStep, EngineError> {
         self.refresh_pfns(ground, now);
         let id = order.cgroup.id();
+        let from = order.from;
         let goes_on = |pass: &Pass| pass.from == from && now.since(pass.at) < PASS_FOR;
         let mut pass = match self.relocating.remove(&id).filter(goes_on) {
             Some(pass) => Pass { at: now, ..pass },
             None => Pass { from, at: now, left: everything(ground, order.leaves)?, moved: Bytes::ZERO },
         };
-        let from = NodeSet::from_iter([from]);
-        let moved = self.move_mappings(ground, order, &mut pass.left, &from, |_| Some(to));
+        let moved = self.move_mappings(ground, order, &mut pass.left);
         pass.moved += moved.bytes;
         pass.left.retain(|mapping| mapping.cursor < mapping.end);
         let stuck = pass.left.is_empty() && pass.moved.is_zero();

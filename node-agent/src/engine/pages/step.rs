@@ -44,6 +44,7 @@ impl Step {
             }
             let (now, later) = rest.split_at(self.next_call(rest));
             rest = later;
+            self.moved.tried += now.iter().map(bytes_of).sum();
             let addresses: Vec<u64> = now.iter().map(|folio| folio.address).collect();
             match move_pages(pid, &addresses, to.0) {
                 Ok(outcome) => {

@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use tiering::NodeId;
+
 use super::*;
 use crate::engine::fixture::{cgroup, ground, write};
 
@@ -67,9 +69,9 @@ fn a_process_that_can_t_be_read_hides_no_other() {
     write(dir.path(), &[("proc/8/smaps", "nonsense\n")]);
     let found = look(&mut engine, &ground, &pod, TIME, 60);
     let age = Duration::from_mins(1);
-    assert_eq!(found.ages, [(age, Bytes(3 * page_size())); 2], "their ages go on");
+    assert_eq!(found.ages[&NodeId(0)], [(age, Bytes(3 * page_size())); 2], "their ages go on");
     assert_eq!(found.unread.len(), 1);
-    assert_eq!(found.slow_touched, Some(Bytes::ZERO));
+    assert_eq!((found.walked, found.touched), (true, BTreeMap::from([(NodeId(1), Bytes::ZERO)])));
 }
 
 #[test]
@@ -88,8 +90,8 @@ fn memory_that_comes_online_is_known_within_a_minute() {
 fn no_walk_is_begun_when_the_time_is_over() {
     let dir = tempfile::tempdir().unwrap();
     let (mut engine, ground, pod) = engine(dir.path(), &[7]);
-    assert_eq!(look(&mut engine, &ground, &pod, Duration::ZERO, 0).slow_touched, None);
-    assert_eq!(look(&mut engine, &ground, &pod, TIME, 0).slow_touched, Some(Bytes::ZERO));
+    assert!(!look(&mut engine, &ground, &pod, Duration::ZERO, 0).walked);
+    assert!(look(&mut engine, &ground, &pod, TIME, 0).walked);
     let found = look(&mut engine, &ground, &pod, Duration::ZERO, 60);
     assert_eq!(found.ages.len(), 1, "what is known is told");
 }
@@ -103,12 +105,14 @@ fn a_relocation_is_stuck_when_all_was_looked_at_and_nothing_moved() {
             cgroup: &pod,
             leaves: std::slice::from_ref(&pod),
             allowed: ground.tiers.nodes(),
+            from: NodeId(0),
+            to: &[NodeId(1)],
             bytes: Bytes::mib(1),
             age: Duration::ZERO,
             budget,
         };
         let now = Instant(Duration::from_secs(at));
-        engine.relocate(&ground, order, NodeId(0), NodeId(1), now).unwrap().stuck
+        engine.relocate(&ground, order, now).unwrap().stuck
     };
     assert!(!relocate(Duration::ZERO, 0), "no time to look at anything");
     process(dir.path(), 9);
@@ -124,13 +128,15 @@ fn a_relocation_goes_on_where_it_was_unless_it_ended_or_is_long_ago() {
         cgroup: &pod,
         leaves,
         allowed: ground.tiers.nodes(),
+        from: NodeId(0),
+        to: &[NodeId(1)],
         bytes: Bytes::mib(1),
         age: Duration::ZERO,
         budget: Duration::ZERO,
     };
     let left = |engine: &mut PagesEngine, at| {
         let now = Instant(Duration::from_secs(at));
-        engine.relocate(&ground, order, NodeId(0), NodeId(1), now).unwrap();
+        engine.relocate(&ground, order, now).unwrap();
         engine.relocating[&pod.id()].left.len()
     };
     assert_eq!(left(&mut engine, 0), 1);

@@ -24,7 +24,6 @@ pub(super) enum Spot {
     StateSave,
     NumaBalancing,
     MemoryHighSet,
-    MemoryHighStep,
     MemsWiden,
     MemsNarrow,
     DemotionWindow,
@@ -65,11 +64,10 @@ fn tunable(name: &str) -> Option<Value> {
 }
 
 impl Spot {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::StateSave,
         Self::NumaBalancing,
         Self::MemoryHighSet,
-        Self::MemoryHighStep,
         Self::MemsWiden,
         Self::MemsNarrow,
         Self::DemotionWindow,
@@ -97,7 +95,6 @@ impl Spot {
                 let file = pods.main.dir().join("memory.high");
                 held(guest, &file, later, || Ok(!ours(&pods.main, "memory.high").is_empty()))?
             }
-            Self::MemoryHighStep => in_a_step(guest, pods, later)?,
             Self::MemsWiden | Self::MemsNarrow => {
                 let wanted = if self == Self::MemsWiden { "0-1" } else { "1" };
                 let file = pods.cold.dir().join("cpuset.mems");
@@ -163,20 +160,6 @@ fn before_the_first_write(guest: &mut Guest) -> Result<(AgentProcess, bool)> {
         opens += 1;
         Ok(opens == 3)
     })?;
-    Ok((agent, inside))
-}
-
-/// While `memory.high` follows usage that falls.
-fn in_a_step(guest: &mut Guest, pods: &mut Pods, later: usize) -> Result<(AgentProcess, bool)> {
-    let agent = guest.spawn_agent(CONFIG, &[])?;
-    guest.expect_within(PATIENCE, "a limit is set", || {
-        pods.main.read("memory.high").is_ok_and(|high| high != "max")
-    })?;
-    let mut gate = Gate::before(pods.main.dir().join("memory.high"))?;
-    pods.workloads[0].free("spare")?;
-    let inside = kill_at(&mut gate, &agent, later, || Ok(ours(&pods.main, "memory.high").len() == 2))?;
-    drop(gate);
-    pods.workloads[0].fill("spare")?;
     Ok((agent, inside))
 }
 
