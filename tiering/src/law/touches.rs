@@ -22,6 +22,7 @@
 //! - `a_nightly_job_costs_no_day`.
 //! - `quiet_heals`: what is no longer seen is forgotten within days.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::learned::Learned;
@@ -60,13 +61,11 @@ fn above(age: Duration) -> usize {
 pub struct TouchLaw {
     after: Duration,
     after_max: Duration,
-    /// Bytes of the minute that is not over, by the rung that would have kept them.
-    touched: [u64; LADDER],
-    /// The seconds for which the least idle of them had been idle.
-    idle_for: [u32; LADDER],
+    /// What was touched in the minute that is not over, by rung: most cgroups touch nothing that is of interest here.
+    touched: Vec<OnRung>,
     began: Instant,
     /// Weight of the minutes that wanted each rung; the first is all that `after` satisfies.
-    wanted: [u32; LADDER],
+    wanted: Vec<u32>,
     faded: Instant,
     working_set: Bytes,
     working_set_faded: Instant,
@@ -80,6 +79,15 @@ pub struct TouchLaw {
     burst: Option<Burst>,
     comebacks: u64,
     current: Duration,
+}
+
+/// What was touched that an age of this rung would have kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct OnRung {
+    rung: usize,
+    bytes: u64,
+    /// The seconds for which the least idle of it had been idle.
+    least_idle: u32,
 }
 
 /// What a closing wants.
@@ -107,10 +115,9 @@ impl TouchLaw {
         let mut law = Self {
             after,
             after_max: after_max.max(after),
-            touched: [0; LADDER],
-            idle_for: [u32::MAX; LADDER],
+            touched: Vec::new(),
             began: now,
-            wanted: [0; LADDER],
+            wanted: Vec::new(),
             faded: now,
             working_set: Bytes::ZERO,
             working_set_faded: now,
@@ -122,9 +129,7 @@ impl TouchLaw {
             current: after,
         };
         if let Some(learned) = learned.filter(|learned| learned.is_usable()) {
-            for (weight, known) in law.wanted.iter_mut().zip(&learned.wanted) {
-                *weight = (*known).min(MINUTE * 60 * 24);
-            }
+            law.wanted = learned.wanted.iter().map(|known| (*known).min(MINUTE * 60 * 24)).collect();
             law.working_set = learned.working_set();
         }
         law.settle();
@@ -145,9 +150,16 @@ impl TouchLaw {
         }
         // Of what an age that is allowed could have kept, the rung is such an age.
         let rung = above(if idle <= self.after_max { age.min(self.after_max) } else { age });
-        self.touched[rung] = self.touched[rung].saturating_add(bytes.0);
-        let seconds = u32::try_from(idle.as_secs()).unwrap_or(u32::MAX);
-        self.idle_for[rung] = self.idle_for[rung].min(seconds);
+        let i = match self.touched.binary_search_by_key(&rung, |on| on.rung) {
+            Ok(i) => i,
+            Err(i) => {
+                self.touched.insert(i, OnRung { rung, bytes: 0, least_idle: u32::MAX });
+                i
+            }
+        };
+        let on = &mut self.touched[i];
+        on.bytes = on.bytes.saturating_add(bytes.0);
+        on.least_idle = on.least_idle.min(u32::try_from(idle.as_secs()).unwrap_or(u32::MAX));
     }
 
     /// What may be touched per minute at ages that count as cold. Below a huge page it is noise.
@@ -167,25 +179,32 @@ impl TouchLaw {
         let allowed = self.allowance(rate).0.saturating_mul(u64::from(minutes));
         let mut sum = 0_u64;
         let mut wants = None;
-        for rung in (0..=above(self.after_max)).rev() {
-            sum = sum.saturating_add(self.touched[rung]);
+        let most = above(self.after_max);
+        for on in self.touched.iter().rev().filter(|on| on.rung <= most) {
+            sum = sum.saturating_add(on.bytes);
             if sum > allowed {
-                wants = Some(Wanted { rung, idle: Duration::from_secs(u64::from(self.idle_for[rung])) });
+                let idle = Duration::from_secs(u64::from(on.least_idle));
+                wants = Some(Wanted { rung: on.rung, idle });
                 break;
             }
         }
         let cold_from = above(self.current);
-        let passed: u64 = self.touched[cold_from..].iter().fold(0, |sum, bytes| sum.saturating_add(*bytes));
-        self.passed = Bytes(passed / u64::from(minutes));
-        let all =
-            self.touched.iter().fold(0_u64, |sum, bytes| sum.saturating_add(*bytes)) / u64::from(minutes);
+        let from = |least: usize| {
+            let on = self.touched.iter().filter(|on| on.rung >= least);
+            on.fold(0_u64, |sum, on| sum.saturating_add(on.bytes)) / u64::from(minutes)
+        };
+        let all = from(0);
+        self.passed = Bytes(from(cold_from));
         self.idle = (Bytes(all.max(self.idle.0.0 / 4 * 3)), idle);
-        (self.touched, self.idle_for) = ([0; LADDER], [u32::MAX; LADDER]);
+        self.touched = Vec::new();
         self.began = now;
         self.fade(now);
         let bytes = all.saturating_mul(u64::from(minutes));
         let lesson = wants.and_then(|wants| self.lesson(wants, bytes, elapsed, now));
         let (at, before) = lesson.unwrap_or((0, 0));
+        if self.wanted.len() <= at {
+            self.wanted.resize(at + 1, 0);
+        }
         let weighs = &mut self.wanted[at];
         *weighs = weighs.saturating_add(MINUTE.saturating_mul(minutes.saturating_add(before)));
         self.last = lesson.map_or(Duration::ZERO, |(at, _)| rung(at));
