@@ -159,7 +159,13 @@ impl LruGenEngine {
     }
 
     fn with_syntax(syntax: AnonSyntax) -> Self {
-        Self { syntax, before: LruGen::default(), after: LruGen::default(), leaves: HashMap::new(), listed: 0 }
+        Self {
+            syntax,
+            before: LruGen::default(),
+            after: LruGen::default(),
+            leaves: HashMap::new(),
+            listed: 0,
+        }
     }
 
     /// Forgets leaves that are not of interest any more.
