@@ -23,6 +23,10 @@ fn the_crds_are_up_to_date() {
     for definition in [TieringPolicy::crd(), NodeTiering::crd()] {
         // `kubectl explain` shows descriptions as they are.
         assert!(!yaml(&definition).contains("[`"), "a description has a link that only rustdoc follows");
+        assert!(
+            !yaml(&definition).contains(crate::notation::ACCEPTED),
+            "a value's notation is not described"
+        );
     }
     expect_file!["../../charts/thermocline/crds/tieringpolicies.yaml"]
         .assert_eq(&yaml(&TieringPolicy::crd()));
@@ -91,7 +95,9 @@ fn rows(page: &mut String, path: &str, schema: &Value) {
         let path = format!("{path}{name}");
         let description = field["description"].as_str().unwrap_or_default();
         let description = description.replace('\n', " ");
-        let description = description.split(" Default:").next().unwrap_or_default().to_owned();
+        // Both have columns of their own.
+        let description = description.split(" Default:").next().unwrap_or_default();
+        let description = description.split(" Written as ").next().unwrap_or_default();
         let default = match &field["default"] {
             Value::Null | Value::Object(_) => String::new(),
             Value::String(text) => format!("`{text}`"),

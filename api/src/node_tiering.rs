@@ -59,6 +59,7 @@ pub const STALE_AFTER: std::time::Duration = std::time::Duration::from_hours(4);
 )]
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = crate::notation::describe)]
 pub struct NodeTieringSpec {
     /// Each policy of the node's pods once, with what they override. The keys follow from what it says.
     #[x_kube(merge_strategy = MapMerge::Atomic)]
@@ -235,6 +236,7 @@ pub enum QosClass {
 /// What the node's agent says. The agent alone writes it: on a change, and at most once in ten seconds.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = crate::notation::describe)]
 pub struct NodeTieringStatus {
     /// The agent's version. Until there is one, the node is told nothing.
     #[serde(skip_serializing_if = "Option::is_none")]

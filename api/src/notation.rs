@@ -71,6 +71,22 @@ impl<T: Notation> de::Visitor<'_> for NotationVisitor<T> {
     }
 }
 
+/// In a schema on its way, how a value is written. [`describe`] takes it out.
+pub(crate) const ACCEPTED: &str = "x-accepted";
+
+/// Says in descriptions how values are written: `kubectl explain` shows neither patterns nor that an amount is text.
+pub(crate) fn describe(schema: &mut schemars::Schema) {
+    // A value that may be left out is one of two things, the other of which is nothing.
+    let mut of_some = schema.get_mut("anyOf").and_then(serde_json::Value::as_array_mut).into_iter().flatten();
+    let of_some = of_some.find_map(|one| one.as_object_mut()?.remove(ACCEPTED));
+    let accepted = schema.remove(ACCEPTED).or(of_some);
+    schemars::transform::transform_subschemas(&mut describe, schema);
+    let Some(serde_json::Value::String(accepted)) = accepted else { return };
+    let before = schema.get("description").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let after = format!("{before} Written as {accepted}.");
+    schema.insert("description".to_owned(), after.trim_start().into());
+}
+
 /// Serde and the schema of a type with a [`Notation`]. The schema is for API servers: it refuses what is plainly wrong early, and
 /// lets through nothing that does not parse but for sizes out of range.
 macro_rules! wire_notation {
@@ -97,7 +113,9 @@ macro_rules! wire_notation {
             }
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!($schema)
+                let mut schema = schemars::json_schema!($schema);
+                schema.insert($crate::notation::ACCEPTED.to_owned(), <Self as $crate::notation::Notation>::ACCEPTED.into());
+                schema
             }
         }
     )+};

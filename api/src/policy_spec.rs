@@ -54,7 +54,7 @@ pub const MOST_TIERS: usize = 8;
 )]
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(!deny_unknown_fields)]
+#[schemars(!deny_unknown_fields, transform = crate::notation::describe)]
 #[x_kube(validation = Rule::new("!has(self.tiers) || self.tiers.all(t, self.tiers.exists_one(u, string(u) == string(t)))")
     .message("tiers names a tier twice"))]
 #[x_kube(validation = Rule::new("!has(self.enforced) || !self.enforced || (has(self.selector) && has(self.selector.namespaces))")

@@ -409,6 +409,23 @@ mod tests {
     }
 
     #[test]
+    fn each_command_of_the_readme_is_understood_and_savings_reason_and_undo_are_among_them() {
+        let readme = include_str!("../../README.md");
+        let lines =
+            readme.lines().map(|line| line.trim_start_matches("sudo ").split('#').next().unwrap_or_default());
+        let lines: Vec<&str> = lines.filter(|line| line.starts_with("thermocline-agent ")).collect();
+        for line in &lines {
+            let words = line.split_whitespace().map(|word| word.trim_matches('\''));
+            assert!(Args::try_parse_from(words).is_ok(), "{line}");
+        }
+        for command in ["status", "explain", "restore"] {
+            let is_there = |line: &&str| line.split_whitespace().nth(1) == Some(command);
+            assert!(lines.iter().any(is_there), "{command}");
+        }
+        assert!(readme.contains("kubectl annotate pod POD thermocline.io/policy=none"));
+    }
+
+    #[test]
     fn a_wrong_duration_says_what_is_right() {
         let check = |line: &str, part: &str| {
             let shown = Args::try_parse_from(line.split(' ')).unwrap_err().to_string();

@@ -68,7 +68,7 @@ fn is_there(path: &str, paragraph: &[&str]) -> bool {
         let dirs = named.ancestors().map(Path::to_owned).collect::<Vec<_>>();
         dirs.into_iter().take_while(|dir| dir.starts_with(root()) && *dir != root())
     });
-    let starts = beside.flat_map(|dir| [dir.join("src"), dir]).chain([root().to_owned()]);
+    let starts = beside.flat_map(|dir| [dir.join("src"), dir]).chain([root()]);
     starts.into_iter().any(|start| start.join(path).exists())
 }
 

@@ -13,6 +13,7 @@ use crate::guest_image::root;
 use crate::static_build::{Arch, StaticBuild, read_static};
 use crate::{out, say};
 
+use oci::archive_of_all;
 pub(crate) use oci::{File, Image};
 
 const REGISTRY: &str = "ghcr.io/thermocline";
@@ -61,25 +62,32 @@ pub(crate) fn build(profile: Profile, dir: &Path) -> Result<()> {
     let source = Source::read()?;
     say!("building the images' binaries, statically linked");
     let binaries = profile.build(&source, Arch::Amd64)?.run(&PRODUCTS.map(|product| product.name))?;
-    write(dir, &binaries, &source, Arch::Amd64)
+    write(dir, &BTreeMap::from([(Arch::Amd64, binaries)]), &source)
 }
 
-/// The same of binaries that are built already; those of another architecture have it in their names.
-pub(crate) fn write(dir: &Path, binaries: &Path, source: &Source, arch: Arch) -> Result<()> {
+/// The same of binaries that are built already, by architecture: of each product one archive with an image for each of them. Bills of
+/// another architecture than amd64 have it in their names.
+pub(crate) fn write(dir: &Path, binaries: &BTreeMap<Arch, PathBuf>, source: &Source) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     for product in &PRODUCTS {
-        let bill = serde_json::to_vec_pretty(&sbom::cyclonedx(product.name, source.created, arch)?)?;
-        let image = product.image(read_static(&binaries.join(product.name))?, bill.clone(), source, arch)?;
-        let archive = image.archive()?;
-        let stem = match arch {
-            Arch::Amd64 => product.name.to_owned(),
-            Arch::Arm64 => format!("{}-{}", product.name, arch.name()),
+        let mut images = Vec::new();
+        for (&arch, binaries) in binaries {
+            let bill = serde_json::to_vec_pretty(&sbom::cyclonedx(product.name, source.created, arch)?)?;
+            let stem = match arch {
+                Arch::Amd64 => product.name.to_owned(),
+                Arch::Arm64 => format!("{}-{}", product.name, arch.name()),
+            };
+            std::fs::write(dir.join(format!("{stem}.cdx.json")), &bill)?;
+            images.push(product.image(read_static(&binaries.join(product.name))?, bill, source, arch)?);
+        }
+        let archive = match images.as_slice() {
+            [image] => image.archive()?,
+            images => archive_of_all(images)?,
         };
-        let path = dir.join(format!("{stem}.tar"));
+        let path = dir.join(format!("{}.tar", product.name));
         std::fs::write(&path, &archive.bytes).with_context(|| path.display().to_string())?;
-        std::fs::write(dir.join(format!("{stem}.cdx.json")), bill)?;
         let mib = archive.bytes.len() as f64 / f64::from(1 << 20);
-        out!("{} {} {mib:.1} MiB {}", image.name, archive.digest, path.display());
+        out!("{} {} {mib:.1} MiB {}", product.reference(), archive.digest, path.display());
     }
     Ok(())
 }
@@ -124,12 +132,17 @@ impl Profile {
 }
 
 impl Product {
+    /// Registry, repository and tag.
+    fn reference(&self) -> String {
+        format!("{REGISTRY}/{}:{VERSION}", self.name)
+    }
+
     fn image(&self, binary: Vec<u8>, bill: Vec<u8>, source: &Source, arch: Arch) -> Result<Image> {
         let name = self.name;
         let license = std::fs::read(root().join("LICENSE"))?;
         let repository = env!("CARGO_PKG_REPOSITORY");
         Ok(Image {
-            name: format!("{REGISTRY}/{name}:{VERSION}"),
+            name: self.reference(),
             files: BTreeMap::from([
                 (name.to_owned(), File { mode: 0o755, content: binary }),
                 // Scanners of images look for bills by this ending.

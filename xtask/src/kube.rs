@@ -90,14 +90,16 @@ pub(crate) fn ensure() -> Result<Made> {
     make(&Args { refresh: false, from_source: false })
 }
 
-/// Makes sure of helm, kubectl and promtool alone.
-pub(crate) fn ensure_tools() -> Result<()> {
+/// Makes sure of helm, kubectl and promtool alone; returns the directory that has them.
+pub(crate) fn ensure_tools() -> Result<PathBuf> {
     let cache = cache()?;
     let servers = cache.join("kube");
     std::fs::create_dir_all(&servers)?;
     // The same lock as for the servers: two runs must not unpack one tool.
     let _locked = lock(&servers)?;
-    release_tools::ensure(&cache.join("tools"), false)
+    let tools = cache.join("tools");
+    release_tools::ensure(&tools, false)?;
+    Ok(tools)
 }
 
 fn make(args: &Args) -> Result<Made> {

@@ -1,6 +1,7 @@
 //! `cargo xtask release`: everything that a release publishes, in one directory, with its checksums.
 
 mod deb;
+mod provenance;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,7 +15,7 @@ use xshell::{Shell, cmd};
 use crate::guest_image::root;
 use crate::image::{self, File, PRODUCTS, Profile, Source, VERSION};
 use crate::static_build::{Arch, read_static};
-use crate::{kube, out, say};
+use crate::{kube, out, say, tools};
 
 /// The agent's package, binary and unit.
 const AGENT: &str = "thermocline-agent";
@@ -41,6 +42,9 @@ pub(crate) struct Args {
     /// Only this architecture; without it, both, and arm64 is left out where it can't be built here
     #[arg(long, value_enum)]
     arch: Option<Arch>,
+    /// A key of yours, as gpg knows it: signs the checksums, and so everything that they list
+    #[arg(long, value_name = "KEY")]
+    sign: Option<String>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<bool> {
@@ -49,26 +53,38 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     say!(
         "a release takes about 10 minutes for each architecture the first time, on two cores that do nothing else"
     );
-    kube::ensure_tools()?;
+    let helm = kube::ensure_tools()?.join("helm");
+    if args.sign.is_some() {
+        tools::ensure(&[&tools::GPG])?;
+    }
     make_empty(&dir)?;
     // The texts are made by the binary of this machine, and are the same for all.
     let native = build(args.profile, &source, Arch::Amd64)?;
     let texts = texts(&native.join(AGENT))?;
     let mut left_out = Vec::new();
+    let mut built = BTreeMap::new();
     for arch in Arch::ALL.into_iter().filter(|arch| args.arch.is_none_or(|only| only == *arch)) {
         let binaries = match arch {
             Arch::Amd64 => Ok(native.clone()),
             Arch::Arm64 => build(args.profile, &source, arch),
         };
         match binaries {
-            Ok(binaries) => of_one_architecture(&dir, &binaries, &texts, &source, arch)?,
+            Ok(binaries) => {
+                of_one_architecture(&dir, &binaries, &texts, &source, arch)?;
+                built.insert(arch, binaries);
+            }
             // Who asks for it by name wants to know.
             Err(error) if args.arch.is_some() => return Err(error),
             Err(error) => left_out.push(format!("{}: {error:#}", arch.name())),
         }
     }
-    charts(&dir)?;
+    image::write(&dir, &built, &source)?;
+    charts(&dir, &helm)?;
+    prove(&dir, &source)?;
     checksums(&dir)?;
+    if let Some(key) = &args.sign {
+        sign(&dir.join(MARK), key)?;
+    }
     for entry in sorted(&dir)? {
         let mib = std::fs::metadata(&entry)?.len() as f64 / f64::from(1 << 20);
         out!("{mib:7.2} MiB  {}", entry.display());
@@ -118,7 +134,7 @@ fn texts(agent: &Path) -> Result<BTreeMap<&'static str, Vec<u8>>> {
     Ok(texts)
 }
 
-/// The binaries with all that goes with them, the package, the images, the bills.
+/// The binaries with all that goes with them, and the package.
 fn of_one_architecture(
     dir: &Path,
     binaries: &Path,
@@ -127,7 +143,6 @@ fn of_one_architecture(
     arch: Arch,
 ) -> Result<()> {
     let name = arch.name();
-    image::write(dir, binaries, source, arch)?;
     let files = agent_files(read_static(&binaries.join(AGENT))?, texts)?;
     let package = deb::build(&files, source, arch, dir)?;
     say!("wrote {}", package.display());
@@ -160,22 +175,49 @@ fn agent_files(binary: Vec<u8>, texts: &BTreeMap<&'static str, Vec<u8>>) -> Resu
     Ok(files)
 }
 
-fn charts(dir: &Path) -> Result<()> {
+fn charts(dir: &Path, helm: &Path) -> Result<()> {
     let sh = Shell::new()?;
     sh.change_dir(root());
-    let helm = root().join("target/tools/helm");
     for chart in ["charts/thermocline", "charts/thermocline-crds"] {
         cmd!(sh, "{helm} package {chart} --destination {dir}").quiet().ignore_stdout().run()?;
     }
     Ok(())
 }
 
+/// Names and sums of all files.
+fn sums(dir: &Path) -> Result<Vec<(String, String)>> {
+    let files = sorted(dir)?.into_iter().filter(|path| !path.ends_with(MARK));
+    files
+        .map(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Ok((name, hex::encode(Sha256::digest(std::fs::read(&path)?))))
+        })
+        .collect()
+}
+
+fn prove(dir: &Path, source: &Source) -> Result<()> {
+    let sh = Shell::new()?;
+    sh.change_dir(root());
+    let compiler = cmd!(sh, "rustc --version").quiet().read()?;
+    let statement = provenance::statement(&sums(dir)?, source, &compiler);
+    std::fs::write(dir.join(provenance::NAME), serde_json::to_vec_pretty(&statement)?)?;
+    Ok(())
+}
+
+/// Writes the signature beside the file, with `.asc` behind its name.
+fn sign(file: &Path, key: &str) -> Result<()> {
+    let sh = Shell::new()?;
+    cmd!(sh, "gpg --batch --yes --local-user {key} --armor --detach-sign {file}")
+        .quiet()
+        .run()
+        .with_context(|| format!("gpg does not sign by the key {key}"))
+}
+
 /// As `sha256sum --check` reads them.
 fn checksums(dir: &Path) -> Result<()> {
     let mut sums = String::new();
-    for path in sorted(dir)?.iter().filter(|path| !path.ends_with(MARK)) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let _ = writeln!(sums, "{}  {name}", hex::encode(Sha256::digest(std::fs::read(path)?)));
+    for (name, sum) in self::sums(dir)? {
+        let _ = writeln!(sums, "{sum}  {name}");
     }
     std::fs::write(dir.join(MARK), sums)?;
     Ok(())

@@ -10,7 +10,7 @@ use crate::guest_image::root;
 use crate::{say, tools};
 
 /// What a binary runs on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Arch {
     Amd64,
     Arm64,

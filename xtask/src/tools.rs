@@ -41,6 +41,8 @@ pub(crate) const ARM64_LIBC: Tool =
 pub(crate) const TMUX: Tool = Tool { program: "tmux", package: "tmux" };
 /// Builds the agent's package.
 pub(crate) const DPKG_DEB: Tool = Tool { program: "dpkg-deb", package: "dpkg" };
+/// Signs a release.
+pub(crate) const GPG: Tool = Tool { program: "gpg", package: "gpg" };
 
 impl Tool {
     fn is_present(&self) -> bool {

@@ -38,6 +38,10 @@ const STAYS_YOUNG: u64 = 8;
 /// Where the kernel would turn to other lists, a request is for this part of what is old.
 const CAREFUL_PART: u64 = 8;
 
+/// Where each step is told by a reading, cold memory stays where it is that has fewer pages than so many per cgroup that the kernel
+/// lists: a reading takes 15 us for each of them, and to find out what moved is not to be dearer than the move.
+const LEAST_PER_LISTED: u64 = 2;
+
 /// See the module.
 #[derive(Debug)]
 pub struct LruGenEngine {
@@ -45,6 +49,8 @@ pub struct LruGenEngine {
     before: LruGen,
     after: LruGen,
     leaves: HashMap<CgroupId, Leaf>,
+    /// Cgroups that the kernel listed in the last look, managed or not.
+    listed: u64,
 }
 
 /// Where the kernel would turn to other lists, a walk proves for this part of the age that what it left old is old still, within
@@ -155,7 +161,13 @@ impl LruGenEngine {
     }
 
     fn with_syntax(syntax: AnonSyntax) -> Self {
-        Self { syntax, before: LruGen::default(), after: LruGen::default(), leaves: HashMap::new() }
+        Self {
+            syntax,
+            before: LruGen::default(),
+            after: LruGen::default(),
+            leaves: HashMap::new(),
+            listed: 0,
+        }
     }
 
     /// Whether the kernel would turn to other lists where it finds what it was asked for in use.
@@ -187,7 +199,12 @@ impl LruGenEngine {
             })
             .collect();
         let debugfs = &ground.roots.debugfs;
-        read_lru_gen_of(debugfs, &mut self.before, |_, path| owner.contains_key(path))?;
+        let mut listed = 0;
+        read_lru_gen_of(debugfs, &mut self.before, |_, path| {
+            listed += 1;
+            owner.contains_key(path)
+        })?;
+        self.listed = listed;
 
         let mut walked = vec![false; looks.len()];
         for memcg in self.before.memcgs() {
@@ -292,6 +309,7 @@ impl LruGenEngine {
         }
         let wanted = (order.bytes.0 / host::pages::page_size()).max(1);
         let leaves: Vec<&Cgroup> = order.leaves.iter().filter(|leaf| lives(leaf)).collect();
+        let mut few = 0;
         let mut parts = self.parts(&leaves, order.from, order.age, now);
         if order.age.is_zero() && parts.iter().map(|part| part.pages).sum::<u64>() < wanted {
             // Not enough is old. Two walks on end make everything old but what is touched in between.
@@ -303,8 +321,16 @@ impl LruGenEngine {
             parts = self.parts(&leaves, order.from, order.age, now);
         }
         // A thousand idle cgroups have each some pages that an eviction must not ask for: to find that out has to cost nothing.
+        if let AnonSyntax::TwoHundred = self.syntax
+            && !order.age.is_zero()
+        {
+            let all = |parts: &[Part<'_>]| parts.iter().map(|part| part.pages).sum::<u64>();
+            let before = all(&parts);
+            parts.retain(|part| part.pages >= self.listed * LEAST_PER_LISTED);
+            few = before - all(&parts);
+        }
         if parts.is_empty() {
-            return Ok(Moved::default());
+            return Ok(Moved { failed: too_few(few), ..Moved::default() });
         }
         let demoted_before = demoted(order.cgroup, &ground.slow)?;
         let mut course = Course { began, wanted, asked: 0, demoted_before, moved: Bytes::ZERO };
@@ -320,7 +346,10 @@ impl LruGenEngine {
             }
         }
         let stayed = course.asked.saturating_sub(course.moved.0 / host::pages::page_size());
-        let failed = if stayed > 0 { BTreeMap::from([("stayed", stayed)]) } else { BTreeMap::new() };
+        let mut failed = too_few(few);
+        if stayed > 0 {
+            failed.insert("stayed", stayed);
+        }
         Ok(Moved { bytes: course.moved, tried: bytes(course.asked).max(course.moved), failed })
     }
 
@@ -505,6 +534,11 @@ impl Course {
     fn is_over(&self, budget: Duration) -> bool {
         self.asked >= self.wanted || self.began.elapsed() >= budget
     }
+}
+
+/// What stayed because it is not worth the readings.
+fn too_few(pages: u64) -> BTreeMap<&'static str, u64> {
+    if pages > 0 { BTreeMap::from([("too_few", pages)]) } else { BTreeMap::new() }
 }
 
 /// How much to ask for of what a walk has just left `old`, so that the kernel finds it among that even where part of it was written

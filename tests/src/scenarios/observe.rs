@@ -20,7 +20,7 @@ use crate::workload::RegionLedger;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "observe",
-    about: "observe, as a mode and as a command, decides as enforce does and writes no cgroup file and no setting",
+    about: "observe, as a mode and as a command, decides as enforce does, names what that frees, and writes no cgroup file and no setting",
     applies: |_| true,
     agent: true,
     guest_timeout: Duration::from_mins(10),
@@ -95,6 +95,7 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     );
     drop(workload);
     report(guest)?;
+    what_would_be_freed_is_freed(guest)?;
 
     if guest.machine().slow_node == SlowNode::Kmem {
         one_node(guest)?;
@@ -132,6 +133,35 @@ fn report(guest: &mut Guest) -> Result<()> {
             text.contains("/pods/a"),
         );
     }
+    Ok(())
+}
+
+/// What an agent says after two minutes of observing that its policy would free, beside what is freed once it is enforced.
+fn what_would_be_freed_is_freed(guest: &mut Guest) -> Result<()> {
+    let pod = guest.cgroup("/pods/saving")?;
+    let mut workload = guest.spawn_workload(&pod, "--region hot:32M --region cold:96M")?;
+    let spec = |mode: &str| {
+        agent_config(pod.path(), &format!("mode: {mode}, demote: {{ after: {}s }}", AFTER.as_secs()))
+    };
+    let agent = guest.spawn_agent(&spec("Observe"), &[])?;
+    guest.sleep(Duration::from_mins(2));
+    let told: serde_json::Value = serde_json::from_str(&guest.http_get(9440, "/debug/state")?)?;
+    let of_cgroup = told["cgroups"][pod.path()]["would_free_bytes"].as_f64().context("no saving")?;
+    let total = told["savings"]["total"]["would_free_bytes"].as_f64().context("no total")?;
+    guest.check("would free: the total of one cgroup", total, of_cgroup, (total - of_cgroup).abs() < 1.0);
+    let sunk = workload.ledger()?.sum(|_| true, |r| r.n1_bytes);
+    guest.equal("bytes on the slow node while observed", sunk, &0);
+    agent.write_config(&spec("Enforce"))?;
+    guest.sleep(Duration::from_mins(1));
+    let freed = workload.ledger()?.sum(|_| true, |r| r.n1_bytes) as f64;
+    guest.say(format_args!("would free {:.1} MiB, freed {:.1} MiB", of_cgroup / MIB, freed / MIB));
+    guest.at_most(
+        "what is freed, apart from what would be",
+        (freed - of_cgroup).abs() / freed.max(1.0),
+        0.10,
+    );
+    let status = agent.stop(Duration::from_secs(20))?;
+    guest.check("exit status after SIGTERM", status, "exit status: 0", status.success());
     Ok(())
 }
 

@@ -41,7 +41,7 @@ pub const TASKS: &[(&str, &str)] = &[
     ),
     (
         "release",
-        "All that a release publishes: static binaries, .deb, images, charts, bills of materials, checksums",
+        "All that a release publishes: static binaries, .deb, images, charts, bills of materials, provenance, checksums",
     ),
     ("simulate", "The law on simulated hosts: a table of what must hold, and pictures"),
     (

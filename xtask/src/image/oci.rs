@@ -44,12 +44,47 @@ pub(crate) struct Archive {
     pub(crate) digest: String,
 }
 
+/// Of a manifest of other manifests.
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// The archive of images of one name for several architectures: an index of them, of which whoever pulls takes his own.
+pub(crate) fn archive_of_all(images: &[Image]) -> Result<Archive> {
+    let first = images.first().context("no image")?;
+    let mut blobs = Blobs::default();
+    let manifests = images.iter().map(|image| image.manifest(&mut blobs)).collect::<Result<Vec<_>>>()?;
+    let index = blobs.json(INDEX, &index(&manifests, &first.labels))?;
+    finish(blobs, index, first)
+}
+
+fn index(manifests: &[Value], annotations: &BTreeMap<&'static str, String>) -> Value {
+    json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests, "annotations": annotations })
+}
+
+/// The archive of what `named` describes, under the name of the image.
+fn finish(blobs: Blobs, mut named: Value, image: &Image) -> Result<Archive> {
+    let (_, tag) = image.name.rsplit_once(':').with_context(|| format!("no tag in {}", image.name))?;
+    let digest = named["digest"].as_str().unwrap_or_default().to_owned();
+    // containerd names the image by the first, other tools by the second.
+    named["annotations"] =
+        json!({ "io.containerd.image.name": image.name, "org.opencontainers.image.ref.name": tag });
+    let mut files = blobs.files;
+    files.insert("oci-layout".to_owned(), serde_json::to_vec(&json!({ "imageLayoutVersion": "1.0.0" }))?);
+    files.insert("index.json".to_owned(), serde_json::to_vec(&index(&[named], &BTreeMap::new()))?);
+    let files = files.iter().map(|(path, content)| (path.as_str(), 0o644, content.as_slice()));
+    Ok(Archive { bytes: tar(files, image.created)?, digest })
+}
+
 impl Image {
     /// The archive, in one layer.
     pub(crate) fn archive(&self) -> Result<Archive> {
-        let (_, tag) = self.name.rsplit_once(':').with_context(|| format!("no tag in {}", self.name))?;
-        let layer = self.layer()?;
         let mut blobs = Blobs::default();
+        let manifest = self.manifest(&mut blobs)?;
+        finish(blobs, manifest, self)
+    }
+
+    /// Adds what the image is made of; returns the descriptor of its manifest.
+    fn manifest(&self, blobs: &mut Blobs) -> Result<Value> {
+        let layer = self.layer()?;
         let config = blobs.json(
             "application/vnd.oci.image.config.v1+json",
             &json!({
@@ -72,21 +107,8 @@ impl Image {
                 "annotations": self.labels,
             }),
         )?;
-        let digest = manifest["digest"].as_str().unwrap_or_default().to_owned();
         manifest["platform"] = json!({ "architecture": self.architecture, "os": "linux" });
-        // containerd names the image by the first, other tools by the second.
-        manifest["annotations"] =
-            json!({ "io.containerd.image.name": self.name, "org.opencontainers.image.ref.name": tag });
-        let index = json!({
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.index.v1+json",
-            "manifests": [manifest],
-        });
-        let mut files = blobs.files;
-        files.insert("oci-layout".to_owned(), serde_json::to_vec(&json!({ "imageLayoutVersion": "1.0.0" }))?);
-        files.insert("index.json".to_owned(), serde_json::to_vec(&index)?);
-        let files = files.iter().map(|(path, content)| (path.as_str(), 0o644, content.as_slice()));
-        Ok(Archive { bytes: tar(files, self.created)?, digest })
+        Ok(manifest)
     }
 
     fn layer(&self) -> Result<Vec<u8>> {
@@ -169,9 +191,9 @@ mod tests {
     use flate2::read::GzDecoder;
     use serde_json::{Value, json};
 
-    use super::{Archive, File, Image, digest};
+    use super::{Archive, File, Image, archive_of_all, digest};
 
-    fn archive() -> Archive {
+    fn image(architecture: &'static str) -> Image {
         let file = |mode, content: &[u8]| File { mode, content: content.to_vec() };
         Image {
             name: "registry.example/pause:1.2".to_owned(),
@@ -182,11 +204,13 @@ mod tests {
             entrypoint: "/pause".to_owned(),
             user: "65532:65532",
             labels: BTreeMap::from([("org.opencontainers.image.version", "1.2".to_owned())]),
-            architecture: "amd64",
+            architecture,
             created: 1_700_000_000,
         }
-        .archive()
-        .unwrap()
+    }
+
+    fn archive() -> Archive {
+        image("amd64").archive().unwrap()
     }
 
     /// Path, mode, modification time and content of each entry.
@@ -259,5 +283,32 @@ mod tests {
             ]
         );
         assert_eq!(layer[0].3, b"program");
+    }
+
+    #[test]
+    fn an_archive_for_several_architectures_is_one_name_for_one_index_of_all() {
+        let archive = archive_of_all(&[image("amd64"), image("arm64")]).unwrap();
+        let files: BTreeMap<String, Vec<u8>> =
+            entries(&archive.bytes).into_iter().map(|(path, _, _, content)| (path, content)).collect();
+        let follow = |descriptor: &Value| -> Value {
+            let name = descriptor["digest"].as_str().unwrap();
+            serde_json::from_slice(&files[&format!("blobs/{}", name.replace(':', "/"))]).unwrap()
+        };
+        let top: Value = serde_json::from_slice(&files["index.json"]).unwrap();
+        assert_eq!(top["manifests"].as_array().map(Vec::len), Some(1));
+        let named = &top["manifests"][0];
+        assert_eq!(named["digest"], archive.digest);
+        assert_eq!(named["annotations"]["io.containerd.image.name"], "registry.example/pause:1.2");
+        let architectures: Vec<Value> = follow(named)["manifests"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|manifest| {
+                let config = follow(&follow(manifest)["config"]);
+                assert_eq!(manifest["platform"]["architecture"], config["architecture"]);
+                config["architecture"].clone()
+            })
+            .collect();
+        assert_eq!(architectures, ["amd64", "arm64"]);
     }
 }
