@@ -99,11 +99,45 @@ pub struct ManagedPod {
     pub pinned: bool,
 }
 
-/// What `memory.numa_stat` said, and what the engine had listed then.
+/// What `memory.numa_stat` said, and what the engine had listed then. It is kept of each cgroup, so without maps.
 #[derive(Debug)]
 struct Placed {
-    listed: BTreeMap<NodeId, Bytes>,
-    nodes: BTreeMap<NodeId, NodeUse>,
+    listed: Box<[(NodeId, Bytes)]>,
+    nodes: Box<[PlacedOn]>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PlacedOn {
+    node: NodeId,
+    anon: Bytes,
+    unmovable: Bytes,
+    kernel_promoted: Option<Bytes>,
+}
+
+impl Placed {
+    fn new(listed: BTreeMap<NodeId, Bytes>, nodes: &NodeUses) -> Self {
+        let placed = nodes.iter().map(|(node, on)| PlacedOn {
+            node: *node,
+            anon: on.anon,
+            unmovable: on.unmovable,
+            kernel_promoted: on.kernel_promoted,
+        });
+        Self { listed: listed.into_iter().collect(), nodes: placed.collect() }
+    }
+
+    fn is_as(&self, listed: &BTreeMap<NodeId, Bytes>) -> bool {
+        self.listed.iter().copied().eq(listed.iter().map(|(node, bytes)| (*node, *bytes)))
+    }
+
+    fn nodes(&self) -> NodeUses {
+        let use_of = |on: &PlacedOn| NodeUse {
+            anon: on.anon,
+            unmovable: on.unmovable,
+            kernel_promoted: on.kernel_promoted,
+            ..NodeUse::default()
+        };
+        self.nodes.iter().map(|on| (on.node, use_of(on))).collect()
+    }
 }
 
 /// Memory by node.
@@ -318,8 +352,10 @@ impl Managed {
     /// spared where the engine `listed` what it listed when it was read: memory that came, went, moved, was locked or given
     /// up by `MADV_FREE` changes that.
     fn placed(&mut self, listed: Option<BTreeMap<NodeId, Bytes>>) -> host::Result<Option<NodeUses>> {
-        if let Some(placed) = self.placed.as_ref().filter(|placed| listed.as_ref() == Some(&placed.listed)) {
-            return Ok(Some(placed.nodes.clone()));
+        if let (Some(placed), Some(listed)) = (&self.placed, &listed)
+            && placed.is_as(listed)
+        {
+            return Ok(Some(placed.nodes()));
         }
         let Some(mut nodes) = node_uses(&self.cgroup)? else { return Ok(None) };
         for apart in &self.apart {
@@ -341,7 +377,7 @@ impl Managed {
                 *promoted -= *bytes;
             }
         }
-        self.placed = listed.map(|listed| Placed { listed, nodes: nodes.clone() });
+        self.placed = listed.map(|listed| Placed::new(listed, &nodes));
         Ok(Some(nodes))
     }
 

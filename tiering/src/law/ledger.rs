@@ -131,6 +131,9 @@ impl Ledger {
         self.thin(now);
         classes.retain(|class| !class.bytes.is_zero());
         self.listed = classes;
+        // Thousands of these are kept.
+        self.cohorts.shrink_to_fit();
+        self.listed.shrink_to_fit();
 
         let all: Bytes = lost.iter().map(|(_, bytes)| *bytes).sum();
         let seen = all.min(new + promoted);
