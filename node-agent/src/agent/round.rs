@@ -351,6 +351,7 @@ impl Agent {
                 self.node.took(&NodeSet::from_iter(to), moved.bytes);
                 self.note_moved(id, name, wanted.reason, &moved);
                 match left(&moved, wanted.bytes) {
+                    _ if chooses => Left::Nothing,
                     Left::Unproven if walks => Left::Ripening,
                     left => left,
                 }
