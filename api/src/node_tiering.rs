@@ -45,7 +45,7 @@ pub const STALE_AFTER: std::time::Duration = std::time::Duration::from_hours(4);
     printcolumn(name = "Engine", type_ = "string", json_path = ".status.engine"),
     printcolumn(name = "Kernel", type_ = "string", json_path = ".status.kernel.release"),
     printcolumn(
-        name = "Tiers",
+        name = "Slow Tier",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"TiersAvailable\")].status"
     ),

@@ -27,7 +27,7 @@ use crate::policy_status::{Policies, StatusWrites};
 use crate::snapshot::{Snapshot, Tallies};
 use crate::watch::Watched;
 use crate::watched::Kind;
-use crate::write::{WriteError, Writer};
+use crate::write::{WriteError, WriteFault, Writer};
 
 use warnings::Warning;
 
@@ -147,7 +147,7 @@ pub struct Controller {
     events: mpsc::Sender<Event>,
     tallies: Tallies,
     /// Errors of each node's writes since the last success, for the log.
-    failing: BTreeMap<Name, &'static str>,
+    failing: BTreeMap<Name, WriteFault>,
     /// What is to be told of pods once it is known that a write without an answer was carried out.
     unconfirmed: BTreeMap<Name, Vec<Occurrence>>,
     /// Warnings that there was no room for.

@@ -19,6 +19,7 @@ use kube::api::ObjectMeta;
 use tokio::sync::mpsc;
 
 use crate::lease::Fence;
+use crate::snapshot::EventCounts;
 use crate::write::{FIELD_MANAGER, WriteError, Writer};
 
 /// Events that may wait.
@@ -182,10 +183,12 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Posted, failed, dropped.
+    /// As they are now.
     #[must_use]
-    pub fn read(&self) -> [u64; 3] {
-        [&self.posted, &self.failed, &self.dropped].map(|count| count.load(Ordering::Relaxed))
+    pub fn read(&self) -> EventCounts {
+        let [posted, failed, dropped] =
+            [&self.posted, &self.failed, &self.dropped].map(|count| count.load(Ordering::Relaxed));
+        EventCounts { posted, failed, dropped }
     }
 }
 
@@ -242,7 +245,7 @@ impl Occurrences {
 
     /// What became of them.
     #[must_use]
-    pub fn counts(&self) -> [u64; 3] {
+    pub fn counts(&self) -> EventCounts {
         self.counts.read()
     }
 }
@@ -311,7 +314,10 @@ mod tests {
         };
         assert!((0..3000).all(|n| occurrences.tell(news(n))));
         assert_eq!(occurrences.waiting(), QUEUE - FOR_WARNINGS);
-        assert_eq!(occurrences.counts(), [0, 0, (3000 - (QUEUE - FOR_WARNINGS)) as u64]);
+        assert_eq!(
+            occurrences.counts(),
+            EventCounts { dropped: (3000 - (QUEUE - FOR_WARNINGS)) as u64, ..EventCounts::default() }
+        );
         let told = (0..3000).filter(|n| occurrences.tell(occurrence("x", *n))).count();
         assert_eq!(told, FOR_WARNINGS);
         assert!(!occurrences.has_room());

@@ -43,7 +43,7 @@ pub struct Tallies {
     /// Objects that could not be read, by kind.
     pub malformed: BTreeMap<&'static str, u64>,
     /// Writes by what and how they ended.
-    pub writes: BTreeMap<String, u64>,
+    pub writes: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
     /// Nodes that were looked at and needed no write.
     pub unneeded: u64,
     /// How long writes of nodes took.
@@ -70,8 +70,8 @@ impl Tallies {
     }
 
     pub(crate) fn wrote(&mut self, kind: WriteKind, error: Option<&WriteError>, took: Duration) {
-        let result = error.map_or("ok", |error| error.kind);
-        *self.writes.entry(format!("{}/{result}", kind.as_str())).or_default() += 1;
+        let result = error.map_or("ok", |error| error.fault.as_str());
+        *self.writes.entry(kind.as_str()).or_default().entry(result).or_default() += 1;
         if kind == WriteKind::NodeTiering {
             self.write_durations.add(took);
         }
@@ -80,6 +80,17 @@ impl Tallies {
     pub(crate) fn event_to_write(&mut self, took: Duration) {
         self.event_to_write.add(took);
     }
+}
+
+/// Counts of Events since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct EventCounts {
+    /// The server has them.
+    pub posted: u64,
+    /// The server did not take them.
+    pub failed: u64,
+    /// Good news that there was no room for.
+    pub dropped: u64,
 }
 
 /// How things are.
@@ -120,8 +131,8 @@ pub struct Snapshot {
     pub nodes_in_flight: usize,
     /// Events that wait.
     pub events_waiting: usize,
-    /// Events posted, failed, dropped.
-    pub events: [u64; 3],
+    /// What became of Events.
+    pub events: EventCounts,
     /// Counts since the start.
     pub tallies: Tallies,
 }

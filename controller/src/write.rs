@@ -23,8 +23,8 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(4);
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct WriteError {
-    /// For metrics.
-    pub kind: &'static str,
+    /// Why.
+    pub fault: WriteFault,
     /// For people.
     pub message: String,
 }
@@ -33,7 +33,72 @@ impl WriteError {
     /// Whether the same write may succeed later.
     #[must_use]
     pub fn may_pass(&self) -> bool {
-        matches!(self.kind, "connection" | "timeout" | "server" | "throttled")
+        use WriteFault::{Connection, Server, Throttled, Timeout};
+        matches!(self.fault, Connection | Timeout | Server | Throttled)
+    }
+}
+
+/// Why a write failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteFault {
+    /// Whoever we are, the server does not know us.
+    Unauthorized,
+    /// We may not.
+    Forbidden,
+    /// There is no such object.
+    NotFound,
+    /// There is one already, or another than we meant.
+    Conflict,
+    /// The object is not as its definition says.
+    Invalid,
+    /// The object is larger than the server takes.
+    TooLarge,
+    /// The server has too much to do for us.
+    Throttled,
+    /// The server failed.
+    Server,
+    /// The server refused for another reason.
+    Refused,
+    /// No answer in time.
+    Timeout,
+    /// The server was not reached, or its answer not understood.
+    Connection,
+}
+
+impl WriteFault {
+    /// As a label value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::Invalid => "invalid",
+            Self::TooLarge => "too_large",
+            Self::Throttled => "throttled",
+            Self::Server => "server",
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+            Self::Connection => "connection",
+        }
+    }
+}
+
+impl From<&kube::Error> for WriteFault {
+    fn from(error: &kube::Error) -> Self {
+        let kube::Error::Api(status) = error else { return Self::Connection };
+        match status.code {
+            401 => Self::Unauthorized,
+            403 => Self::Forbidden,
+            404 => Self::NotFound,
+            409 => Self::Conflict,
+            413 => Self::TooLarge,
+            422 => Self::Invalid,
+            429 => Self::Throttled,
+            500.. => Self::Server,
+            _ => Self::Refused,
+        }
     }
 }
 
@@ -91,7 +156,7 @@ impl Writer {
         let nodes: Api<Guarded<watched::NodeTiering>> = Api::all(self.client.clone());
         let only = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
         match bounded(nodes.delete(node, &DeleteParams::default().preconditions(only))).await {
-            Err(error) if error.kind == "not_found" => Ok(()),
+            Err(error) if error.fault == WriteFault::NotFound => Ok(()),
             other => other.map(|_| ()),
         }
     }
@@ -114,7 +179,7 @@ impl Writer {
         let namespace = event.metadata.namespace.as_deref().unwrap_or("default");
         let events: Api<events::Event> = Api::namespaced(self.client.clone(), namespace);
         match bounded(events.create(&PostParams::default(), event)).await {
-            Err(error) if error.kind == "conflict" => Ok(()),
+            Err(error) if error.fault == WriteFault::Conflict => Ok(()),
             other => other.map(|_| ()),
         }
     }
@@ -127,27 +192,10 @@ fn ours() -> PatchParams {
 async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, WriteError> {
     match timeout(WRITE_TIMEOUT, request).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(WriteError { kind: kind(&error), message: with_causes(&error) }),
+        Ok(Err(error)) => Err(WriteError { fault: (&error).into(), message: with_causes(&error) }),
         Err(_) => {
             let message = format!("no answer within {} s", WRITE_TIMEOUT.as_secs());
-            Err(WriteError { kind: "timeout", message })
+            Err(WriteError { fault: WriteFault::Timeout, message })
         }
-    }
-}
-
-fn kind(error: &kube::Error) -> &'static str {
-    match error {
-        kube::Error::Api(status) => match status.code {
-            401 => "unauthorized",
-            403 => "forbidden",
-            404 => "not_found",
-            409 => "conflict",
-            422 => "invalid",
-            413 => "too_large",
-            429 => "throttled",
-            500.. => "server",
-            _ => "refused",
-        },
-        _ => "connection",
     }
 }

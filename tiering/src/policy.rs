@@ -174,10 +174,10 @@ impl DemotePolicy {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PolicyError {
     /// `after` out of range.
-    #[error("demote.after is {0:?}; it must be between 2 s and 7 days")]
+    #[error("demote.after is {0:?}; it must be between 2 s and 168h")]
     After(Duration),
     /// `afterMax` below `after`, or out of range.
-    #[error("demote.afterMax is {max:?}; it must be between demote.after ({after:?}) and 7 days")]
+    #[error("demote.afterMax is {max:?}; it must be between demote.after ({after:?}) and 168h")]
     AfterMax {
         /// `after`.
         after: Duration,
@@ -280,11 +280,11 @@ mod tests {
         };
         check(
             |policy| policy.demote.after = Duration::from_secs(1),
-            "demote.after is 1s; it must be between 2 s and 7 days",
+            "demote.after is 1s; it must be between 2 s and 168h",
         );
         check(
             |policy| policy.demote.after_max = Duration::from_mins(1),
-            "demote.afterMax is 60s; it must be between demote.after (120s) and 7 days",
+            "demote.afterMax is 60s; it must be between demote.after (120s) and 168h",
         );
         check(
             |policy| {

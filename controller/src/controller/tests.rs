@@ -57,7 +57,7 @@ async fn a_warning_that_there_is_no_room_for_is_told_once_there_is() {
         told.append(&mut poster.take_all());
     }
     assert_eq!(pods(&told).len(), PODS);
-    assert_eq!(controller.occurrences.counts()[2], 0);
+    assert_eq!(controller.occurrences.counts().dropped, 0);
     let What::InvalidAnnotation(note) = &told[0].what else { panic!("{:?}", told[0]) };
     assert!(note.ends_with("; what applies to the pod: no policy: no policy applies"), "{note}");
 
@@ -166,7 +166,7 @@ async fn what_a_write_without_an_answer_did_is_told_when_it_is_known() {
     let due = Due { node: Name::clone(&node), event: None };
     let fail = |controller: &mut Controller| {
         let then = controller.consequences(&node, &spec);
-        let error = WriteError { kind: "timeout", message: String::new() };
+        let error = WriteError { fault: WriteFault::Timeout, message: String::new() };
         let what = Written::Assignment {
             spec: spec.clone(),
             content: Content::of(&spec, "of-node"),

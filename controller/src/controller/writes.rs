@@ -222,7 +222,7 @@ impl Controller {
     /// Says once that a node's writes fail, and once that they work again.
     fn log_node(&mut self, node: &Name, error: Option<&WriteError>) {
         match error {
-            Some(error) if self.failing.insert(Name::clone(node), error.kind) != Some(error.kind) => {
+            Some(error) if self.failing.insert(Name::clone(node), error.fault) != Some(error.fault) => {
                 tracing::warn!(node = &**node, %error, "a NodeTiering was not written; it is tried again");
             }
             None if self.failing.remove(node).is_some() => {

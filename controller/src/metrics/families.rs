@@ -6,6 +6,7 @@ use telemetry::Process;
 use telemetry::metrics::{Family, Group, Series, counter, gauge, histogram};
 
 use super::Scrape;
+use crate::snapshot::EventCounts;
 
 /// What the labels mean.
 pub(super) static LABELS: &[(&str, &str)] = &[
@@ -88,9 +89,10 @@ static DONE: &[Family<Scrape>] = &[
         &["kind", "result"],
         "Writes by what was written and how they ended.",
         |scrape, series| {
-            for (key, count) in &scrape.snapshot.tallies.writes {
-                let (kind, result) = key.split_once('/').unwrap_or((key, ""));
-                series.push(&[kind, result], *count as f64);
+            for (kind, results) in &scrape.snapshot.tallies.writes {
+                for (result, count) in results {
+                    series.push(&[kind, result], *count as f64);
+                }
             }
         },
     ),
@@ -126,8 +128,9 @@ static DONE: &[Family<Scrape>] = &[
         &["result"],
         "Events by what became of them.",
         |scrape, series| {
-            let results = ["posted", "failed", "dropped"].into_iter().zip(scrape.snapshot.events);
-            each(series, results.map(|(result, count)| (result, count as f64)));
+            let EventCounts { posted, failed, dropped } = scrape.snapshot.events;
+            let results = [("posted", posted), ("failed", failed), ("dropped", dropped)];
+            each(series, results.into_iter().map(|(result, count)| (result, count as f64)));
         },
     ),
     gauge(

@@ -157,7 +157,7 @@ fn values_that_do_not_fit_each_other_are_pointed_at() {
     refused(
         &with_spec("demote:\n        afterMax: 1m"),
         &expect![[r#"
-        agent.yaml:6:19: demote.afterMax is 60s; it must be between demote.after (120s) and 7 days
+        agent.yaml:6:19: demote.afterMax is 60s; it must be between demote.after (120s) and 168h
           |
         6 |         afterMax: 1m
           |                   ^"#]],

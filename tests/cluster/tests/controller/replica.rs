@@ -113,7 +113,7 @@ fn is_synced(state: &Value) -> bool {
 
 /// Writes of nodes that failed, by its state: each may have been carried out, and is done again.
 pub(crate) fn failed_writes(state: &Value) -> u64 {
-    let writes = state["tallies"]["writes"].as_object().into_iter().flatten();
-    let failed = writes.filter(|(key, _)| key.starts_with("node_tiering/") && !key.ends_with("/ok"));
+    let results = state["tallies"]["writes"]["node_tiering"].as_object().into_iter().flatten();
+    let failed = results.filter(|(result, _)| *result != "ok");
     failed.filter_map(|(_, count)| count.as_u64()).sum()
 }

@@ -8,7 +8,6 @@ mod alerts;
 mod chart;
 mod dashboard;
 mod distributions;
-mod docs;
 mod generated;
 mod kustomize;
 mod metrics;
