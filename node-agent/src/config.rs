@@ -21,6 +21,7 @@ pub use file::{KernelDemotion, PromoterChoice};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use globset::GlobSet;
@@ -70,7 +71,7 @@ pub struct PolicyEntry {
     /// Its name in metrics and logs.
     pub name: String,
     /// The policy.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// Globs of its cgroups.
     pub cgroups: Vec<String>,
     /// Globs of exceptions.
@@ -149,7 +150,7 @@ impl Config {
         let included = globs::compile(&cgroups).map_err(|error| error.message)?;
         let entry = PolicyEntry {
             name: name.to_owned(),
-            policy,
+            policy: policy.into(),
             cgroups,
             exclude: Vec::new(),
             included,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use litemap::LiteMap;
+
 use crate::kubernetes::assignment::PodIdentity;
 use crate::promoter::Promoter;
 use crate::snapshot::{
@@ -175,9 +177,9 @@ pub(crate) fn full() -> Snapshot {
         cgroup.memory_high_bytes = Some(GIB);
         cgroup.ceiling_bytes = Some(400 * MIB);
         cgroup.slow_touched_bytes_per_minute = 6 * MIB;
-        cgroup.demoted_bytes = BTreeMap::from([("cold", 600 * MIB)]);
-        cgroup.promoted_bytes = BTreeMap::from([(Promoter::Kernel, 21 * MIB)]);
-        cgroup.failed_pages = BTreeMap::from([("busy", 3)]);
+        cgroup.demoted_bytes = LiteMap::from_iter([("cold", 600 * MIB)]);
+        cgroup.promoted_bytes = LiteMap::from_iter([(Promoter::Kernel, 21 * MIB)]);
+        cgroup.failed_pages = LiteMap::from_iter([("busy", 3)]);
         cgroup.comebacks = 2;
         cgroup.conditions = vec![condition];
         cgroup.drift =

@@ -99,7 +99,7 @@ mod tests {
 
     fn picture(minute: u32, demoted: u64) -> Snapshot {
         let mut view = cgroup("a", &[], &[], "hold");
-        view.demoted_bytes = BTreeMap::from([("cold", demoted)]);
+        view.demoted_bytes = litemap::LiteMap::from_iter([("cold", demoted)]);
         let mut snapshot = node(vec![], vec![view]);
         snapshot.last_round_unix_seconds = f64::from(minute) * 60.0;
         snapshot

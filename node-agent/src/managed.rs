@@ -1,11 +1,13 @@
 //! One managed cgroup: who it is, what is known of it, and when to look again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use host::cgroup::{Cgroup, CgroupId, CgroupPath, CgroupRoot, ControlFile, leaves, list_below};
 use host::pages::page_size;
 use host::parse::Limit;
+use litemap::LiteMap;
 use tiering::law::{AgeReading, CgroupKey, CgroupPlan, CgroupSample, CgroupState, Limits, NodeUse};
 use tiering::{
     Bytes, DemoteReason, Instant, MemoryHighPolicy, Mode, NodeId, NodeSet, Policy, StallTotals, TierMap,
@@ -37,7 +39,7 @@ pub struct Managed {
     /// Its policy's name.
     pub policy_name: String,
     /// What it says.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// When to look at it again, at the latest.
     pub next_look: Instant,
     /// From when on it is looked at along with others.
@@ -61,10 +63,11 @@ pub struct Managed {
     pub after_step: Option<BTreeMap<NodeId, Bytes>>,
     /// Nodes it may use.
     pub allowed: NodeSet,
-    demoted: BTreeMap<&'static str, u64>,
-    promoted: BTreeMap<Promoter, u64>,
-    failed: BTreeMap<&'static str, u64>,
-    conditions: BTreeMap<&'static str, Condition>,
+    // Of thousands of cgroups each has an entry or two.
+    demoted: LiteMap<&'static str, u64>,
+    promoted: LiteMap<Promoter, u64>,
+    failed: LiteMap<&'static str, u64>,
+    conditions: LiteMap<&'static str, Condition>,
     placed: Option<Placed>,
     /// Its limits as of the last walk.
     limits: Limits,
@@ -146,7 +149,13 @@ type NodeUses = BTreeMap<NodeId, NodeUse>;
 impl Managed {
     /// A cgroup just found, its leaves not yet listed; looked at `within` this time, with others that are found meanwhile.
     #[must_use]
-    pub fn new(cgroup: Cgroup, policy_name: &str, policy: Policy, within: Duration, now: Instant) -> Self {
+    pub fn new(
+        cgroup: Cgroup,
+        policy_name: &str,
+        policy: impl Into<Arc<Policy>>,
+        within: Duration,
+        now: Instant,
+    ) -> Self {
         Self {
             pod: None,
             leaves: Vec::new(),
@@ -155,7 +164,7 @@ impl Managed {
             promoted_apart: BTreeMap::new(),
             cgroup,
             policy_name: policy_name.to_owned(),
-            policy,
+            policy: policy.into(),
             next_look: now + within,
             join_look: now,
             next_walk: now,
@@ -168,10 +177,10 @@ impl Managed {
             relocation_stuck: false,
             after_step: None,
             allowed: NodeSet::default(),
-            demoted: BTreeMap::new(),
-            promoted: BTreeMap::new(),
-            failed: BTreeMap::new(),
-            conditions: BTreeMap::new(),
+            demoted: LiteMap::new(),
+            promoted: LiteMap::new(),
+            failed: LiteMap::new(),
+            conditions: LiteMap::new(),
             placed: None,
             limits: Limits::default(),
         }
@@ -209,7 +218,7 @@ impl Managed {
     }
 
     /// Takes a new policy. It is looked at now, and walked as soon as the new age asks for it.
-    pub fn set_policy(&mut self, policy: Policy, now: Instant) {
+    pub fn set_policy(&mut self, policy: Arc<Policy>, now: Instant) {
         self.next_walk = self.next_walk.min(now + policy.demote.after / 2);
         self.policy = policy;
         self.next_look = now;
@@ -516,7 +525,7 @@ impl Managed {
         mems: Option<String>,
         now: Instant,
     ) -> CgroupView {
-        let mut by_tier = BTreeMap::new();
+        let mut by_tier = LiteMap::new();
         let sampled = known.filter(|known| known.last().is_some());
         if let Some(known) = sampled {
             for tier in tiers.tiers() {
@@ -650,7 +659,7 @@ mod tests {
         managed.walked(at(0), MINUTE, MINUTE / 8);
         let mut policy = Policy::default();
         policy.demote.after = Duration::from_secs(10);
-        managed.set_policy(policy, at(1));
+        managed.set_policy(policy.into(), at(1));
         assert_eq!(managed.next_look, at(1));
         for (second, due) in [(5, false), (6, true)] {
             assert_eq!(managed.walk_due(at(second)), due, "{second}");

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use litemap::LiteMap;
 use serde::{Serialize, Serializer};
 use telemetry::Durations;
 
@@ -119,7 +120,7 @@ pub struct CgroupView {
     /// Times it was looked at and decided about.
     pub looks: u64,
     /// Anonymous bytes by tier name.
-    pub anon_bytes_by_tier: BTreeMap<String, u64>,
+    pub anon_bytes_by_tier: LiteMap<String, u64>,
     /// `memory.current`.
     pub current_bytes: u64,
     /// `memory.high` as written by us.
@@ -145,11 +146,11 @@ pub struct CgroupView {
     /// The last decision.
     pub decision: DecisionView,
     /// Demoted since found, by reason: `cold`, `ceiling`, `headroom`, `tiers`.
-    pub demoted_bytes: BTreeMap<&'static str, u64>,
+    pub demoted_bytes: LiteMap<&'static str, u64>,
     /// Promoted since found, by who did it: `damon`, `kernel`, `pages`.
-    pub promoted_bytes: BTreeMap<Promoter, u64>,
+    pub promoted_bytes: LiteMap<Promoter, u64>,
     /// Moves that failed since found, by reason, in pages.
-    pub failed_pages: BTreeMap<&'static str, u64>,
+    pub failed_pages: LiteMap<&'static str, u64>,
     /// Times memory came back soon after it was demoted.
     pub comebacks: u64,
     /// Conditions.

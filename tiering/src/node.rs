@@ -1,6 +1,7 @@
 //! Memory nodes and sets of them.
 
-use alloc::collections::BTreeSet;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::fmt;
 
 /// The kernel's number of a NUMA memory node.
@@ -13,15 +14,15 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// A set of memory nodes, in order of their numbers.
+/// A set of memory nodes, in order of their numbers. They are few, and sets of them are kept of every cgroup.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeSet(BTreeSet<NodeId>);
+pub struct NodeSet(Box<[NodeId]>);
 
 impl NodeSet {
     /// Whether the node is in the set.
     #[must_use]
     pub fn contains(&self, node: NodeId) -> bool {
-        self.0.contains(&node)
+        self.0.binary_search(&node).is_ok()
     }
 
     /// The nodes, smallest number first.
@@ -44,31 +45,34 @@ impl NodeSet {
     /// The nodes in either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
-        Self(&self.0 | &other.0)
+        self.iter().chain(other.iter()).collect()
     }
 
     /// The nodes in both sets.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
-        Self(&self.0 & &other.0)
+        self.iter().filter(|node| other.contains(*node)).collect()
     }
 
     /// The nodes of this set that are not in the other.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
-        Self(&self.0 - &other.0)
+        self.iter().filter(|node| !other.contains(*node)).collect()
     }
 
     /// Whether every node of this set is in the other.
     #[must_use]
     pub fn is_subset(&self, other: &Self) -> bool {
-        self.0.is_subset(&other.0)
+        self.iter().all(|node| other.contains(node))
     }
 }
 
 impl FromIterator<NodeId> for NodeSet {
     fn from_iter<I: IntoIterator<Item = NodeId>>(nodes: I) -> Self {
-        Self(nodes.into_iter().collect())
+        let mut nodes: Vec<NodeId> = nodes.into_iter().collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        Self(nodes.into())
     }
 }
 

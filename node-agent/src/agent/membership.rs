@@ -1,5 +1,7 @@
 //! Which cgroups are managed: found, assigned, adopted, dropped.
 
+use std::sync::Arc;
+
 use host::cgroup::{Cgroup, CgroupId, CgroupPath, ControlFile, charged_processes, list};
 use host::watch::TreeEvent;
 use tiering::Policy;
@@ -24,7 +26,7 @@ const LISTING_SHARE: u32 = 50;
 /// What a cgroup is to be managed by.
 struct Assigned {
     policy_name: String,
-    policy: Policy,
+    policy: Arc<Policy>,
     pod: Option<ManagedPod>,
 }
 

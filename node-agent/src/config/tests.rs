@@ -30,7 +30,7 @@ fn the_example_says_the_defaults() {
     assert_eq!(example.interval, DEFAULT_INTERVAL);
     assert_eq!(example.tiers, []);
     let default = example.policies.iter().find(|entry| entry.name == "default").unwrap();
-    assert_eq!(default.policy, Policy { mode: Mode::Observe, ..Policy::default() });
+    assert_eq!(default.policy, Policy { mode: Mode::Observe, ..Policy::default() }.into());
 }
 
 #[test]

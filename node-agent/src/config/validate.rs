@@ -237,7 +237,7 @@ fn entry(
     match (policy, included, excluded) {
         (Ok(policy), Some(included), Some(excluded)) if problems.is_empty() => Ok(PolicyEntry {
             name: file.name.clone(),
-            policy,
+            policy: policy.into(),
             cgroups: file.cgroups.clone(),
             exclude: file.exclude.clone(),
             included,

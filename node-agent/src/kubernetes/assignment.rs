@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use api::{Cut, EPOCH, MemoryResources, Overcommitted, PodAssignment, RENEWED, ResolvedPolicy};
 use serde_json::Value;
@@ -65,7 +66,7 @@ pub struct NamedPolicy {
     /// Name of the `TieringPolicy`.
     pub name: String,
     /// What it says, overrides included.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
 }
 
 /// Who a managed cgroup belongs to.
@@ -147,7 +148,7 @@ impl Assignment {
         self.stale = true;
         for pod in self.pods.values_mut() {
             let apart = pod.apart.iter_mut().filter_map(|apart| apart.policy.as_mut());
-            pod.policy.iter_mut().chain(apart).for_each(|named| named.policy.mode = Mode::Observe);
+            pod.policy.iter_mut().chain(apart).for_each(|named| Arc::make_mut(&mut named.policy).mode = Mode::Observe);
         }
         self
     }
@@ -236,7 +237,7 @@ impl NamedPolicy {
     fn read(policy: &ResolvedPolicy, memory: MemoryResources) -> Result<Self, String> {
         let name = policy.name.clone();
         match policy.spec.to_policy(memory.inputs()) {
-            Ok(policy) => Ok(Self { name, policy }),
+            Ok(policy) => Ok(Self { name, policy: policy.into() }),
             Err(error) => Err(format!("policy {name}: {error}")),
         }
     }

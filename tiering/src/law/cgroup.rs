@@ -1,5 +1,6 @@
 //! What is remembered of one cgroup from sample to sample.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -70,10 +71,6 @@ impl OnNode {
     }
 }
 
-/// The allowed nodes, for it is asked for each of thousands of cgroups in each plan. Linux has at most 1024 nodes.
-#[derive(Clone, Copy, Debug, Default)]
-struct NodeBits([u64; 16]);
-
 /// What a sample taught.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Taught {
@@ -86,11 +83,10 @@ pub struct Taught {
 /// The memory of one managed cgroup.
 #[derive(Clone, Debug)]
 pub struct CgroupState {
-    pub(super) policy: Policy,
+    pub(super) policy: Arc<Policy>,
     /// Whether another reason than its policy forbids to act on it.
     pub(super) held: bool,
     pub(super) reach: Reach,
-    allowed: NodeBits,
     pub(super) nodes: Vec<OnNode>,
     pub(super) last: Option<CgroupSample>,
     pub(super) touches: TouchLaw,
@@ -115,7 +111,7 @@ pub struct CgroupState {
 }
 
 impl CgroupState {
-    pub(super) fn new(policy: Policy, learned: Option<&Learned>, now: Instant) -> Self {
+    pub(super) fn new(policy: Arc<Policy>, learned: Option<&Learned>, now: Instant) -> Self {
         let learned = learned.filter(|learned| learned.is_usable());
         Self {
             touches: TouchLaw::new(policy.demote.after, policy.demote.after_max, learned, now),
@@ -124,7 +120,6 @@ impl CgroupState {
             policy,
             held: false,
             reach: Reach::default(),
-            allowed: NodeBits::default(),
             nodes: Vec::new(),
             last: None,
             portion: Portion::default(),
@@ -145,22 +140,12 @@ impl CgroupState {
         }
     }
 
-    pub(super) fn set_reach(&mut self, reach: Reach) {
-        self.allowed = NodeBits::default();
-        for node in reach.allowed.iter() {
-            if let Some(word) = self.allowed.0.get_mut(node.0 as usize / 64) {
-                *word |= 1 << (node.0 % 64);
-            }
-        }
-        self.reach = reach;
-    }
-
     /// Whether its memory may be on a node.
     pub(super) fn may_use(&self, node: NodeId) -> bool {
-        self.allowed.0.get(node.0 as usize / 64).is_some_and(|word| word >> (node.0 % 64) & 1 == 1)
+        self.reach.allowed.contains(node)
     }
 
-    pub(super) fn set_policy(&mut self, policy: Policy, now: Instant) {
+    pub(super) fn set_policy(&mut self, policy: Arc<Policy>, now: Instant) {
         self.touches.set_bounds(policy.demote.after, policy.demote.after_max);
         self.demote_bucket.set_rate(policy.demote.max_rate, now);
         self.promote_bucket.set_rate(policy.promote.max_rate, now);

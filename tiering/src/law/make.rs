@@ -312,9 +312,7 @@ impl Making {
             None => plan.cold - sum_of(&wishes),
             Some(_) => Bytes::ZERO,
         };
-        let trial = self.on_trial(state, plan);
-        // A rest that is small beside a portion goes with it, or it would wait for a judgement of its own.
-        let voluntary = if free <= trial + Bytes(trial.0 / 4) { free } else { trial };
+        let voluntary = self.on_trial(state, plan, free);
         let worth = Bytes::mib(1).min(Bytes(fast.0 / 128));
         if voluntary >= worth {
             self.cold(state, plan.effective_age, voluntary, &mut wishes);
@@ -480,12 +478,12 @@ impl Making {
         }
     }
 
-    /// What may sink before the last portion is judged; what is several times as old needs no trial.
-    fn on_trial(&self, state: &CgroupState, plan: &CgroupPlan) -> Bytes {
+    /// What of `free` may sink before the last portion is judged; what is several times as old needs no trial.
+    fn on_trial(&self, state: &CgroupState, plan: &CgroupPlan, free: Bytes) -> Bytes {
         let age = plan.effective_age;
         let sure: Bytes = state.fast().map(|on| on.older(age.saturating_mul(3), self.now)).sum();
         let foreseen = state.touches.foreseen(plan.allowed_touch);
-        state.portion.left(state.on_fast(), foreseen).max(sure)
+        state.portion.left(free, state.on_fast(), foreseen).max(sure).min(free)
     }
 
     /// What holds voluntary demotion, if anything does.

@@ -33,6 +33,7 @@ mod sample;
 mod touches;
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use core::time::Duration;
 
 pub use cgroup::{CgroupState, Taught};
@@ -115,7 +116,14 @@ impl Host {
     }
 
     /// A cgroup just found, with what is known of it or of a replica of its workload. Known already, it takes the policy.
-    pub fn add(&mut self, key: CgroupKey, policy: Policy, learned: Option<&Learned>, now: Instant) {
+    pub fn add(
+        &mut self,
+        key: CgroupKey,
+        policy: impl Into<Arc<Policy>>,
+        learned: Option<&Learned>,
+        now: Instant,
+    ) {
+        let policy = policy.into();
         match self.cgroups.get_mut(&key) {
             Some(state) => state.set_policy(policy, now),
             None => {
@@ -130,7 +138,7 @@ impl Host {
     }
 
     /// Takes a new policy and keeps what was learned.
-    pub fn set_policy(&mut self, key: CgroupKey, policy: Policy, now: Instant) {
+    pub fn set_policy(&mut self, key: CgroupKey, policy: Arc<Policy>, now: Instant) {
         if let Some(state) = self.cgroups.get_mut(&key) {
             state.set_policy(policy, now);
         }
@@ -139,7 +147,7 @@ impl Host {
     /// Where its memory may be, and what may be done with it.
     pub fn set_reach(&mut self, key: CgroupKey, reach: Reach) {
         if let Some(state) = self.cgroups.get_mut(&key) {
-            state.set_reach(reach);
+            state.reach = reach;
         }
     }
 

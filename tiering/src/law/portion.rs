@@ -31,12 +31,14 @@ pub(super) struct Portion {
 }
 
 impl Portion {
-    /// What may sink now, where so much is foreseen to stay within the allowance.
-    pub(super) fn left(&self, fast: Bytes, foreseen: Bytes) -> Bytes {
+    /// What of `wanted` may sink now, where so much is foreseen to stay within the allowance.
+    pub(super) fn left(&self, wanted: Bytes, fast: Bytes, foreseen: Bytes) -> Bytes {
         if !self.undo.is_zero() {
             return Bytes::ZERO;
         }
-        self.size.unwrap_or(Bytes(fast.0 / FIRST).min(foreseen)).max(LEAST) - self.sunk
+        let size = self.size.unwrap_or(Bytes(fast.0 / FIRST).min(foreseen)).max(LEAST);
+        // A rest that is small beside a portion goes with it, or it would wait for a judgement of its own.
+        if self.sunk + wanted <= size + Bytes(size.0 / 4) { wanted } else { size - self.sunk }
     }
 
     pub(super) fn sank(&mut self, bytes: Bytes, now: Instant) {

@@ -1,3 +1,4 @@
+use litemap::LiteMap;
 use serde_json::json;
 
 use super::*;
@@ -30,7 +31,7 @@ fn view() -> CgroupView {
             container: None,
         }),
         mode: "Enforce",
-        anon_bytes_by_tier: [("dram".to_owned(), 300 * MIB), ("slow".to_owned(), 100 * MIB)].into(),
+        anon_bytes_by_tier: LiteMap::from_iter([("dram".to_owned(), 300 * MIB), ("slow".to_owned(), 100 * MIB)]),
         cold_bytes: 40 * MIB + 17,
         ..CgroupView::default()
     }
