@@ -60,7 +60,7 @@ impl Run {
         let now = at(self.second);
         self.host.add(CgroupKey(key), policy.validated().expect("a valid policy"), None, now);
         let allowed: NodeSet = (0..8_u32).collect();
-        self.host.set_reach(CgroupKey(key), Reach { allowed, barrier: None });
+        self.host.set_reach(CgroupKey(key), Reach { allowed, ..Reach::default() });
     }
 
     fn nodes(&mut self, nodes: Vec<NodeSample>) {

@@ -190,7 +190,9 @@ impl Agent {
                         }
                         Some(_) => None,
                     };
-                    self.law.set_reach(key, Reach { allowed, barrier });
+                    let least =
+                        self.engine.as_ref().map_or(Bytes::ZERO, |engine| engine.least(managed.leaves.len()));
+                    self.law.set_reach(key, Reach { allowed, barrier, least });
                     self.law.set_held(key, managed.is_pinned());
                     let touched: Bytes = sample.nodes.values().filter_map(|node| node.touched).sum();
                     let taught = self.law.observe(key, sample);
@@ -300,6 +302,10 @@ impl Agent {
         let age = match wanted.reason {
             // What is above a ceiling leaves at any age.
             DemoteReason::Ceiling => Duration::ZERO,
+            // The engine's own record is a moment younger. It goes by that alone where what a walk proves is all that there is.
+            DemoteReason::Cold | DemoteReason::Headroom if engine.walks_for_orders() => {
+                wanted.least_age / 8 * 7
+            }
             DemoteReason::Cold | DemoteReason::Headroom => {
                 // What the kernel has merged is listed younger than it is, and can't be asked for by more; the engine's own record is
                 // a moment younger still.

@@ -273,6 +273,15 @@ impl Engine {
         }
     }
 
+    /// Less cold memory on one node than this, of a cgroup of so many leaves, costs more to move than that saves.
+    #[must_use]
+    pub fn least(&self, leaves: usize) -> Bytes {
+        match self {
+            Self::LruGen(engine) => Bytes(engine.least().0 * leaves as u64),
+            Self::Pages(_) | Self::Reclaim(_) => Bytes::ZERO,
+        }
+    }
+
     /// Forgets what is known of cgroups that are not of interest any more.
     pub fn retain(&mut self, is_managed: impl Fn(CgroupId) -> bool) {
         match self {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::guest::{Cgroup, Guest, anon_by_node, node_memory, vmstat};
+use crate::guest::{Cgroup, Guest, anon_by_node, node_memory, vmstat, write_file};
 use crate::report::Verdict;
 use crate::scenario::{Kernel, Scenario};
 
@@ -77,10 +77,11 @@ type Sunk<'a> = &'a dyn Fn(&Cgroup) -> Result<[u64; 2]>;
 
 /// The near slow node is full: the far one takes what sinks.
 fn near_full(guest: &mut Guest, sunk: Sunk<'_>) -> Result<()> {
+    // It starts where it finds buffers for its pipes, and is moved.
     let group = guest.cgroup("/others/near")?;
-    group.write("cpuset.mems", SLOW[0])?;
     let near = node_memory(SLOW[0])?;
     let hog = guest.spawn_workload(&group, &format!("--region mlock:{}M", near.available() / MIB - 20))?;
+    group.write("cpuset.mems", SLOW[0])?;
     let pod = on_socket(guest, "/pods/quick-near-full", 0)?;
     let workload = guest.spawn_workload(&pod, &format!("--region cold:{COLD_MIB}M --region hot:8M"))?;
     let took = guest.expect_within(Duration::from_mins(3), "it sinks to the far node", || {
@@ -111,6 +112,8 @@ fn one_short(guest: &mut Guest, sunk: Sunk<'_>) -> Result<()> {
     ];
     // Half of `after`: what is taken while less than the low watermark is left.
     guest.sleep(Duration::from_secs(65));
+    // What is on processors' lists is free, but nobody else's: the kernel would rather kill than take it back.
+    write_file("/proc/sys/vm/percpu_pagelist_high_fraction", "100000")?;
     let group = guest.cgroup("/others/hog")?;
     group.write("cpuset.mems", 0)?;
     group.write("cpuset.cpus", 0)?;

@@ -10,7 +10,7 @@ use super::exchange::Exchange;
 use super::learned::Learned;
 use super::ledger::Ledger;
 use super::limit::Usage;
-use super::make::is_near;
+use super::make::{is_near, walk_every};
 use super::portion::Portion;
 use super::sample::{CgroupSample, Moved, Reach, Speed, Stayed};
 use super::touches::TouchLaw;
@@ -27,6 +27,9 @@ const MINUTE: Duration = Duration::from_mins(1);
 
 /// Stalls this long after our last move are no doing of ours.
 const OURS_FOR: Duration = Duration::from_secs(30);
+
+/// A walk that comes after so many times the usual interval says of what it finds touched only that it was idle for as long before the gap.
+const LATE: u32 = 3;
 
 /// One node's part of a cgroup.
 #[derive(Clone, Debug)]
@@ -140,6 +143,12 @@ impl CgroupState {
         }
     }
 
+    /// What of its cold memory on a node is worth a move: all of it or nothing.
+    pub(super) fn worth(&self, on: &OnNode, age: Duration, now: Instant) -> Bytes {
+        let older = on.older(age, now);
+        if older < self.reach.least { Bytes::ZERO } else { older }
+    }
+
     /// Whether its memory may be on a node.
     pub(super) fn may_use(&self, node: NodeId) -> bool {
         self.reach.allowed.contains(node)
@@ -168,6 +177,10 @@ impl CgroupState {
         self.nodes.retain(|on| sample.nodes.contains_key(&on.node) && speed_of(on.node).is_some());
         let promoted = self.kernel_promoted(&sample, &speed_of);
         taught.kernel_promoted = promoted;
+        // Where walks were far apart (no slow node for a while), what is touched all the time was idle for no longer than usual.
+        let usual = walk_every(self);
+        let elapsed = self.walked.map_or(Duration::ZERO, |at| now.since(at));
+        let unseen = if elapsed > usual * LATE { elapsed - usual } else { Duration::ZERO };
         let mut touched_slow = Bytes::ZERO;
         let (mut walked, mut walked_slow) = (false, false);
         for (node, usage) in &sample.nodes {
@@ -190,10 +203,10 @@ impl CgroupState {
                     walked |= reading.walked;
                     let gone = if speed == Speed::Slow { promoted } else { Bytes::ZERO };
                     // What a walk finds touched was young if the walk before found it touched.
-                    let young = self.walked.map_or(Duration::ZERO, |at| now.since(at)).saturating_mul(3) / 2;
+                    let young = elapsed.saturating_mul(3) / 2;
                     let mut twice = Bytes::ZERO;
                     on.ledger.observe(reading, gone, now, |idle, more, bytes| {
-                        law.touched(idle, more, bytes);
+                        law.touched(idle.saturating_sub(unseen), more, bytes);
                         if idle <= young {
                             twice += bytes;
                         }
@@ -207,7 +220,7 @@ impl CgroupState {
                     if let Some(bytes) = usage.touched {
                         on.hot_twice = Bytes(bytes.0 / 2);
                         on.ledger.touch(bytes.min(usage.anon), now, |idle, bytes| {
-                            law.touched(idle, Duration::ZERO, bytes);
+                            law.touched(idle.saturating_sub(unseen), Duration::ZERO, bytes);
                         });
                     }
                 }
@@ -236,7 +249,6 @@ impl CgroupState {
         if walked_slow {
             let came_up =
                 touched_slow + if self.walked.is_some() { taught.kernel_promoted } else { Bytes::ZERO };
-            let elapsed = self.walked.map_or(Duration::ZERO, |at| now.since(at));
             if self.walked.is_some() {
                 self.touched_per_minute = per_minute(self.touched_per_minute, came_up, elapsed);
             }

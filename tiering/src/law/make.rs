@@ -191,7 +191,8 @@ impl Making {
                 .filter(|(_, state)| is_enforced(state) && state.reach.barrier.is_none())
                 .filter_map(|(key, state)| {
                     let on = state.nodes.iter().find(|on| on.node == node.node)?;
-                    self.has_target(state, node.node).then_some((*key, state, on))
+                    let is_worth = !state.worth(on, least_age(state, urgent), self.now).is_zero();
+                    (is_worth && self.has_target(state, node.node)).then_some((*key, state, on))
                 })
                 .collect();
             let offers = able.iter().map(|(key, state, on)| {
@@ -281,7 +282,8 @@ impl Making {
     }
 
     fn would_free(&self, state: &CgroupState, age: Duration, above_floor: Bytes) -> Bytes {
-        let by_node = state.fast().map(|on| on.older(age, self.now).min(self.room_below(state, on.node).0));
+        let by_node =
+            state.fast().map(|on| state.worth(on, age, self.now).min(self.room_below(state, on.node).0));
         by_node.sum::<Bytes>().min(above_floor)
     }
 
@@ -308,8 +310,9 @@ impl Making {
             }
         }
         let guard = self.guard(state, plan);
+        let worth: Bytes = state.fast().map(|on| state.worth(on, plan.effective_age, self.now)).sum();
         let free = match guard {
-            None => plan.cold - sum_of(&wishes),
+            None => worth - sum_of(&wishes),
             Some(_) => Bytes::ZERO,
         };
         let voluntary = self.on_trial(state, plan, free);
@@ -330,6 +333,7 @@ impl Making {
             _ if wishes.is_empty() && !plan.bound.is_zero() && plan.cold.is_zero() => {
                 Some(Limit::Bound(plan.bound))
             }
+            _ if wishes.is_empty() && worth < plan.cold => Some(Limit::TooFew(plan.cold - worth)),
             _ if wishes.is_empty() => Some(Limit::NothingCold),
             _ => None,
         };
@@ -459,7 +463,7 @@ impl Making {
             Offer {
                 entries: on.ledger.entries(self.now),
                 bound: on.bound.get(self.now) + taken.sum(),
-                most: on.anon,
+                most: if state.worth(on, age, self.now).is_zero() { Bytes::ZERO } else { on.anon },
                 least_age: age,
                 weight: 100,
             }
