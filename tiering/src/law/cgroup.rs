@@ -180,7 +180,7 @@ impl CgroupState {
         // Where walks were far apart (no slow node for a while), what is touched all the time was idle for no longer than usual.
         let usual = walk_every(self);
         let elapsed = self.walked.map_or(Duration::ZERO, |at| now.since(at));
-        let unseen = if elapsed > usual * LATE { elapsed - usual } else { Duration::ZERO };
+        let unseen = if elapsed > usual * LATE { elapsed.saturating_sub(usual) } else { Duration::ZERO };
         let mut touched_slow = Bytes::ZERO;
         let (mut walked, mut walked_slow) = (false, false);
         for (node, usage) in &sample.nodes {
@@ -247,24 +247,11 @@ impl CgroupState {
         sample.nodes.clear();
         self.last = Some(sample);
         if walked_slow {
-            let came_up =
-                touched_slow + if self.walked.is_some() { taught.kernel_promoted } else { Bytes::ZERO };
             if self.walked.is_some() {
+                let came_up = touched_slow + taught.kernel_promoted;
                 self.touched_per_minute = per_minute(self.touched_per_minute, came_up, elapsed);
             }
-            let allowed = self.touches.allowance(self.policy.demote.slow_touch_rate);
-            let fast = self.on_fast();
-            self.portion.judge(self.touched_per_minute, allowed, fast, now);
-            self.walked = Some(now);
-            if is_near(self.policy.ceiling(self.footprint()), self.on_fast()) {
-                let (hot, slow) = self
-                    .slow()
-                    .fold((Bytes::ZERO, Bytes::ZERO), |(hot, slow), on| (hot + on.hot, slow + on.anon));
-                let policy = &self.policy.demote;
-                let age = self.exchange.age(policy);
-                let cold = self.fast().map(|on| on.older(age, now)).sum();
-                self.exchange.walked((hot, slow), cold, self.touched_per_minute, policy);
-            }
+            self.judge(now);
         }
         if walked || walked_slow {
             let working_set = self.working_set(MINUTE, now);
@@ -277,6 +264,23 @@ impl CgroupState {
         let per_minute = self.touched_per_minute;
         self.breaker.tick(self.footprint(), per_minute, now);
         taught
+    }
+
+    /// A walk of the slow nodes judges what sank, and what changed places at a ceiling.
+    fn judge(&mut self, now: Instant) {
+        let allowed = self.touches.allowance(self.policy.demote.slow_touch_rate);
+        let fast = self.on_fast();
+        self.portion.judge(self.touched_per_minute, allowed, fast, now);
+        self.walked = Some(now);
+        if is_near(self.policy.ceiling(self.footprint()), fast) {
+            let (hot, slow) = self
+                .slow()
+                .fold((Bytes::ZERO, Bytes::ZERO), |(hot, slow), on| (hot + on.hot, slow + on.anon));
+            let policy = &self.policy.demote;
+            let age = self.exchange.age(policy);
+            let cold = self.fast().map(|on| on.older(age, now)).sum();
+            self.exchange.walked((hot, slow), cold, self.touched_per_minute, policy);
+        }
     }
 
     /// What the kernel promoted since the last sample. Where it does not count that, what left the slow nodes and turned up on the fast ones.
