@@ -21,6 +21,8 @@ pub struct Done {
     pub promoted_bytes: u64,
     /// Pages that stayed where they were.
     pub failed_pages: u64,
+    /// Bytes reclaimed ahead of limits.
+    pub reclaimed_bytes: u64,
     /// Times memory came back soon.
     pub comebacks: u64,
 }
@@ -31,6 +33,7 @@ impl Done {
             demoted_bytes: cgroup.demoted_bytes.values().sum(),
             promoted_bytes: cgroup.promoted_bytes.values().sum(),
             failed_pages: cgroup.failed_pages.values().sum(),
+            reclaimed_bytes: cgroup.reclaimed_bytes,
             comebacks: cgroup.comebacks,
         }
     }
@@ -40,6 +43,7 @@ impl Done {
             demoted_bytes: self.demoted_bytes.saturating_sub(before.demoted_bytes),
             promoted_bytes: self.promoted_bytes.saturating_sub(before.promoted_bytes),
             failed_pages: self.failed_pages.saturating_sub(before.failed_pages),
+            reclaimed_bytes: self.reclaimed_bytes.saturating_sub(before.reclaimed_bytes),
             comebacks: self.comebacks.saturating_sub(before.comebacks),
         }
     }

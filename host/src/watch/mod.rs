@@ -1,9 +1,10 @@
-//! Notices of change: the cgroup tree, the files this crate writes, and who wrote them.
+//! Notices of change: the cgroup tree, the files this crate writes and who wrote them, stalls.
 //!
 //! Each watch is one non-blocking descriptor that a thread polls; its `read` returns what there is and never waits.
 
 mod fanotify;
 mod inotify;
+mod pressure;
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -17,6 +18,7 @@ use crate::error::{Error, Result};
 
 pub use fanotify::{Write, Writer, WriterWatch};
 pub use inotify::{FileEvent, FileWatch, TreeEvent, TreeWatch};
+pub use pressure::PressureWatch;
 
 /// Waits until one of the descriptors is readable or the time is over; whether one is. A signal ends the wait early.
 pub fn wait(fds: &[BorrowedFd<'_>], at_most: Duration) -> Result<bool> {

@@ -178,6 +178,7 @@ impl Agent {
                 self.law.add(managed.key(), managed.policy.clone(), learned, now);
                 self.by_path.insert(path.clone(), id);
                 self.managed.insert(id, managed);
+                self.watch_stalls(id);
                 self.refresh_above(path);
                 Some(id)
             }
@@ -277,6 +278,7 @@ impl Agent {
 
     fn remove(&mut self, id: CgroupId) -> Option<Managed> {
         self.listing_took.remove(&id);
+        self.sources.unwatch_stalls(id);
         let managed = self.managed.remove(&id)?;
         if let Some(learned) = self.law.remove(managed.key(), self.now()) {
             self.learned.note(subject(&managed), &learned);
@@ -331,7 +333,8 @@ impl Agent {
         managed.pod = assigned.pod.map(|pod| ManagedPod { pinned: pinned && !pod.explicit, ..pod });
         self.law.set_policy(managed.key(), assigned.policy.clone(), now);
         managed.set_policy(assigned.policy, now);
-        if managed.enforced() { Ok(()) } else { self.release(id, false) }
+        self.watch_stalls(id);
+        if self.managed.get(&id).is_some_and(Managed::enforced) { Ok(()) } else { self.release(id, false) }
     }
 
     /// Puts back a cgroup's values; forgets it where it is not managed any more.

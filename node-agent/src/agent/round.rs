@@ -4,8 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant as Clock, SystemTime};
 
 use host::cgroup::{CgroupId, ControlFile};
-use host::reclaim::{ReclaimSwappiness, write_memory_reclaim};
-use std::os::fd::AsFd as _;
 use tiering::law::{self, Barrier, CgroupKey, CgroupPlan, Plan, Reach};
 use tiering::{Bytes, DemoteReason, Instant, Limit, NodeSet, memory_high};
 
@@ -96,8 +94,11 @@ impl Agent {
             }
         }
         self.promote_by_damon(now)?;
+        self.watch_ahead();
         self.schedule(now);
-        self.publish(&due, began);
+        let reclaimed = self.note_ahead();
+        let told: Vec<CgroupId> = due.into_iter().chain(reclaimed).collect();
+        self.publish(&told, began);
         self.keep_learned(now);
         Ok(())
     }
@@ -265,7 +266,6 @@ impl Agent {
                 if matches!(plan.limit, Some(Limit::RateCap | Limit::NodeRate)) {
                     left = left.max(Left::Capped);
                 }
-                self.reclaim_ahead(id, plan);
             }
         }
         let ages = self.law.cgroup(CgroupKey(id.get())).map(|known| known.ages(now)).unwrap_or_default();
@@ -413,18 +413,6 @@ impl Agent {
         left(&moved, wanted.bytes)
     }
 
-    /// Has the kernel free what can be uncharged before usage meets a limit. Never while it may demote, which uncharges nothing.
-    fn reclaim_ahead(&mut self, id: CgroupId, plan: &CgroupPlan) {
-        let (Some(reclaim), Some(managed)) = (plan.reclaim, self.managed.get(&id)) else { return };
-        let swappiness =
-            if reclaim.file_only { ReclaimSwappiness::Number(0) } else { ReclaimSwappiness::Default };
-        match write_memory_reclaim(managed.cgroup.as_fd(), reclaim.bytes.0, swappiness) {
-            Ok(_) => {}
-            Err(error) if error.is_gone() => {}
-            Err(error) => self.note_error("reclaim", &EngineError::from(error)),
-        }
-    }
-
     /// Steps `memory.high` and `cpuset.mems`.
     pub(super) fn step_limits(
         &mut self,
@@ -524,8 +512,8 @@ impl Agent {
         self.next_round = due.map_or(latest, |due| due.min(latest)).max(now + shortest);
     }
 
-    fn publish(&mut self, looked_at: &[CgroupId], began: Clock) {
-        if !looked_at.is_empty() {
+    fn publish(&mut self, news_of: &[CgroupId], began: Clock) {
+        if !news_of.is_empty() {
             let leaves =
                 self.managed.values().flat_map(|managed| &managed.leaves).map(host::cgroup::Cgroup::id);
             let managed: HashSet<CgroupId> = self.managed.keys().copied().chain(leaves).collect();
@@ -549,7 +537,7 @@ impl Agent {
             snapshot.conditions = self.conditions.values().cloned().collect();
             snapshot.totals.clone_from(&self.totals);
             snapshot.config.clone_from(&self.config_view);
-            for managed in looked_at.iter().filter_map(|id| self.managed.get(id)) {
+            for managed in news_of.iter().filter_map(|id| self.managed.get(id)) {
                 let file = |file| self.state.as_ref().and_then(|state| ours(state, &managed.cgroup, file));
                 let high = file(ControlFile::MemoryHigh).and_then(|value| value.parse().ok());
                 let view = managed.view(

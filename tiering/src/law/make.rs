@@ -261,7 +261,6 @@ impl Making {
             touched_per_minute: state.touched_per_minute,
             allowed_touch,
             memory_high: memory_high::Step::Leave,
-            reclaim: None,
             walk_every: walk_every(state),
             look_again: sampled + walk_every(state),
         };
@@ -531,13 +530,6 @@ impl Making {
                 )
             }
         };
-        if state.policy.reclaim_ahead {
-            let (reclaim, soon) = state.usage.reclaim(last, anon);
-            plan.reclaim = reclaim;
-            if let Some(soon) = soon {
-                plan.look_again = plan.look_again.min(self.now + soon);
-            }
-        }
     }
 }
 

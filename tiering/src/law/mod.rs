@@ -16,6 +16,7 @@
 //! # Properties
 //! Each module states its own; `tests/law.rs` has those of the whole.
 
+mod ahead;
 mod bound;
 mod cgroup;
 mod churn;
@@ -36,10 +37,11 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::time::Duration;
 
+pub use ahead::{Ahead, Reclaim, Uncharged};
 pub use cgroup::{CgroupState, Taught};
 pub use learned::Learned;
 pub use ledger::Ledger;
-pub use plan::{CgroupPlan, Demote, NodePlan, Plan, Promote, PromoteReason, Reclaim};
+pub use plan::{CgroupPlan, Demote, NodePlan, Plan, Promote, PromoteReason};
 pub use sample::{
     AgeReading, Barrier, CgroupKey, CgroupSample, HostSample, Limits, Moved, NodeSample, NodeUse, Promoter,
     Reach, Speed, Stayed,

@@ -127,15 +127,6 @@ pub struct Promote {
     pub reason: PromoteReason,
 }
 
-/// Memory to be given back ahead of a limit, by `memory.reclaim`, without demotion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reclaim {
-    /// This much.
-    pub bytes: Bytes,
-    /// Clean file memory only; otherwise anonymous memory may be swapped out, too.
-    pub file_only: bool,
-}
-
 /// What to do about one cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CgroupPlan {
@@ -172,8 +163,6 @@ pub struct CgroupPlan {
     pub allowed_touch: Bytes,
     /// `memory.high`.
     pub memory_high: memory_high::Step,
-    /// What to reclaim ahead of a limit.
-    pub reclaim: Option<Reclaim>,
     /// Time between two walks of its page tables.
     pub walk_every: Duration,
     /// When to sample it again at the latest, for something is expected to change by then.
