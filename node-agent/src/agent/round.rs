@@ -299,20 +299,23 @@ impl Agent {
         else {
             return Left::Nothing;
         };
+        let known = self.law.cgroup(key);
         let age = match wanted.reason {
             // What is above a ceiling leaves at any age.
             DemoteReason::Ceiling => Duration::ZERO,
-            // The engine's own record is a moment younger. It goes by that alone where what a walk proves is all that there is.
-            DemoteReason::Cold | DemoteReason::Headroom if engine.walks_for_orders() => {
-                wanted.least_age / 8 * 7
-            }
             DemoteReason::Cold | DemoteReason::Headroom => {
-                // What the kernel has merged is listed younger than it is, and can't be asked for by more; the engine's own record is
-                // a moment younger still.
-                let listed =
-                    self.law.cgroup(key).map(|known| known.listed_age(wanted.from, wanted.bytes, now));
-                let least = wanted.least_age;
-                listed.map_or(least, |listed| (listed / 8 * 7).clamp(least / 2, least))
+                // The oldest goes first whatever is asked for. What an engine has found in use it takes to be younger than the law does: it
+                // would for ever be a little younger than what is told to go.
+                let least =
+                    known.map_or(wanted.least_age, |known| known.touches().age().min(wanted.least_age));
+                if engine.walks_for_orders() {
+                    // Its own record is a moment younger.
+                    least / 8 * 7
+                } else {
+                    // What the kernel has merged is listed younger than it is, and can't be asked for by more.
+                    let listed = known.map(|known| known.listed_age(wanted.from, wanted.bytes, now));
+                    listed.map_or(least, |listed| (listed / 8 * 7).clamp(least / 2, least))
+                }
             }
         };
         // Where the kernel chooses, in steps: what is in use is used again between two rounds.
