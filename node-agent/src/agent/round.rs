@@ -136,6 +136,20 @@ impl Agent {
         due.into_iter().map(|(_, id)| id).collect()
     }
 
+    /// A walk may come late by this part of its interval, to share its price with others.
+    fn slack_part(&self) -> u32 {
+        if self.managed.len() < MANY { 8 } else { 4 }
+    }
+
+    /// Its page tables were walked: says when they are to be again.
+    fn note_walked(&mut self, id: CgroupId, now: Instant) {
+        let slack_part = self.slack_part();
+        let Some(managed) = self.managed.get_mut(&id) else { return };
+        let every = self.law.walk_every(managed.key()).unwrap_or(managed.policy.demote.after / 2);
+        managed.walked(now, every, every / slack_part);
+        self.totals.walks += 1;
+    }
+
     /// Samples the cgroups that are due, but those that no time was left to decide about in the round before.
     fn observe(&mut self, due: &[CgroupId], now: Instant) {
         let fresh = self.config.interval * STALE_ROUNDS;
@@ -143,7 +157,6 @@ impl Agent {
             |id: &CgroupId| self.managed.get(id).is_some_and(|managed| !managed.awaits_decision(now, fresh));
         let known: Vec<CgroupId> = due.iter().copied().filter(is_to_be_sampled).collect();
         let walks = self.walks();
-        let slack_part = if self.managed.len() < MANY { 8 } else { 4 };
         let looks: Vec<Look<'_>> = known
             .iter()
             .filter_map(|id| self.managed.get(id))
@@ -175,10 +188,9 @@ impl Agent {
             }
             let walked = found.walked;
             if walked || self.engine.is_none() {
-                let every = self.law.walk_every(managed.key()).unwrap_or(managed.policy.demote.after / 2);
-                managed.walked(now, every, every / slack_part);
-                self.totals.walks += 1;
+                self.note_walked(id, now);
             }
+            let Some(managed) = self.managed.get_mut(&id) else { continue };
             match managed.sample(found, &self.ground.tiers, self.state.as_ref(), now) {
                 Ok(Some(sample)) => {
                     managed.sampled(now);
@@ -340,6 +352,9 @@ impl Agent {
         let walks = engine.walks_for_orders();
         match engine.demote(&self.ground, state, order, now) {
             Ok(moved) => {
+                if moved.walked {
+                    self.note_walked(id, now);
+                }
                 let to = wanted.to.first().copied();
                 let done = law::Moved {
                     from: wanted.from,

@@ -115,6 +115,8 @@ pub struct Moved {
     pub tried: Bytes,
     /// Pages that were asked for and stayed, by reason.
     pub failed: BTreeMap<&'static str, u64>,
+    /// Page tables were walked for it: the next regular walk is to come as long after that as after any.
+    pub walked: bool,
 }
 
 impl Moved {

@@ -75,6 +75,8 @@ struct Course {
     /// As the kernel counts demotions.
     demoted_before: Bytes,
     moved: Bytes,
+    /// A walk was made for it.
+    walked: bool,
 }
 
 impl LruGenEngine {
@@ -112,7 +114,8 @@ impl LruGenEngine {
             return Ok(Moved::default());
         }
         let demoted_before = demoted(order.cgroup, &ground.slow)?;
-        let mut course = Course { began, wanted, asked: 0, demoted_before, moved: Bytes::ZERO };
+        let mut course =
+            Course { began, wanted, asked: 0, demoted_before, moved: Bytes::ZERO, walked: false };
         for part in parts {
             let end = match self.syntax {
                 AnonSyntax::Max => self.evict(ground, state, &order, part, &mut course, now)?,
@@ -126,7 +129,12 @@ impl LruGenEngine {
         }
         let stayed = course.asked.saturating_sub(course.moved.0 / host::pages::page_size());
         let failed = if stayed > 0 { BTreeMap::from([("stayed", stayed)]) } else { BTreeMap::new() };
-        Ok(Moved { bytes: course.moved, tried: bytes(course.asked).max(course.moved), failed })
+        Ok(Moved {
+            bytes: course.moved,
+            tried: bytes(course.asked).max(course.moved),
+            failed,
+            walked: course.walked,
+        })
     }
 
     /// What is at least `age` old, oldest first.
@@ -203,9 +211,11 @@ impl LruGenEngine {
         let proven = order.age / 8 * 3;
         let Some(mut before) = self.read(ground, part.leaf, part.node, now)? else { return Ok(End::Part) };
         if !is_fresh {
-            if before.after_a_walk < proven {
+            let is_ripe = walked.is_none_or(|walked| now.since(walked) >= proven);
+            if !is_ripe || before.after_a_walk < proven {
                 return Ok(End::Part);
             }
+            course.walked = true;
             match self.walk_and_read(ground, part.leaf, part.node, now)? {
                 Some(walked) => before = walked,
                 None => return Ok(End::Part),
