@@ -51,6 +51,9 @@ impl Bound {
 
     /// What stays, as of now.
     pub(super) fn get(self, now: Instant) -> Bytes {
+        if self.bytes.is_zero() {
+            return Bytes::ZERO;
+        }
         let doublings = u32::from(self.times.saturating_sub(1)).min(8);
         let half_life = FIRST_HALF_LIFE.saturating_mul(1 << doublings).min(LONGEST_HALF_LIFE);
         let halvings = now.since(self.at).as_secs() / half_life.as_secs();
