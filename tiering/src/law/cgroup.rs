@@ -71,6 +71,15 @@ impl OnNode {
     }
 }
 
+/// What a cgroup has, on all nodes together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sums {
+    /// On fast nodes.
+    pub(super) fast: Bytes,
+    /// On all tiers.
+    pub(super) footprint: Bytes,
+}
+
 /// What a sample taught.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Taught {
@@ -138,11 +147,6 @@ impl CgroupState {
             watched_before: learned
                 .map_or(Duration::ZERO, |known| Duration::from_secs(known.watched_seconds)),
         }
-    }
-
-    /// Whether its memory may be on a node.
-    pub(super) fn may_use(&self, node: NodeId) -> bool {
-        self.reach.allowed.contains(node)
     }
 
     pub(super) fn set_policy(&mut self, policy: Arc<Policy>, now: Instant) {
@@ -378,6 +382,14 @@ impl CgroupState {
 
     pub(super) fn slow(&self) -> impl Iterator<Item = &OnNode> {
         self.nodes.iter().filter(|on| on.speed == Speed::Slow)
+    }
+
+    pub(super) fn sums(&self) -> Sums {
+        self.nodes.iter().fold(Sums::default(), |mut sums, on| {
+            sums.fast += if on.speed == Speed::Fast { on.anon } else { Bytes::ZERO };
+            sums.footprint += on.anon;
+            sums
+        })
     }
 
     /// Whether it was watched for long enough to be judged: two walks and an age, or by an agent before.
