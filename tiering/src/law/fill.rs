@@ -102,17 +102,19 @@ impl Offers {
             return Filled { given, unmet: Bytes::ZERO, level: None };
         }
         let mut on_rung = [Bytes::ZERO; LADDER + 1];
+        let mut oldest = 0;
         for of_one in self.steps.chunk_by_mut(|a, b| a.offer == b.offer) {
             let mut most = most(of_one[0].offer as usize);
             for step in of_one {
                 step.bytes = step.bytes.min(most);
                 most -= step.bytes;
                 on_rung[step.rung as usize] += step.bytes;
+                oldest = oldest.max(step.rung as usize);
             }
         }
         let mut missing = shortfall;
         let mut level = 0;
-        for i in (0..=LADDER).rev() {
+        for i in (0..=oldest).rev() {
             level = i;
             if on_rung[i] >= missing {
                 break;
@@ -152,7 +154,7 @@ pub(super) fn fill<E>(offers: impl Iterator<Item = Offer<E>>, shortfall: Bytes) 
 where
     E: Iterator<Item = (Duration, Bytes)>,
 {
-    let mut all = Offers::default();
+    let mut all = Offers { steps: Vec::with_capacity(32), count: 0 };
     offers.for_each(|offer| all.add(offer));
     all.fill(shortfall, |_| Bytes::MAX)
 }

@@ -9,6 +9,8 @@
 //! For headroom, memory is taken that has been idle for `after`. Only while less than the kernel's low watermark is available, the age
 //! falls, an eighth of `after` every two seconds, down to half of it.
 //!
+//! Thousands of cgroups do not fit into a cache: each is looked at once for all short nodes together, and once in its turn.
+//!
 //! # Properties
 //! - `floor_is_never_crossed`, `ceiling_is_asked_for`.
 //! - `only_a_short_node_takes`: a full node beside an empty one is short, and only its own memory is taken.
@@ -24,7 +26,7 @@ use core::mem;
 use core::time::Duration;
 
 use super::Host;
-use super::cgroup::{CgroupState, OnNode, Sums};
+use super::cgroup::{CgroupState, Sums};
 use super::fill::{Given, Offer, Offers, fill};
 use super::plan::{CgroupPlan, Demote, NodePlan, Plan};
 use super::sample::{Barrier, CgroupKey, NodeSample, Promoter, Speed};
@@ -51,6 +53,9 @@ pub(super) struct Left {
     pub(super) rate: Bytes,
     /// Whether the cgroup whose turn it is may use the node.
     pub(super) may_use: bool,
+    is_short: bool,
+    /// For how long it has been urgent.
+    urgent: Option<Duration>,
     /// Weights of those who share the node, where it is short of room; zero where it is not.
     pub(super) weights: u64,
     pub(super) total: Bytes,
@@ -64,6 +69,8 @@ pub(super) struct Making {
     left: Vec<Left>,
     /// Place in `left` by node number.
     places: Vec<u32>,
+    /// Whose turn it is may use these.
+    allowed: NodeSet,
 }
 
 /// What is wished to move down from a node.
@@ -122,27 +129,27 @@ pub(super) fn plan(host: &mut Host, now: Instant) -> Plan {
     let mut making = Making::new(host, now);
     let mut nodes =
         host.nodes.iter().map(|(id, state)| NodePlan::new(*id, &state.sample)).collect::<Vec<_>>();
-    let mut wishes = making.headroom(host, &mut nodes);
+    let wishes = making.headroom(host, &mut nodes);
     making.weigh(host);
 
     // Where rates or room are short, whoever is first in this plan is last in the next.
-    let first = usize::try_from(host.plans).unwrap_or(0) % host.cgroups.len().max(1);
+    let turn = usize::try_from(host.plans).unwrap_or(0) % host.cgroups.len().max(1);
     let mut cgroups: Vec<CgroupPlan> = Vec::with_capacity(host.cgroups.len());
     let mut states: Vec<(CgroupKey, &mut CgroupState, Vec<Wish>)> = host
         .cgroups
         .iter_mut()
-        .zip(wishes.drain(..).chain(iter::repeat_with(Vec::new)))
+        .zip(wishes.into_iter().chain(iter::repeat_with(Vec::new)))
         .map(|((key, state), wishes)| (*key, state, wishes))
         .collect();
-    let (last, first) = states.split_at_mut(first);
+    let (last, first) = states.split_at_mut(turn);
     for (key, state, wishes) in first {
         cgroups.extend(making.cgroup(*key, state, mem::take(wishes)));
     }
-    let before = cgroups.len();
+    let ahead = cgroups.len();
     for (key, state, wishes) in last {
         cgroups.extend(making.cgroup(*key, state, mem::take(wishes)));
     }
-    cgroups.rotate_left(before);
+    cgroups.rotate_left(ahead);
     let kernel_promotion = match making.promoter {
         Promoter::Kernel => making.kernel_promotion(host),
         Promoter::None | Promoter::Agent => ByteRate(0),
@@ -168,7 +175,8 @@ impl NodePlan {
 impl Making {
     fn new(host: &mut Host, now: Instant) -> Self {
         let (promoter, page) = (host.settings.promoter, host.settings.page);
-        let mut making = Self { now, promoter, page, left: Vec::new(), places: Vec::new() };
+        let mut making =
+            Self { now, promoter, page, left: Vec::new(), places: Vec::new(), allowed: NodeSet::default() };
         let known = host.nodes.iter().flat_map(|(id, state)| iter::once(id).chain(&state.sample.targets));
         let known: NodeSet = known.copied().collect();
         for node in known.iter() {
@@ -179,22 +187,34 @@ impl Making {
                 room: state.sample.room(),
                 rate: state.bucket.available(now),
                 total: state.sample.total,
+                is_short: !state.sample.shortfall().is_zero(),
+                urgent: state.urgent_since.map(|since| now.since(since)),
                 ..Left::default()
             }));
         }
         making
     }
 
+    fn place(&self, node: NodeId) -> Option<usize> {
+        self.places.get(node.0 as usize).map(|place| *place as usize)
+    }
+
     pub(super) fn left(&self, node: NodeId) -> Option<&Left> {
-        self.left.get(*self.places.get(node.0 as usize)? as usize)
+        self.left.get(self.place(node)?)
     }
 
     pub(super) fn left_mut(&mut self, node: NodeId) -> Option<&mut Left> {
-        self.left.get_mut(*self.places.get(node.0 as usize)? as usize)
+        let place = self.place(node)?;
+        self.left.get_mut(place)
     }
 
     /// It is a cgroup's turn: where its memory may be is looked up by node from now on.
     fn turn_to(&mut self, state: &CgroupState) {
+        // Most cgroups may use the same.
+        if self.allowed == state.reach.allowed {
+            return;
+        }
+        self.allowed.clone_from(&state.reach.allowed);
         self.left.iter_mut().for_each(|left| left.may_use = false);
         for node in state.reach.allowed.iter() {
             if let Some(left) = self.left_mut(node) {
@@ -204,7 +224,7 @@ impl Making {
     }
 
     /// The nodes where memory of a node may go.
-    pub(super) fn targets(&self, from: NodeId) -> impl Iterator<Item = (NodeId, &Left)> {
+    fn targets(&self, from: NodeId) -> impl Iterator<Item = (NodeId, &Left)> {
         let targets = self.left(from).into_iter().flat_map(|left| left.targets.iter());
         targets.filter_map(|to| Some((*to, self.left(*to).filter(|to| to.may_use)?)))
     }
@@ -223,14 +243,14 @@ impl Making {
     /// What each cgroup gives for headroom, in the order of the host; empty where nothing is short.
     fn headroom(&mut self, host: &Host, nodes: &mut [NodePlan]) -> Vec<Vec<Wish>> {
         let mut wishes: Vec<Vec<Wish>> = Vec::new();
-        if nodes.iter().all(|node| node.shortfall.is_zero()) {
+        if !self.left.iter().any(|left| left.is_short) {
             return wishes;
         }
         wishes.resize_with(host.cgroups.len(), Vec::new);
         // What a cgroup has above what is protected, less what it gives on other nodes.
         let mut above = Vec::with_capacity(host.cgroups.len());
         let mut offers: Vec<(Offers, Vec<usize>)> = Vec::new();
-        offers.resize_with(nodes.len(), Default::default);
+        offers.resize_with(self.left.len(), Default::default);
         for (i, state) in host.cgroups.values().enumerate() {
             let sums = state.sums();
             above.push(sums.fast - protected(state, sums));
@@ -238,26 +258,29 @@ impl Making {
                 continue;
             }
             self.turn_to(state);
+            let soon = state.policy.demote.max_rate.over(SOON);
             for on in &state.nodes {
-                let Ok(place) = nodes.binary_search_by_key(&on.node, |node| node.node) else { continue };
-                if nodes[place].shortfall.is_zero() || !self.has_target(on.node) {
+                let Some(place) = self.place(on.node) else { continue };
+                let Some(&Left { is_short: true, urgent, .. }) = self.left.get(place) else { continue };
+                if !self.has_target(on.node) {
                     continue;
                 }
-                let urgent = host.nodes[&on.node].urgent_since.map(|since| self.now.since(since));
                 let (room, _) = self.room_below(on.node);
                 let (offers, of) = &mut offers[place];
                 of.push(i);
                 offers.add(Offer {
                     entries: on.ledger.entries(self.now),
                     bound: on.bound.get(self.now),
-                    most: above[i].min(on.anon).min(room).min(state.policy.demote.max_rate.over(SOON)),
+                    most: above[i].min(on.anon).min(room).min(soon),
                     least_age: least_age(state, urgent),
                     weight: state.policy.dram.weight,
                 });
             }
         }
-        for (node, (offers, of)) in nodes.iter_mut().zip(offers).filter(|(node, _)| !node.shortfall.is_zero())
-        {
+        for node in nodes.iter_mut().filter(|node| !node.shortfall.is_zero()) {
+            let Some((offers, of)) = self.place(node.node).map(|place| mem::take(&mut offers[place])) else {
+                continue;
+            };
             let filled = offers.fill(node.shortfall, |offer| above[of[offer]]);
             node.fill_age = filled.level;
             node.unmet = filled.unmet;
@@ -378,6 +401,7 @@ impl Making {
         }
         wishes.sort_by_key(|wish| core::cmp::Reverse(wish.reason));
         let mut left = state.demote_bucket.available(self.now);
+        plan.demote.reserve_exact(wishes.len());
         for Wish { from, given, reason } in wishes {
             if !self.has_target(from) {
                 plan.limit = Some(Limit::NoTarget);
@@ -474,8 +498,8 @@ impl Making {
 
     /// Cold memory, the oldest of all fast nodes first.
     fn cold(&self, state: &CgroupState, age: Duration, bytes: Bytes, wishes: &mut Vec<Wish>) {
-        let on: Vec<&OnNode> = state.fast().filter(|on| self.has_target(on.node)).collect();
-        let offers = on.iter().map(|on| {
+        let able = || state.fast().filter(|on| self.has_target(on.node));
+        let offers = able().map(|on| {
             let taken = wishes.iter().filter(|wish| wish.from == on.node).map(|wish| wish.given.bytes);
             Offer {
                 entries: on.ledger.entries(self.now),
@@ -487,12 +511,12 @@ impl Making {
         });
         let filled = fill(offers, bytes);
         let reason = DemoteReason::Cold;
-        for (on, given) in on.iter().zip(filled.given) {
+        for (on, given) in able().zip(filled.given) {
             if !given.bytes.is_zero() {
                 wishes.push(Wish { from: on.node, given, reason });
             }
         }
-        if on.is_empty() {
+        if able().next().is_none() {
             // So that the missing target is what is told.
             let given = Given { bytes, least_age: age };
             wishes.extend(state.fast().map(|on| Wish { from: on.node, given, reason }));

@@ -107,6 +107,9 @@ impl Making {
             let mut missing = hot + warm;
             let targets = self.left(from).map(|left| Arc::clone(&left.targets)).unwrap_or_default();
             for to in targets.iter().copied() {
+                if missing.is_zero() {
+                    break;
+                }
                 let link = self.left(from).map_or(Bytes::ZERO, |left| left.rate);
                 let Some(&Left { room, rate, may_use: true, .. }) = self.left(to) else { continue };
                 let mut bytes = missing;
