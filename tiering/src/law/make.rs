@@ -56,7 +56,8 @@ pub(super) struct Left {
     is_short: bool,
     /// For how long it has been urgent.
     urgent: Option<Duration>,
-    /// Weights of those who share the node, where it is short of room; zero where it is not.
+    pub(super) is_tight: bool,
+    /// Weights of those who share the node, where it is tight.
     pub(super) weights: u64,
     pub(super) total: Bytes,
 }
@@ -130,7 +131,6 @@ pub(super) fn plan(host: &mut Host, now: Instant) -> Plan {
     let mut nodes =
         host.nodes.iter().map(|(id, state)| NodePlan::new(*id, &state.sample)).collect::<Vec<_>>();
     let wishes = making.headroom(host, &mut nodes);
-    making.weigh(host);
 
     // Where rates or room are short, whoever is first in this plan is last in the next.
     let turn = usize::try_from(host.plans).unwrap_or(0) % host.cgroups.len().max(1);
@@ -187,6 +187,7 @@ impl Making {
                 room: state.sample.room(),
                 rate: state.bucket.available(now),
                 total: state.sample.total,
+                is_tight: state.sample.is_tight(),
                 is_short: !state.sample.shortfall().is_zero(),
                 urgent: state.urgent_since.map(|since| now.since(since)),
                 ..Left::default()
@@ -240,10 +241,10 @@ impl Making {
         self.targets(from).next().is_some()
     }
 
-    /// What each cgroup gives for headroom, in the order of the host; empty where nothing is short.
+    /// What each cgroup gives for headroom, in the order of the host; empty where nothing is short. Who shares tight nodes is noted.
     fn headroom(&mut self, host: &Host, nodes: &mut [NodePlan]) -> Vec<Vec<Wish>> {
         let mut wishes: Vec<Vec<Wish>> = Vec::new();
-        if !self.left.iter().any(|left| left.is_short) {
+        if !self.left.iter().any(|left| left.is_short || left.is_tight) {
             return wishes;
         }
         wishes.resize_with(host.cgroups.len(), Vec::new);
@@ -252,6 +253,7 @@ impl Making {
         let mut offers: Vec<(Offers, Vec<usize>)> = Vec::new();
         offers.resize_with(self.left.len(), Default::default);
         for (i, state) in host.cgroups.values().enumerate() {
+            self.weigh(state);
             let sums = state.sums();
             above.push(sums.fast - protected(state, sums));
             if !is_enforced(state) || state.reach.barrier.is_some() {

@@ -14,27 +14,16 @@ use super::Host;
 use super::cgroup::{CgroupState, OnNode, Sums};
 use super::make::{Left, Making, is_at, protected};
 use super::plan::{CgroupPlan, Promote, PromoteReason};
-use super::sample::{NodeSample, Promoter, Speed};
-use crate::node::NodeSet;
+use super::sample::Promoter;
 use crate::reason::Limit;
-use crate::units::{ByteRate, Bytes, Ratio};
+use crate::units::{ByteRate, Bytes};
 
 impl Making {
-    /// The weights of those who share each tight node.
-    pub(super) fn weigh(&mut self, host: &Host) {
-        let tight = |sample: &NodeSample| {
-            sample.speed == Speed::Fast && sample.room() < Ratio::of_parts(2, 100).of(sample.total)
-        };
-        let tight: NodeSet =
-            host.nodes.iter().filter(|(_, node)| tight(&node.sample)).map(|(id, _)| *id).collect();
-        if tight.is_empty() {
-            return;
-        }
-        for state in host.cgroups.values() {
-            for on in state.fast().filter(|on| !on.anon.is_zero() && tight.contains(on.node)) {
-                if let Some(left) = self.left_mut(on.node) {
-                    left.weights += u64::from(state.policy.dram.weight);
-                }
+    /// A cgroup is among those who share the tight nodes where it has memory.
+    pub(super) fn weigh(&mut self, state: &CgroupState) {
+        for on in state.fast().filter(|on| !on.anon.is_zero()) {
+            if let Some(left) = self.left_mut(on.node).filter(|left| left.is_tight) {
+                left.weights += u64::from(state.policy.dram.weight);
             }
         }
     }
