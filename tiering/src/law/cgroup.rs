@@ -74,6 +74,15 @@ impl OnNode {
     }
 }
 
+/// What a cgroup has, on all nodes together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sums {
+    /// On fast nodes.
+    pub(super) fast: Bytes,
+    /// On all tiers.
+    pub(super) footprint: Bytes,
+}
+
 /// What a sample taught.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Taught {
@@ -143,15 +152,9 @@ impl CgroupState {
         }
     }
 
-    /// What of its cold memory on a node is worth a move: all of it or nothing.
-    pub(super) fn worth(&self, on: &OnNode, age: Duration, now: Instant) -> Bytes {
-        let older = on.older(age, now);
-        if older < self.reach.least { Bytes::ZERO } else { older }
-    }
-
-    /// Whether its memory may be on a node.
-    pub(super) fn may_use(&self, node: NodeId) -> bool {
-        self.reach.allowed.contains(node)
+    /// What of so much cold memory on a node is worth a move: all of it or nothing.
+    pub(super) fn worth(&self, cold: Bytes) -> Bytes {
+        if cold < self.reach.least { Bytes::ZERO } else { cold }
     }
 
     pub(super) fn set_policy(&mut self, policy: Arc<Policy>, now: Instant) {
@@ -178,7 +181,7 @@ impl CgroupState {
         let promoted = self.kernel_promoted(&sample, &speed_of);
         taught.kernel_promoted = promoted;
         // Where walks were far apart (no slow node for a while), what is touched all the time was idle for no longer than usual.
-        let usual = walk_every(self);
+        let usual = walk_every(self, self.sums());
         let elapsed = self.walked.map_or(Duration::ZERO, |at| now.since(at));
         let unseen = if elapsed > usual * LATE { elapsed.saturating_sub(usual) } else { Duration::ZERO };
         let mut touched_slow = Bytes::ZERO;
@@ -394,6 +397,14 @@ impl CgroupState {
 
     pub(super) fn slow(&self) -> impl Iterator<Item = &OnNode> {
         self.nodes.iter().filter(|on| on.speed == Speed::Slow)
+    }
+
+    pub(super) fn sums(&self) -> Sums {
+        self.nodes.iter().fold(Sums::default(), |mut sums, on| {
+            sums.fast += if on.speed == Speed::Fast { on.anon } else { Bytes::ZERO };
+            sums.footprint += on.anon;
+            sums
+        })
     }
 
     /// Whether it was watched for long enough to be judged: two walks and an age, or by an agent before.

@@ -229,7 +229,7 @@ impl Host {
     /// Time between two walks of a cgroup's page tables.
     #[must_use]
     pub fn walk_every(&self, key: CgroupKey) -> Option<Duration> {
-        self.cgroups.get(&key).map(make::walk_every)
+        self.cgroups.get(&key).map(|state| make::walk_every(state, state.sums()))
     }
 
     /// What to do now. It changes nothing but for rates, which are counted when [`Host::demoted`] says what was moved.

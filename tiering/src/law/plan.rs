@@ -1,5 +1,6 @@
 //! What to do about a host, and why.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
@@ -80,7 +81,7 @@ pub struct Demote {
     /// From this fast node.
     pub from: NodeId,
     /// To these slow nodes, the first that takes it.
-    pub to: Vec<NodeId>,
+    pub to: Arc<[NodeId]>,
     /// At most this much, until the next plan.
     pub bytes: Bytes,
     /// Only memory at least this old; the coldest first. Zero where the age does not matter (a ceiling).
