@@ -179,6 +179,7 @@ pub(crate) fn full() -> Snapshot {
         cgroup.slow_touched_bytes_per_minute = 6 * MIB;
         cgroup.demoted_bytes = LiteMap::from_iter([("cold", 600 * MIB)]);
         cgroup.promoted_bytes = LiteMap::from_iter([(Promoter::Kernel, 21 * MIB)]);
+        cgroup.reclaimed_bytes = 40 * MIB;
         cgroup.failed_pages = LiteMap::from_iter([("busy", 3)]);
         cgroup.comebacks = 2;
         cgroup.conditions = vec![condition];

@@ -97,8 +97,15 @@ impl Sources {
             }
         };
         let tree = TreeWatch::new(root, CgroupPath::root())?;
-        let stalls = PressureWatch::new()?;
-        Ok(Self { signals, tree, tree_read: Instant::now(), writes, stalls, config, assignments })
+        Ok(Self {
+            signals,
+            tree,
+            tree_read: Instant::now(),
+            writes,
+            stalls: PressureWatch::default(),
+            config,
+            assignments,
+        })
     }
 
     /// Watches a file of ours.
@@ -151,13 +158,14 @@ impl Sources {
             Writes::Named(watch) => watch.as_fd(),
             Writes::Unnamed(watch) => watch.as_fd(),
         });
-        fds.push(self.stalls.as_fd());
         fds.extend(self.config.as_ref().map(|(watch, _)| watch.as_fd()));
         fds.extend(self.assignments.as_ref().map(AsFd::as_fd));
-        if !host::watch::wait(&fds, at_most)? {
+        let (happened, stalled) = host::watch::wait(&fds, &mut self.stalls, at_most)?;
+        if !happened {
             return Ok(Vec::new());
         }
         let mut events = self.signal_events();
+        events.extend(stalled.into_iter().map(Event::Stalled));
         if with_tree {
             let changes = self.tree.read()?;
             if !changes.is_empty() {
@@ -166,7 +174,6 @@ impl Sources {
             }
         }
         events.extend(self.writes()?);
-        events.extend(self.stalls.read()?.into_iter().map(Event::Stalled));
         if let Some((watch, path)) = &mut self.config {
             // A volume of Kubernetes replaces the directory of its files under another name.
             let ours = |name: Option<&std::ffi::OsStr>| {

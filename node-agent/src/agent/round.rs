@@ -443,7 +443,7 @@ impl Agent {
         let (Some(managed), Some(state)) = (self.managed.get_mut(&id), self.state.as_mut()) else {
             return Ok(NONE);
         };
-        let high = step_memory_high(&self.root, state, managed, planned);
+        let high = step_memory_high(&self.root, state, managed, planned, &self.ground.roots);
         let high = self.note_step(id, ControlFile::MemoryHigh, high)?;
 
         let (Some(managed), Some(state)) = (self.managed.get_mut(&id), self.state.as_mut()) else {

@@ -21,6 +21,8 @@ use crate::units::{Bytes, Instant, Ratio};
 
 const PEAK_HALF: Duration = Duration::from_mins(5);
 const SENPAI_INTERVAL: Duration = Duration::from_secs(6);
+/// A limit below usage has whoever writes it wait until so much is reclaimed.
+const MOST_STEP: Bytes = Bytes::mib(256);
 
 /// What is remembered of a cgroup's usage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +85,7 @@ impl Usage {
         let scaled = u128::from(value.0) * parts / 1_000_000;
         let mut next = Bytes(u64::try_from(scaled).unwrap_or(u64::MAX));
         let uncharged = sample.clean_file + if sample.may_swap { anon } else { Bytes::ZERO };
-        let step = Bytes(sample.current.0 / 100).min(uncharged);
+        let step = Bytes(sample.current.0 / 100).min(uncharged).min(MOST_STEP);
         next = next.max(sample.current - step).max(floor).max(sample.limits.min.unwrap_or_default());
         // Above usage by a quarter, it is no limit any more, and would take long to be one again.
         next = next.min(sample.current + Bytes(sample.current.0 / 4)).max(floor).round_down(page.max(1));
