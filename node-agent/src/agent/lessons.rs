@@ -28,6 +28,7 @@ impl Agent {
         if now.since(self.learned.kept) >= KEEP_EVERY {
             self.learned.kept = now;
             self.learn_all();
+            host::malloc::trim();
         }
     }
 

@@ -39,16 +39,13 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
             pod.write(limit, LIMIT)?;
             let mut workload = guest.spawn_workload(&pod, ANONYMOUS)?;
             guest.sleep(Duration::from_secs(3));
-            let (met, read) = (pod.stat("memory.events", event)?, vmstat("pgpgin")?);
+            let met = pod.stat("memory.events", event)?;
             let reader = Reader::spawn(&pod, &device, DEVICE_MIB, PACE)?;
             guest.sleep(READS);
-            let rate = (vmstat("pgpgin")? - read) as f64 / 1024.0 / READS.as_secs_f64();
             let met = pod.stat("memory.events", event)? - met;
             let current: u64 = pod.read("memory.current")?.parse()?;
             let what = format!("{name}, {limit}");
-            guest
-                .say(format_args!("{what}: {rate:.0} MiB/s, {} MiB charged, met {met} times", current / MIB));
-            guest.at_least(format!("{what}: read a second, MiB"), rate, 60.0);
+            guest.say(format_args!("{what}: {} MiB charged, met {met} times", current / MIB));
             if name == "ahead" {
                 guest.equal(format!("{what}: memory.events {event}"), met, &0);
                 // What it may use it does use.
@@ -65,7 +62,11 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
                 let state: serde_json::Value = serde_json::from_str(&guest.http_get(9440, "/debug/state")?)?;
                 let view = &state["cgroups"][pod.path()];
                 let told = view["reclaimed_bytes"].as_u64().unwrap_or_default() as f64 / MIB as f64;
-                guest.at_least(format!("{what}: reclaimed, as it is told, MiB"), told, 500.0);
+                guest.at_least(
+                    format!("{what}: reclaimed, as it is told, MiB"),
+                    told,
+                    30.0 * READS.as_secs_f64(),
+                );
             } else {
                 guest.check(format!("{what}: memory.events {event}"), met, "> 0", met > 0);
             }
