@@ -372,6 +372,7 @@ fn relocate(
         to: &[to],
         bytes: bytes.min(cap),
         age: Duration::ZERO,
+        is_urgent: false,
         budget,
     };
     let (by, moved, stuck) = match (pages, engine) {

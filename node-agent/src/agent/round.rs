@@ -346,6 +346,7 @@ impl Agent {
             to: &wanted.to,
             bytes,
             age,
+            is_urgent: wanted.reason == DemoteReason::Headroom,
             budget: MOVE_BUDGET,
         };
         let name = engine.name();
@@ -413,6 +414,7 @@ impl Agent {
             to: &[wanted.to],
             bytes: wanted.bytes,
             age: Duration::ZERO,
+            is_urgent: false,
             budget: MOVE_BUDGET,
         };
         let moved = pages.promote(&self.ground, order);

@@ -102,6 +102,8 @@ pub struct Order<'a> {
     pub bytes: Bytes,
     /// Demotion: only memory at least this old; zero takes the coldest first, whatever its age.
     pub age: Duration,
+    /// Others need the room: a walk of its own does not wait until the last is long ago.
+    pub is_urgent: bool,
     /// Stop beginning new steps after this much time.
     pub budget: Duration,
 }

@@ -185,6 +185,7 @@ mod tests {
             to: &[NodeId(1)],
             bytes: Bytes::mib(8),
             age: Duration::ZERO,
+            is_urgent: false,
             budget: Duration::from_mins(1),
         };
         let engine = ReclaimEngine { swappiness: ReclaimSwappiness::Default };

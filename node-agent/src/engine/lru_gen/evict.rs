@@ -211,7 +211,7 @@ impl LruGenEngine {
         let proven = order.age / 8 * 3;
         let Some(mut before) = self.read(ground, part.leaf, part.node, now)? else { return Ok(End::Part) };
         if !is_fresh {
-            let is_ripe = walked.is_none_or(|walked| now.since(walked) >= proven);
+            let is_ripe = order.is_urgent || walked.is_none_or(|walked| now.since(walked) >= proven);
             if !is_ripe || before.after_a_walk < proven {
                 return Ok(End::Part);
             }
