@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::snapshot::{CgroupView, Snapshot};
 
-/// A minute, in seconds.
+/// Between two samples, in seconds.
 const EVERY: f64 = 60.0;
-/// Minutes kept.
-const MOST: usize = 60;
+/// Samples kept: an hour of them, and the one before.
+const MOST: usize = 61;
 
 /// What was done to one cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,15 +35,6 @@ impl Done {
         }
     }
 
-    fn and(self, more: Self) -> Self {
-        Self {
-            demoted_bytes: self.demoted_bytes.saturating_add(more.demoted_bytes),
-            promoted_bytes: self.promoted_bytes.saturating_add(more.promoted_bytes),
-            failed_pages: self.failed_pages.saturating_add(more.failed_pages),
-            comebacks: self.comebacks.saturating_add(more.comebacks),
-        }
-    }
-
     fn since(self, before: Self) -> Self {
         Self {
             demoted_bytes: self.demoted_bytes.saturating_sub(before.demoted_bytes),
@@ -54,58 +45,50 @@ impl Done {
     }
 }
 
-/// What was done in one minute, by cgroup id, for a path may be another's by now. Most cgroups have nothing done to them in most minutes.
 #[derive(Debug)]
-struct Minute {
+struct Sample {
     at: f64,
-    done: Vec<(u64, Done)>,
+    /// By cgroup id, for a path may be another's by now. Whoever is not in it had nothing done to it.
+    done: BTreeMap<u64, Done>,
 }
 
-/// A bounded record of minutes.
+/// A bounded record of samples.
 #[derive(Debug, Default)]
-pub struct History {
-    minutes: VecDeque<Minute>,
-    /// The sums as of the last of them. Whoever is not in it had nothing done to it.
-    sums: BTreeMap<u64, Done>,
-}
+pub struct History(VecDeque<Sample>);
 
 impl History {
     /// Takes a picture, if the last one is old enough.
     pub fn note(&mut self, snapshot: &Snapshot) {
         let at = snapshot.last_round_unix_seconds;
         // A clock that was set back begins anew.
-        if self.minutes.back().is_some_and(|last| at < last.at) {
-            *self = Self::default();
+        if self.0.back().is_some_and(|last| at < last.at) {
+            self.0.clear();
         }
-        if self.minutes.back().is_some_and(|last| at - last.at < EVERY) {
+        if self.0.back().is_some_and(|last| at - last.at < EVERY) {
             return;
         }
-        let done = snapshot.cgroups.values().map(|cgroup| (cgroup.id, self.since_last(cgroup)));
+        let done = snapshot.cgroups.values().map(|cgroup| (cgroup.id, Done::of(cgroup)));
         let done = done.filter(|(_, done)| *done != Done::default()).collect();
-        self.minutes.push_back(Minute { at, done });
-        if self.minutes.len() > MOST {
-            self.minutes.pop_front();
+        self.0.push_back(Sample { at, done });
+        if self.0.len() > MOST {
+            self.0.pop_front();
         }
-        let sums = snapshot.cgroups.values().map(|cgroup| (cgroup.id, Done::of(cgroup)));
-        self.sums = sums.filter(|(_, done)| *done != Done::default()).collect();
-    }
-
-    fn since_last(&self, cgroup: &CgroupView) -> Done {
-        Done::of(cgroup).since(self.sums.get(&cgroup.id).copied().unwrap_or_default())
     }
 
     /// What was done within the last hour, by path.
     #[must_use]
     pub fn last_hour(&self, snapshot: &Snapshot) -> BTreeMap<String, Done> {
-        let mut hour: BTreeMap<u64, Done> = BTreeMap::new();
-        for (id, done) in self.minutes.iter().flat_map(|minute| &minute.done) {
-            let sum = hour.entry(*id).or_default();
-            *sum = sum.and(*done);
-        }
-        let of = |cgroup: &CgroupView| {
-            hour.get(&cgroup.id).copied().unwrap_or_default().and(self.since_last(cgroup))
-        };
-        snapshot.cgroups.values().map(|cgroup| (cgroup.path.clone(), of(cgroup))).collect()
+        let first = self.0.front().filter(|_| self.0.len() == MOST);
+        snapshot
+            .cgroups
+            .values()
+            .map(|cgroup| {
+                // Who was not there an hour ago had nothing done to it then.
+                let before =
+                    first.and_then(|sample| sample.done.get(&cgroup.id)).copied().unwrap_or_default();
+                (cgroup.path.clone(), Done::of(cgroup).since(before))
+            })
+            .collect()
     }
 }
 
@@ -134,7 +117,7 @@ mod tests {
             history.note(&picture(minute, u64::from(minute)));
             history.note(&picture(minute, u64::from(minute)));
         }
-        assert_eq!(history.minutes.len(), MOST);
+        assert_eq!(history.0.len(), MOST);
         assert_eq!(history.last_hour(&picture(199, 199))["a"].demoted_bytes, 60);
     }
 
@@ -143,6 +126,6 @@ mod tests {
         let mut history = History::default();
         history.note(&picture(100, 1));
         history.note(&picture(10, 2));
-        assert_eq!(history.minutes.len(), 1);
+        assert_eq!(history.0.len(), 1);
     }
 }
