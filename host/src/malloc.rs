@@ -6,10 +6,3 @@ pub fn one_arena() {
     #[cfg(target_env = "gnu")]
     crate::sys::one_malloc_arena();
 }
-
-/// Gives back to the kernel what is free between what is in use: a picture that was sent to somebody leaves megabytes of that. Takes about a
-/// millisecond for ten megabytes; where the C library has no such thing it does nothing.
-pub fn trim() {
-    #[cfg(target_env = "gnu")]
-    crate::sys::malloc_trim();
-}

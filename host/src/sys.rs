@@ -12,13 +12,6 @@ pub(crate) fn one_malloc_arena() {
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
-/// Gives free memory back to the kernel, `malloc_trim(3)`.
-#[cfg(target_env = "gnu")]
-pub(crate) fn malloc_trim() {
-    // SAFETY: takes a number, and locks the arenas itself.
-    unsafe { libc::malloc_trim(0) };
-}
-
 /// Opens a notification group, non-blocking. Its events carry open files.
 pub(crate) fn fanotify_init() -> io::Result<OwnedFd> {
     let flags = libc::FAN_CLASS_NOTIF | libc::FAN_CLOEXEC | libc::FAN_NONBLOCK;

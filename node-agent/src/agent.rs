@@ -118,7 +118,8 @@ pub struct Agent {
     assignment: Option<Arc<Assignment>>,
     /// In a cluster, the cgroups of all pods by uid.
     pod_cgroups: BTreeMap<String, CgroupPath>,
-    managed: BTreeMap<CgroupId, Managed>,
+    /// In boxes: a tree keeps room for eleven values where six are.
+    managed: BTreeMap<CgroupId, Box<Managed>>,
     by_path: BTreeMap<CgroupPath, CgroupId>,
     totals: Totals,
     conditions: BTreeMap<&'static str, Condition>,

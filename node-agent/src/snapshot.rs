@@ -39,8 +39,8 @@ pub struct Snapshot {
     pub kernel_features: BTreeMap<String, FeatureView>,
     /// Conditions of the node.
     pub conditions: Vec<Condition>,
-    /// Managed cgroups by path.
-    pub cgroups: BTreeMap<String, CgroupView>,
+    /// Managed cgroups by path. Those that a reader still looks at are shared with the next picture.
+    pub cgroups: BTreeMap<String, Arc<CgroupView>>,
     /// What could be freed, summed.
     pub savings: Sums,
     /// Sums that outlive their cgroups.

@@ -22,6 +22,7 @@ impl Agent {
         let wanted: Vec<CgroupId> = self
             .managed
             .values()
+            .map(Box::as_ref)
             .filter(wants)
             .flat_map(|managed| std::iter::once(&managed.cgroup).chain(&managed.leaves))
             .map(host::cgroup::Cgroup::id)
@@ -46,7 +47,7 @@ impl Agent {
                 }
             }
         }
-        let targets = self.managed.values().filter(wants).map(|managed| Target {
+        let targets = self.managed.values().map(Box::as_ref).filter(wants).map(|managed| Target {
             id: managed.cgroup.id(),
             // One that can't be opened once more is gone, or is tried again when the tree changes.
             cgroups: std::iter::once(&managed.cgroup)

@@ -28,7 +28,6 @@ impl Agent {
         if now.since(self.learned.kept) >= KEEP_EVERY {
             self.learned.kept = now;
             self.learn_all();
-            host::malloc::trim();
         }
     }
 

@@ -1,6 +1,7 @@
 //! One round: sample, plan, apply, publish. What to do is the law's to say ([`tiering::law`]); here it is asked and obeyed.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant as Clock, SystemTime};
 
 use host::cgroup::{CgroupId, ControlFile};
@@ -122,7 +123,7 @@ impl Agent {
             (self.counts(managed) && managed.next_look <= now)
                 || asked.is_some() && (is_asked(managed) || is_stale(managed))
         };
-        if !self.managed.values().any(is_due) {
+        if !self.managed.values().any(|managed| is_due(managed)) {
             return Vec::new();
         }
         let mut due: Vec<_> = self
@@ -265,7 +266,7 @@ impl Agent {
         let mut limits = Progress::Settled;
         let mut left = Left::Nothing;
         self.note_pinned(id)?;
-        if self.managed.get(&id).is_some_and(Managed::enforced) && self.state.is_some() {
+        if self.managed.get(&id).is_some_and(|managed| managed.enforced()) && self.state.is_some() {
             limits = self.step_limits(id, Some(plan.memory_high), now)?;
             // A change of tiers moves everything, cold or not, and has the rate cap to itself.
             if limits < Progress::Stepping {
@@ -527,7 +528,8 @@ impl Agent {
             .filter(|managed| self.counts(managed))
             .map(|managed| managed.next_look)
             .min();
-        let enforcing = self.ground.tiers.has_lower_tier() && self.managed.values().any(Managed::enforced);
+        let enforcing =
+            self.ground.tiers.has_lower_tier() && self.managed.values().any(|managed| managed.enforced());
         let latest = now + if enforcing { interval } else { interval * LONGEST_PAUSE };
         self.next_round = due.map_or(latest, |due| due.min(latest)).max(now + shortest);
     }
@@ -567,7 +569,7 @@ impl Agent {
                     file(ControlFile::CpusetMems),
                     at,
                 );
-                snapshot.cgroups.insert(view.path.clone(), view);
+                snapshot.cgroups.insert(view.path.clone(), Arc::new(view));
             }
             snapshot.savings = savings::sums(snapshot, room);
         });

@@ -139,7 +139,7 @@ pub(super) fn plan(host: &mut Host, now: Instant) -> Plan {
         .cgroups
         .iter_mut()
         .zip(wishes.into_iter().chain(iter::repeat_with(Vec::new)))
-        .map(|((key, state), wishes)| (*key, state, wishes))
+        .map(|((key, state), wishes)| (*key, state.as_mut(), wishes))
         .collect();
     let (last, first) = states.split_at_mut(turn);
     for (key, state, wishes) in first {

@@ -33,6 +33,7 @@ mod raise;
 mod sample;
 mod touches;
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::time::Duration;
@@ -92,7 +93,8 @@ struct NodeState {
 pub struct Host {
     settings: Settings,
     nodes: BTreeMap<NodeId, NodeState>,
-    cgroups: BTreeMap<CgroupKey, CgroupState>,
+    /// In boxes: a tree keeps room for eleven values where six are.
+    cgroups: BTreeMap<CgroupKey, Box<CgroupState>>,
     plans: u64,
 }
 
@@ -129,7 +131,7 @@ impl Host {
         match self.cgroups.get_mut(&key) {
             Some(state) => state.set_policy(policy, now),
             None => {
-                self.cgroups.insert(key, CgroupState::new(policy, learned, now));
+                self.cgroups.insert(key, Box::new(CgroupState::new(policy, learned, now)));
             }
         }
     }
@@ -163,7 +165,7 @@ impl Host {
     /// What is known of a cgroup.
     #[must_use]
     pub fn cgroup(&self, key: CgroupKey) -> Option<&CgroupState> {
-        self.cgroups.get(&key)
+        self.cgroups.get(&key).map(Box::as_ref)
     }
 
     /// What was learned of a cgroup, to be kept for whoever comes after.
