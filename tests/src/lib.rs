@@ -2,6 +2,7 @@
 //!
 //! - [`scenario`]: the table of scenarios and what each runs on. To add one: a file in `scenarios/`, a line in the table.
 //! - [`bench`]: what guests do for benchmarks.
+//! - [`machine`]: what kinds of machine guests are, each a file.
 //! - [`guest`]: what a scenario works with: cgroups, the agent, workloads, the kernel's files.
 //! - [`workload`]: the load generator with its exact ledger.
 //! - [`node`]: what a guest that is a Kubernetes node finds, and where.
@@ -10,6 +11,7 @@
 
 pub mod bench;
 pub mod guest;
+pub mod machine;
 pub mod modinfo;
 pub mod node;
 pub mod report;

@@ -1,11 +1,14 @@
 //! The scenarios: what each proves and where it runs. Guest and host share the table.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use crate::guest::Guest;
+use crate::machine::{Kind, NodeKind, kinds};
 use crate::report::Verdict;
+use crate::scenarios::Written;
 pub use crate::scenarios::{NODE, SCENARIOS, in_short_run};
 
 /// A kernel series that guests run. Ordered by age.
@@ -34,78 +37,86 @@ impl Kernel {
     }
 }
 
-/// How the guest comes by its slow node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SlowNode {
-    /// Plain memory that the firmware's HMAT calls slower, like a CXL expander. To kernel 6.1 it is no lower tier.
-    Hmat,
-    /// An NVDIMM handed to the kernel as system memory by dax/kmem: a lower tier to every kernel.
-    Kmem,
-    /// Two sockets, each with its own slow node, by the firmware's HMAT: nodes 0 and 1 have a CPU each, 2 is near 0 and 3 near 1.
-    Sockets,
-}
-
-impl SlowNode {
-    /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Hmat, Self::Kmem, Self::Sockets];
-
-    /// As on the command line: `hmat`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Hmat => "hmat",
-            Self::Kmem => "kmem",
-            Self::Sockets => "sockets",
-        }
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }
 
-macro_rules! words {
-    ($type:ty) => {
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-        impl FromStr for $type {
-            type Err = String;
-            fn from_str(word: &str) -> Result<Self, String> {
-                Self::ALL
-                    .into_iter()
-                    .find(|value| value.as_str() == word)
-                    .ok_or_else(|| format!("expected one of {}", Self::ALL.map(<$type>::as_str).join(", ")))
-            }
-        }
-    };
+impl FromStr for Kernel {
+    type Err = String;
+    fn from_str(word: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|kernel| kernel.as_str() == word)
+            .ok_or_else(|| format!("expected one of {}", Self::ALL.map(Self::as_str).join(", ")))
+    }
 }
-words!(Kernel);
-words!(SlowNode);
 
-/// A kernel with a slow node: one kind of guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A kernel on a kind of machine: one kind of guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Machine {
     /// The kernel it runs.
     pub kernel: Kernel,
-    /// Where its slow node comes from.
-    pub slow_node: SlowNode,
+    /// All else.
+    pub kind: &'static Kind,
 }
 
 impl Machine {
-    /// Every kind, oldest kernel first.
+    /// Every kind of guest that scenarios are for, oldest kernel first.
     pub fn all() -> impl Iterator<Item = Self> {
-        Kernel::ALL.into_iter().flat_map(|kernel| SlowNode::ALL.map(|slow_node| Self { kernel, slow_node }))
+        Kernel::ALL.into_iter().flat_map(|kernel| {
+            kinds()
+                .iter()
+                .filter(move |kind| kind.kernels.contains(&kernel))
+                .map(move |kind| Self { kernel, kind })
+        })
     }
 
     /// Whether the kernel itself sees a lower tier, so that it can demote.
     #[must_use]
     pub fn has_lower_tier(self) -> bool {
-        self.kernel > Kernel::V6_1 || self.slow_node == SlowNode::Kmem
+        self.has_kmem() || (self.kernel > Kernel::V6_1 && self.kind.has(NodeKind::Hmat))
+    }
+
+    /// Whether there is memory that other memory may sink to.
+    #[must_use]
+    pub fn has_slow_node(self) -> bool {
+        !self.kind.slow_nodes().is_empty()
+    }
+
+    /// Whether a slow node came by dax/kmem, all of it movable.
+    #[must_use]
+    pub fn has_kmem(self) -> bool {
+        self.kind.has(NodeKind::Kmem)
+    }
+
+    /// Whether the multi-generational LRU can be had, with its files.
+    #[must_use]
+    pub fn has_generations(self) -> bool {
+        self.kind.boot.lru_gen != Some(false) && self.kind.boot.lockdown.is_none()
+    }
+
+    fn order(self) -> (Kernel, &'static str) {
+        (self.kernel, &self.kind.name)
+    }
+}
+
+impl Ord for Machine {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.order().cmp(&other.order())
+    }
+}
+
+impl PartialOrd for Machine {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kernel, self.slow_node)
+        write!(f, "{} {}", self.kernel, self.kind.name)
     }
 }
 
@@ -126,11 +137,15 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// Whether it says something on this kind of guest. Those about two sockets are about nothing else.
+    /// Whether it says something on this kind of guest.
     #[must_use]
     pub fn runs_on(&self, machine: Machine) -> bool {
-        let of_sockets = crate::scenarios::OF_SOCKETS.contains(&self.name);
-        (self.applies)(machine) && of_sockets == (machine.slow_node == SlowNode::Sockets)
+        let written_for = match Written::of(self.name) {
+            Written::ForAll => true,
+            Written::ForSockets => machine.kind.name == "sockets",
+            Written::ForPlain => machine.kind.is_plain(),
+        };
+        written_for && (self.applies)(machine)
     }
 
     /// The scenario of that name.

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use thermocline_tests::report::Frame;
-use thermocline_tests::scenario::{Kernel, Machine, Scenario, SlowNode};
+use thermocline_tests::scenario::{Kernel, Scenario};
 
+use crate::machines::MachineArgs;
 use crate::vm::{Guests, Outcome};
 use crate::{out, say};
 use screen::Screen;
@@ -20,12 +21,8 @@ const CONFIG: &str = include_str!("../../deploy/examples/demo.yaml");
 /// What to show.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// 6.1, 6.12 or 7.2 (or whatever newer kernel Debian sid has by now)
-    #[arg(long, default_value = "7.2")]
-    kernel: Kernel,
-    /// How the guest comes by its slow node: hmat (slower by the firmware's word) or kmem (an NVDIMM as memory)
-    #[arg(long, default_value = "hmat")]
-    tier: SlowNode,
+    #[command(flatten)]
+    machine: MachineArgs,
     /// Another age from which memory counts as cold, e.g. 20s. The demo does not wait longer for it: with 10m it fails
     #[arg(long, value_name = "TIME", value_parser = time)]
     after: Option<String>,
@@ -41,11 +38,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<bool> {
-    let machine = Machine { kernel: args.kernel, slow_node: args.tier };
+    let machine = args.machine.or(Kernel::V7_2);
     let scenario = Scenario::find("demo").context("the guest has no demo")?;
     ensure!(
-        (scenario.applies)(machine),
-        "there is no demo on {machine}: this kernel sees no lower tier there; try --tier kmem or a newer kernel"
+        scenario.runs_on(machine),
+        "there is no demo on {machine}: this kernel sees no lower tier there; try --machine kmem or a newer kernel"
     );
     say!("the demo runs in a virtual machine: two memory tiers, two pods, the agent");
     say!(
@@ -62,7 +59,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         out!("\n    and by --after: demote.after is {after}");
     }
     out!("");
-    say!("booting Linux {} with a slow node ({}) in QEMU, a few seconds", machine.kernel, machine.slow_node);
+    say!("booting Linux {} with a slow node ({}) in QEMU, a few seconds", machine.kernel, machine.kind.name);
 
     let mut guest = guests.guest(machine, Some(scenario), false, false)?;
     guest.arguments = screen.kernel_arguments();

@@ -13,6 +13,7 @@ mod image;
 mod interrupt;
 mod kernels;
 mod kube;
+mod machines;
 mod node;
 mod qemu;
 mod release;

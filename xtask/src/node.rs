@@ -6,9 +6,10 @@ mod packages;
 
 use anyhow::{Result, ensure};
 use thermocline_tests::node::API_SERVER;
-use thermocline_tests::scenario::{Kernel, Machine, NODE, SlowNode};
+use thermocline_tests::scenario::{Kernel, Machine, NODE};
 
 use crate::guest_image::busybox;
+use crate::machines::MachineArgs;
 use crate::qemu::Network;
 use crate::vm::{Guests, Outcome};
 use crate::{kube, out};
@@ -20,19 +21,15 @@ const NEEDED: [&str; 3] = ["kube-controller-manager", "kube-scheduler", "kubelet
 /// Which node.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// 6.12 or 7.2 (or whatever newer kernel Debian sid has by now)
-    #[arg(long, default_value = "7.2")]
-    kernel: Kernel,
-    /// How the guest comes by its slow node: hmat (slower by the firmware's word) or kmem (an NVDIMM as memory)
-    #[arg(long, default_value = "hmat")]
-    tier: SlowNode,
+    #[command(flatten)]
+    machine: MachineArgs,
     /// Show the kernel's messages, too
     #[arg(long)]
     verbose: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<bool> {
-    let machine = Machine { kernel: args.kernel, slow_node: args.tier };
+    let machine = args.machine.or(Kernel::V7_2);
     let outcome = prove(machine, args.verbose, |line| out!("{line}"))?;
     out!("{}", outcome.summary());
     Ok(outcome.pass())
@@ -40,7 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
 
 /// Runs the scenario on a node of that machine, in a cluster of its own.
 fn prove(machine: Machine, kernel_messages: bool, show: impl FnMut(&str)) -> Result<Outcome> {
-    ensure!((NODE.applies)(machine), "{} says nothing on {machine}: {}", NODE.name, NODE.about);
+    ensure!(NODE.runs_on(machine), "{} says nothing on {machine}: {}", NODE.name, NODE.about);
     let servers = kube::ensure()?;
     let missing: Vec<_> = servers.missing.iter().copied().filter(|server| NEEDED.contains(server)).collect();
     ensure!(missing.is_empty(), "no {} here; see `cargo xtask kube`", missing.join(", "));

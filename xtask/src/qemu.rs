@@ -1,4 +1,6 @@
-//! One guest: QEMU with two memory nodes, its console read line by line, ended whatever happens.
+//! One guest: QEMU as the machine that was asked for, its console read line by line, ended whatever happens.
+
+mod hardware;
 
 use std::io::{BufRead as _, BufReader};
 use std::net::Ipv4Addr;
@@ -9,12 +11,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use thermocline_tests::node::{ADDRESS, GATEWAY, NETWORK};
-use thermocline_tests::scenario::{Kernel, Machine, SlowNode};
+use thermocline_tests::scenario::{Kernel, Machine};
 
 use crate::interrupt;
 
 /// Wall time within which a guest must have said something: seconds, but minutes where the machine has much else to do.
 const BOOT_LIMIT: Duration = Duration::from_mins(5);
+
+/// `COMMAND_LINE_SIZE` of x86.
+const COMMAND_LINE: usize = 2048;
 
 /// A guest to boot.
 pub(crate) struct Guest {
@@ -61,7 +66,7 @@ impl Guest {
     /// When QEMU fails, on `wall_limit`, or when this task is interrupted; the guest is gone in each case.
     pub(crate) fn run(&self, wall_limit: Duration, mut line: impl FnMut(&str)) -> Result<()> {
         interrupt::check()?;
-        let mut command = self.command();
+        let mut command = self.command()?;
         command.args(["-serial", "stdio"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut emulator = Emulator(command.spawn().context("cannot start QEMU")?);
         let stdout = emulator.0.stdout.take().context("stdout")?;
@@ -107,7 +112,7 @@ impl Guest {
 
     /// Boots it on this terminal; Ctrl-A X ends it.
     pub(crate) fn run_on_terminal(&self) -> Result<()> {
-        let mut command = self.command();
+        let mut command = self.command()?;
         let mut emulator =
             Emulator(command.args(["-serial", "mon:stdio"]).spawn().context("cannot start QEMU")?);
         let status = emulator.0.wait()?;
@@ -115,7 +120,7 @@ impl Guest {
         Ok(())
     }
 
-    fn command(&self) -> Command {
+    fn command(&self) -> Result<Command> {
         // The kernel ends the emulator when the thread that started it ends, even by SIGKILL.
         let mut command = Command::new(crate::tools::SETPRIV.program);
         command.args(["--pdeathsig", "KILL", "--", crate::tools::QEMU.program]);
@@ -126,15 +131,16 @@ impl Guest {
         };
         command.args(accelerator);
         // In virtual time kernel 6.1 waits for its second CPU without ever letting it run.
-        let cpus = if self.machine.kernel == Kernel::V6_1 && !self.realtime { "1,maxcpus=2" } else { "2" };
-        command.args(["-cpu", "max", "-smp", cpus, "-nodefaults", "-display", "none", "-no-reboot"]);
-        command.args(match self.machine.slow_node {
-            SlowNode::Hmat => HMAT,
-            SlowNode::Kmem => KMEM,
-            SlowNode::Sockets => SOCKETS,
-        });
+        let all = self.machine.kind.cpus();
+        let cpus = if self.machine.kernel == Kernel::V6_1 && !self.realtime {
+            format!("1,maxcpus={all}")
+        } else {
+            all.to_string()
+        };
+        command.args(["-cpu", "max", "-smp", &cpus, "-nodefaults", "-display", "none", "-no-reboot"]);
+        command.args(hardware::arguments(self.machine.kind));
         command.arg("-kernel").arg(&self.vmlinuz).arg("-initrd").arg(&self.initramfs);
-        command.args(["-append", &self.kernel_command_line()]);
+        command.args(["-append", &self.kernel_command_line()?]);
         if let Some(plugin) = &self.plugin {
             command.args(["-plugin", plugin]);
         }
@@ -147,13 +153,16 @@ impl Guest {
             // Without a boot ROM, which is a package of its own.
             command.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
         }
-        command
+        Ok(command)
     }
 
-    fn kernel_command_line(&self) -> String {
-        let Machine { kernel, slow_node } = self.machine;
+    fn kernel_command_line(&self) -> Result<String> {
+        let Machine { kernel, kind } = self.machine;
         let mut line = format!(
-            "console=ttyS0,115200 panic=-1 psi=1 rdinit=/init thermocline.kernel={kernel} thermocline.tier={slow_node}"
+            "console=ttyS0,115200 panic=-1 {} rdinit=/init thermocline.kernel={kernel} thermocline.name={} thermocline.machine={}",
+            kind.boot.words().join(" "),
+            kind.name,
+            kind.told
         );
         if !self.kernel_messages {
             line.push_str(" quiet loglevel=3");
@@ -166,110 +175,15 @@ impl Guest {
             line.push(' ');
             line.push_str(argument);
         }
-        line
+        // What is longer the kernel cuts off without a word.
+        ensure!(
+            line.len() < COMMAND_LINE,
+            "the kernel takes no command line of {} bytes: {line}",
+            line.len()
+        );
+        Ok(line)
     }
 }
-
-/// Physical memory below this is on the fast node of either guest, as the emulator numbers its memory.
-pub(crate) const FAST_BYTES: u64 = 1536 << 20;
-
-/// 1536 MiB with both CPUs, and as much that the firmware says is slower.
-const HMAT: &[&str] = &[
-    "-machine",
-    "q35,hmat=on",
-    "-m",
-    "3G",
-    "-object",
-    "memory-backend-ram,id=m0,size=1536M",
-    "-object",
-    "memory-backend-ram,id=m1,size=1536M",
-    "-numa",
-    "node,nodeid=0,memdev=m0,cpus=0-1",
-    "-numa",
-    "node,nodeid=1,memdev=m1,initiator=0",
-    "-numa",
-    "dist,src=0,dst=1,val=20",
-    "-numa",
-    "hmat-lb,initiator=0,target=0,hierarchy=memory,data-type=access-latency,latency=100",
-    "-numa",
-    "hmat-lb,initiator=0,target=0,hierarchy=memory,data-type=access-bandwidth,bandwidth=100G",
-    "-numa",
-    "hmat-lb,initiator=0,target=1,hierarchy=memory,data-type=access-latency,latency=250",
-    "-numa",
-    "hmat-lb,initiator=0,target=1,hierarchy=memory,data-type=access-bandwidth,bandwidth=40G",
-];
-
-/// 1536 MiB with both CPUs, and an NVDIMM of which about as much is left as whole memory blocks.
-const KMEM: &[&str] = &[
-    "-machine",
-    "q35,nvdimm=on",
-    "-m",
-    "1536M,slots=2,maxmem=8G",
-    "-object",
-    "memory-backend-ram,id=m0,size=1536M",
-    "-numa",
-    "node,nodeid=0,memdev=m0,cpus=0-1",
-    "-numa",
-    "node,nodeid=1",
-    "-numa",
-    "dist,src=0,dst=1,val=40",
-    "-object",
-    "memory-backend-ram,id=nv,size=1792M",
-    "-device",
-    "nvdimm,memdev=nv,node=1",
-];
-
-/// Two sockets of 768 MiB with a CPU each, and for each as much that the firmware says is slower.
-const SOCKETS: &[&str] = &[
-    "-machine",
-    "q35,hmat=on",
-    "-m",
-    "3G",
-    "-object",
-    "memory-backend-ram,id=m0,size=768M",
-    "-object",
-    "memory-backend-ram,id=m1,size=768M",
-    "-object",
-    "memory-backend-ram,id=m2,size=768M",
-    "-object",
-    "memory-backend-ram,id=m3,size=768M",
-    "-numa",
-    "node,nodeid=0,memdev=m0,cpus=0",
-    "-numa",
-    "node,nodeid=1,memdev=m1,cpus=1",
-    "-numa",
-    "node,nodeid=2,memdev=m2,initiator=0",
-    "-numa",
-    "node,nodeid=3,memdev=m3,initiator=1",
-    "-numa",
-    "dist,src=0,dst=1,val=21",
-    "-numa",
-    "dist,src=0,dst=2,val=17",
-    "-numa",
-    "dist,src=0,dst=3,val=28",
-    "-numa",
-    "dist,src=1,dst=2,val=28",
-    "-numa",
-    "dist,src=1,dst=3,val=17",
-    "-numa",
-    "dist,src=2,dst=3,val=28",
-    "-numa",
-    "hmat-lb,initiator=0,target=0,hierarchy=memory,data-type=access-latency,latency=100",
-    "-numa",
-    "hmat-lb,initiator=0,target=0,hierarchy=memory,data-type=access-bandwidth,bandwidth=100G",
-    "-numa",
-    "hmat-lb,initiator=1,target=1,hierarchy=memory,data-type=access-latency,latency=100",
-    "-numa",
-    "hmat-lb,initiator=1,target=1,hierarchy=memory,data-type=access-bandwidth,bandwidth=100G",
-    "-numa",
-    "hmat-lb,initiator=0,target=2,hierarchy=memory,data-type=access-latency,latency=250",
-    "-numa",
-    "hmat-lb,initiator=0,target=2,hierarchy=memory,data-type=access-bandwidth,bandwidth=40G",
-    "-numa",
-    "hmat-lb,initiator=1,target=3,hierarchy=memory,data-type=access-latency,latency=250",
-    "-numa",
-    "hmat-lb,initiator=1,target=3,hierarchy=memory,data-type=access-bandwidth,bandwidth=40G",
-];
 
 /// Wall time that a scenario may take: even one that never idles stays far below.
 pub(crate) fn wall_limit(guest_timeout: Duration) -> Duration {
@@ -278,5 +192,5 @@ pub(crate) fn wall_limit(guest_timeout: Duration) -> Duration {
 
 /// Where a guest's console is kept.
 pub(crate) fn log_path(cache: &Path, scenario: &str, machine: Machine) -> PathBuf {
-    cache.join("logs").join(format!("{scenario}-{}-{}.log", machine.kernel, machine.slow_node))
+    cache.join("logs").join(format!("{scenario}-{}-{}.log", machine.kernel, machine.kind.name))
 }

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use thermocline_tests::report::{Check, Line, Verdict};
-use thermocline_tests::scenario::{Kernel, Machine, SCENARIOS, Scenario, SlowNode};
+use thermocline_tests::scenario::{Kernel, Machine, SCENARIOS, Scenario};
 
+use crate::machines::MachineArgs;
 use crate::{guest_image, kernels, out, qemu, say};
 
 /// What to run where.
@@ -18,13 +19,8 @@ use crate::{guest_image, kernels, out, qemu, say};
 pub(crate) struct Args {
     /// The scenario (see --list)
     scenario: Option<String>,
-    /// 6.1, 6.12 or 7.2 (or whatever newer kernel Debian sid has by now)
-    #[arg(long, default_value = "6.12")]
-    kernel: Kernel,
-    /// How the guest comes by its slow node: hmat (slower by the firmware's word), kmem (an NVDIMM as memory) or sockets (two, each with a slow
-    /// node)
-    #[arg(long, default_value = "hmat")]
-    tier: SlowNode,
+    #[command(flatten)]
+    machine: MachineArgs,
     /// Run by the host's clock instead of virtual time
     #[arg(long)]
     realtime: bool,
@@ -43,7 +39,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<bool> {
-    let machine = Machine { kernel: args.kernel, slow_node: args.tier };
+    let machine = args.machine.or(Kernel::V6_12);
     if args.shell {
         let guests = Guests::prepare(&[machine.kernel], true, args.refresh)?;
         let guest = guests.guest(machine, None, true, args.verbose)?;

@@ -148,9 +148,9 @@ impl Watch {
         let sample = Sample {
             at_ms,
             mark,
-            slow: column(&ledger, |region| region.n1_bytes),
+            slow: column(&ledger, |region| region.slow_bytes),
             swapped: column(&ledger, |region| region.swapped_bytes),
-            neighbour_slow: self.other.ledger()?.sum(|_| true, |region| region.n1_bytes),
+            neighbour_slow: self.other.ledger()?.sum(|_| true, |region| region.slow_bytes),
             contender_us,
             rss,
             kernel_us: u64::try_from(kthread_cpu()?.as_micros())?,

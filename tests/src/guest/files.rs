@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 
-use super::{Cgroup, read};
+use super::{Cgroup, machine, read};
 
 /// The lists of the multi-generational LRU.
 const LRU_GEN: &str = "/sys/kernel/debug/lru_gen";
@@ -82,8 +82,9 @@ fn parse_lru_gen(text: &str, path: &str) -> Option<LruGen> {
     found
 }
 
-/// A row of `memory.numa_stat` by node: bytes for sizes, pages for events.
+/// A row of `memory.numa_stat`, the sums of fast and of slow nodes: bytes for sizes, pages for events.
 pub fn numa_stat(cgroup: &Cgroup, key: &str) -> Result<[u64; 2]> {
+    let kind = machine()?.kind;
     let text = cgroup.read("memory.numa_stat")?;
     let row = text.lines().find(|line| line.split(' ').next() == Some(key));
     let row = row.with_context(|| format!("memory.numa_stat has no {key}"))?;
@@ -91,7 +92,7 @@ pub fn numa_stat(cgroup: &Cgroup, key: &str) -> Result<[u64; 2]> {
         let prefix = format!("N{node}=");
         row.split(' ').find_map(|word| word.strip_prefix(prefix.as_str())?.parse().ok()).unwrap_or(0)
     };
-    Ok([on(0), on(1)])
+    Ok([kind.fast_nodes(), kind.slow_nodes()].map(|nodes| nodes.into_iter().map(on).sum()))
 }
 
 /// Anonymous bytes of a cgroup by node, of as many nodes as there are.

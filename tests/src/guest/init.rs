@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,9 +11,12 @@ use rustix::mount::{MountFlags, mount};
 use rustix::process::{WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
 
-use super::{Guest, busybox, cgroup, console, kmem, memory_tiers, process, read};
+use super::{
+    Guest, LRU_GEN_ENABLED, busybox, cgroup, console, kmem, memory_tiers, process, read, write_file,
+};
+use crate::machine::{Kind, node_list};
 use crate::report::{Line, Verdict};
-use crate::scenario::{Machine, Scenario, SlowNode};
+use crate::scenario::{Machine, Scenario};
 use crate::workload::now_ms;
 
 /// What the host asks for on the kernel's command line.
@@ -40,11 +44,14 @@ fn init() -> Result<()> {
     busybox(&["ifconfig", "lo", "up"])?;
     cgroup::enable_controllers(Path::new(cgroup::ROOT))?;
     let order = order()?;
-    if order.machine.slow_node == SlowNode::Kmem {
+    if order.machine.has_kmem() {
         kmem::bring_up()?;
     }
+    if let Some(on) = order.machine.kind.boot.lru_gen {
+        write_file(LRU_GEN_ENABLED, if on { "y" } else { "n" })?;
+    }
     let nodes = read("/sys/devices/system/node/has_memory")?;
-    let expected = if order.machine.slow_node == SlowNode::Sockets { "0-3" } else { "0-1" };
+    let expected = node_list(&order.machine.kind.all_nodes());
     ensure!(
         nodes.trim() == expected,
         "nodes {expected} were expected to have memory, this guest has {}",
@@ -102,18 +109,23 @@ fn shell() -> Result<()> {
 }
 
 fn order() -> Result<Order> {
-    let kernel =
-        kernel_argument("thermocline.kernel")?.context("thermocline.kernel is not on the command line")?;
-    let slow_node =
-        kernel_argument("thermocline.tier")?.context("thermocline.tier is not on the command line")?;
     let scenario = kernel_argument("thermocline.scenario")?
         .map(|name| Scenario::find(&name).with_context(|| format!("no scenario is named {name}")))
         .transpose()?;
-    let machine = Machine {
-        kernel: kernel.parse().map_err(anyhow::Error::msg)?,
-        slow_node: slow_node.parse().map_err(anyhow::Error::msg)?,
-    };
-    Ok(Order { machine, scenario })
+    Ok(Order { machine: machine()?, scenario })
+}
+
+/// The machine that this guest is, as the host says.
+pub(super) fn machine() -> Result<Machine> {
+    static MACHINE: OnceLock<Machine> = OnceLock::new();
+    if let Some(machine) = MACHINE.get() {
+        return Ok(*machine);
+    }
+    let told = |key: &str| kernel_argument(key)?.with_context(|| format!("{key} is not on the command line"));
+    let kind = Kind::parse(&told("thermocline.name")?, &told("thermocline.machine")?)?;
+    let kernel = told("thermocline.kernel")?.parse().map_err(anyhow::Error::msg)?;
+    // One for the life of the process, which is that of the guest.
+    Ok(*MACHINE.get_or_init(|| Machine { kernel, kind: Box::leak(Box::new(kind)) }))
 }
 
 /// A `key=value` of the kernel's command line, by which the host asks.

@@ -33,7 +33,9 @@ pub use files::{
     numa_stat, vmstat,
 };
 pub use gate::{Gate, Held};
+use init::machine;
 pub use init::{kernel_argument, main};
+
 pub use memory_blocks::{Use, offline_node, online_all};
 pub use node::Node;
 pub use process::{AgentProcess, Verified, Workload, cpu_time, kthread_cpu, resident_bytes};
@@ -43,10 +45,13 @@ use crate::report::{Check, Line, Verdict};
 use crate::scenario::Machine;
 use crate::workload::now_ms;
 
-/// Fast node of every guest: it has the CPUs.
+/// The node that memory of every guest comes from at first: it has CPUs. Among two sums, that of the fast nodes.
 pub const FAST: usize = 0;
-/// Slow node of every guest.
+/// Slow node of plain machines. Among two sums, that of the slow nodes.
 pub const SLOW: usize = 1;
+
+/// The switch of the multi-generational LRU.
+const LRU_GEN_ENABLED: &str = "/sys/kernel/mm/lru_gen/enabled";
 
 /// The guest as a scenario sees it.
 pub struct Guest {
@@ -114,12 +119,17 @@ impl Guest {
         Cgroup::create(path)
     }
 
+    /// Switches the multi-generational LRU on, which 6.1 has off at boot, unless it can't be had on this machine.
+    pub fn want_generations(&self) -> Result<()> {
+        if self.machine.has_generations() { write_file(LRU_GEN_ENABLED, "y") } else { Ok(()) }
+    }
+
     /// Starts `thermocline-agent run --config FILE ARGS`, in the cgroup `/agent`.
     pub fn spawn_agent(&mut self, config: &str, args: &[&str]) -> Result<AgentProcess> {
         self.agents += 1;
         // Where there are no generations, and where the kernel does not demote, it is the only one that knows ages; it is never
         // chosen by itself.
-        let generations = read("/sys/kernel/mm/lru_gen/enabled").is_ok_and(|bits| bits.trim() != "0x0000");
+        let generations = read(LRU_GEN_ENABLED).is_ok_and(|bits| bits.trim() != "0x0000");
         let settings = if self.machine.has_lower_tier() && generations { "" } else { "engine: Pages\n" };
         AgentProcess::spawn(self.agents, settings, config, args)
     }
@@ -128,7 +138,7 @@ impl Guest {
     ///
     /// `spec` is its command line, e.g. `--region hot:64M --region cold:200M:thp`.
     pub fn spawn_workload(&self, cgroup: &Cgroup, spec: &str) -> Result<Workload> {
-        Workload::spawn(cgroup, spec)
+        Workload::spawn(cgroup, spec, &self.machine.kind.slow_nodes())
     }
 
     /// Lets guest time pass.

@@ -196,11 +196,14 @@ pub struct Workload {
 }
 
 impl Workload {
-    pub(super) fn spawn(cgroup: &Cgroup, spec: &str) -> Result<Self> {
+    /// `slow`: nodes that its ledger counts as slow.
+    pub(super) fn spawn(cgroup: &Cgroup, spec: &str, slow: &[usize]) -> Result<Self> {
         let mut child = Command::new("/bin/thermocline-workload")
             .arg("--cgroup")
             .arg(cgroup.dir())
             .args(spec.split_whitespace())
+            .arg("--slow")
+            .arg(slow.iter().map(usize::to_string).collect::<Vec<_>>().join(","))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

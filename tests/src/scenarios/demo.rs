@@ -80,8 +80,8 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     let ledger = show.play(guest, Scene::Placed, STILL)?;
     let still = 100.0 * (agent.cpu()?.as_secs_f64() - before) / STILL.as_secs_f64();
     let found = share(&ledger, cold, SLOW);
-    let sunk = ledger.sum(|_| true, |r| r.n1_bytes) as f64;
-    let right = if sunk > 0.0 { ledger.sum(cold, |r| r.n1_bytes) as f64 / sunk } else { 0.0 };
+    let sunk = ledger.sum(|_| true, |r| r.slow_bytes) as f64;
+    let right = if sunk > 0.0 { ledger.sum(cold, |r| r.slow_bytes) as f64 / sunk } else { 0.0 };
     let kept = share(&ledger, |r| r.name == "today", FAST);
     percent_at_least(guest, "cold found and demoted", found, 98.0);
     percent_at_least(guest, "cold, of what was demoted", right, 99.5);
@@ -131,7 +131,7 @@ fn config() -> Result<String> {
 
 /// Share of the matching regions' bytes that lie on a node.
 fn share(ledger: &Ledger, which: impl Fn(&RegionLedger) -> bool + Copy, node: usize) -> f64 {
-    let on = |r: &RegionLedger| if node == FAST { r.n0_bytes } else { r.n1_bytes };
+    let on = |r: &RegionLedger| if node == FAST { r.fast_bytes } else { r.slow_bytes };
     ledger.sum(which, on) as f64 / ledger.sum(which, |r| r.bytes) as f64
 }
 

@@ -44,7 +44,7 @@ fn shift(guest: &mut Guest, engine: &str) -> Result<()> {
     let mut workload = guest.spawn_workload(&pod, REGIONS)?;
     let spec = format!("demote: {{ after: {}s }}, promote: {{ maxRate: {RATE_MIB}Mi }}", AFTER.as_secs());
     let agent = guest.spawn_agent(&config_with_engine(engine, "/pods/managed", &spec), &[])?;
-    let slow = |r: &RegionLedger| r.n1_bytes as f64 / r.bytes as f64;
+    let slow = |r: &RegionLedger| r.slow_bytes as f64 / r.bytes as f64;
     let all_sunk = guest.expect_within(4 * AFTER, "both cold regions sink", || {
         let cold =
             workload.ledger().map(|l| l.regions.into_iter().filter(|r| r.kind == "cold").collect::<Vec<_>>());
@@ -95,11 +95,11 @@ fn shift(guest: &mut Guest, engine: &str) -> Result<()> {
         guest.say(format_args!(
             "{engine}: {:8} DRAM {:3} slow {:3} MiB",
             r.name,
-            r.n0_bytes / MIB,
-            r.n1_bytes / MIB
+            r.fast_bytes / MIB,
+            r.slow_bytes / MIB
         ));
     }
-    let wrong = ledger.region("readhot").context("readhot")?.n1_bytes / MIB;
+    let wrong = ledger.region("readhot").context("readhot")?.slow_bytes / MIB;
     guest.equal(format!("{engine}: MiB of the steady hot set on the slow node"), wrong, &0);
     guest.at_least(
         format!("{engine}: share of `stays` still on the slow node"),

@@ -10,12 +10,12 @@ use crate::guest::{
     AgentProcess, Cgroup, FAST, Guest, SLOW, Use, numa_stat, offline_node, online_all, read, write_file,
 };
 use crate::report::Verdict;
-use crate::scenario::{Scenario, SlowNode};
+use crate::scenario::{Machine, Scenario};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "hotplug",
     about: "an agent waits for slow memory at no cost, uses what comes online within seconds, and lets go what goes offline",
-    applies: |machine| machine.slow_node == SlowNode::Kmem,
+    applies: Machine::has_kmem,
     agent: true,
     guest_timeout: Duration::from_mins(15),
     run,

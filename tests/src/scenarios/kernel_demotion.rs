@@ -102,7 +102,7 @@ fn at_limit(guest: &mut Guest, limit: &str, mode: &str) -> Result<Cost> {
     let mut ledger = workload.ledger()?;
     loop {
         let region = ledger.region("hot").context("hot")?;
-        hot_sunk = hot_sunk.max(region.n1_bytes);
+        hot_sunk = hot_sunk.max(region.slow_bytes);
         hot_swapped = hot_swapped.max(region.swapped_bytes);
         if now_ms() >= until {
             break;
@@ -116,7 +116,7 @@ fn at_limit(guest: &mut Guest, limit: &str, mode: &str) -> Result<Cost> {
         growth,
         hot_sunk,
         hot_swapped,
-        slow: ledger.sum(|_| true, |r| r.n1_bytes),
+        slow: ledger.sum(|_| true, |r| r.slow_bytes),
         swapped: ledger.sum(|_| true, |r| r.swapped_bytes),
         slowest_pass: Duration::from_micros(ledger.region("hot").context("hot")?.pass_us_max),
     };

@@ -87,8 +87,8 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
 /// Bytes on the slow node: of `MADV_FREE` memory, of page cache, of warm memory.
 fn on_slow(pod: &Cgroup, workload: &mut Workload) -> Result<(u64, u64, u64)> {
     let ledger = workload.ledger()?;
-    let lazy = ledger.sum(|r| r.kind == "lazyfree", |r| r.n1_bytes);
-    let warm = ledger.sum(|r| r.kind == "warm", |r| r.n1_bytes);
+    let lazy = ledger.sum(|r| r.kind == "lazyfree", |r| r.slow_bytes);
+    let warm = ledger.sum(|r| r.kind == "warm", |r| r.slow_bytes);
     let cache = numa_stat(pod, "file")?[SLOW] - numa_stat(pod, "shmem")?[SLOW];
     Ok((lazy, cache, warm))
 }

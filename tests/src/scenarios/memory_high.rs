@@ -203,7 +203,7 @@ fn steps(
     let room = watch(guest, &watched, Duration::from_secs(40))?;
     guest.at_least("while demoting: least room below memory.high, MiB", room as f64 / MIB as f64, 4.0);
     for (pod, begun) in pods.iter_mut().zip(begun) {
-        let sunk = pod.workload.ledger()?.sum(|r| r.kind == "cold", |r| r.n1_bytes) / MIB;
+        let sunk = pod.workload.ledger()?.sum(|r| r.kind == "cold", |r| r.slow_bytes) / MIB;
         guest.at_least(format_args!("{}: cold MiB that sank", pod.cgroup.path()), sunk as f64, 148.0);
         check_paid(guest, "while demoting", &pod.cgroup, begun)?;
     }

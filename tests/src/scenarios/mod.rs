@@ -22,6 +22,7 @@ mod no_target;
 #[cfg(feature = "cluster")]
 mod node;
 mod observe;
+mod one_tier;
 mod page_cache;
 mod placement;
 mod pressure;
@@ -31,6 +32,7 @@ mod smoke;
 mod sockets;
 mod thousand;
 mod tiers;
+mod touched;
 
 /// Every scenario, in the order in which they run.
 pub const SCENARIOS: &[Scenario] = &[
@@ -59,10 +61,29 @@ pub const SCENARIOS: &[Scenario] = &[
     sockets::SCENARIO,
     hotplug::SCENARIO,
     hostile_tree::SCENARIO,
+    one_tier::SCENARIO,
 ];
 
-/// Those that run where there are two sockets, and only there.
-pub(crate) const OF_SOCKETS: &[&str] = &["sockets"];
+/// What machines a scenario is written for.
+pub(crate) enum Written {
+    /// Any, where it applies.
+    ForAll,
+    /// Two sockets with a slow node each.
+    ForSockets,
+    /// One fast node, 0, and one slow node, 1, on a kernel that boots as it is shipped.
+    ForPlain,
+}
+
+impl Written {
+    /// What the scenario of that name is written for.
+    pub(crate) fn of(scenario: &str) -> Self {
+        match scenario {
+            "placement" | "never-moves" | "bounds" | "crash" | "one-tier" => Self::ForAll,
+            "sockets" => Self::ForSockets,
+            _ => Self::ForPlain,
+        }
+    }
+}
 
 /// The one that needs a cluster beside its guest: `cargo xtask node`.
 pub const NODE: Scenario = Scenario {
@@ -105,6 +126,7 @@ const SHORT: &[(&str, &[&str])] = &[
     ("kubelet-layouts", &["6.12 kmem", "7.2 hmat"]),
     ("hotplug", &["7.2 kmem"]),
     ("hostile-tree", &["7.2 hmat"]),
+    ("one-tier", &["7.2 one-tier"]),
 ];
 
 /// Whether a scenario runs on a machine in `cargo xtask test`.

@@ -10,7 +10,7 @@ use crate::guest::{
     write_file,
 };
 use crate::report::Verdict;
-use crate::scenario::{Scenario, SlowNode};
+use crate::scenario::Scenario;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "no-target",
@@ -47,7 +47,7 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     if guest.machine().has_lower_tier() {
         may_swap(guest)?;
     }
-    if guest.machine().slow_node == SlowNode::Kmem {
+    if guest.machine().has_kmem() {
         offline(guest)?;
     }
     Ok(guest.verdict())
@@ -67,7 +67,7 @@ fn outside_cpuset(guest: &mut Guest, engine: &str) -> Result<()> {
     guest.say(format_args!("{name}: {} {}", view["decision"]["text"], state["totals"]));
     guest.equal(
         format!("{name}: bytes on the slow node"),
-        workload.ledger()?.sum(|_| true, |r| r.n1_bytes),
+        workload.ledger()?.sum(|_| true, |r| r.slow_bytes),
         &0,
     );
     guest.equal(
@@ -104,7 +104,7 @@ fn full(guest: &mut Guest, engine: &str, hogs: &mut Hogs) -> Result<()> {
     let state = debug_state(guest)?;
     let view = &state["cgroups"][pod.path()];
     guest.say(format_args!("{name}: {} {}", view["decision"]["text"], state["totals"]));
-    let moved = workload.ledger()?.sum(|_| true, |r| r.n1_bytes);
+    let moved = workload.ledger()?.sum(|_| true, |r| r.slow_bytes);
     guest.at_most(format!("{name}: bytes that found room, MiB"), moved as f64 / MIB as f64, 16.0);
     let reason = view["decision"]["limit"].as_str().unwrap_or("none");
     guest.equal(format!("{name}: the reason"), reason, &"target_full");
@@ -178,7 +178,7 @@ fn may_swap(guest: &mut Guest) -> Result<()> {
     let state = debug_state(guest)?;
     let view = &state["cgroups"][pod.path()];
     guest.say(format_args!("may swap: {} {}", view["decision"]["text"], state["totals"]));
-    let moved = workload.ledger()?.sum(|_| true, |r| r.n1_bytes);
+    let moved = workload.ledger()?.sum(|_| true, |r| r.slow_bytes);
     guest.equal("may swap: bytes on the slow node", moved, &0);
     let reason = view["decision"]["limit"].as_str().unwrap_or("none");
     guest.equal("may swap: the reason", reason, &"may_swap");
@@ -217,7 +217,7 @@ fn offline(guest: &mut Guest) -> Result<()> {
         "offline: {} {} {}",
         view["decision"]["text"], state["totals"], state["conditions"]
     ));
-    guest.equal("offline: bytes on the slow node", workload.ledger()?.sum(|_| true, |r| r.n1_bytes), &0);
+    guest.equal("offline: bytes on the slow node", workload.ledger()?.sum(|_| true, |r| r.slow_bytes), &0);
     guest.equal("offline: the action", view["decision"]["action"].as_str().unwrap_or("none"), &"hold");
     let limit = view["decision"]["limit"].as_str().unwrap_or("none");
     guest.check("offline: the reason", limit, "no_target", limit == "no_target");

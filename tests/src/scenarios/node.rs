@@ -90,7 +90,7 @@ impl Subject {
 
     /// Share of the cold bytes that lie on the slow node.
     fn sunk(&self) -> Result<f64> {
-        let bytes = self.ledger()?.sum(|region| region.name == "cold", |region| region.n1_bytes);
+        let bytes = self.ledger()?.sum(|region| region.name == "cold", |region| region.slow_bytes);
         Ok(bytes as f64 / self.cold as f64)
     }
 

@@ -1,21 +1,15 @@
 //! Observing decides as enforcing would, and writes nothing; on a host with one memory node it is all there is.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use rustix::fs::inotify;
 
-use super::{BALANCING, DEMOTION, agent_config};
+use super::touched::{Watch, changes, settings, writable_files};
+use super::{BALANCING, agent_config};
 use crate::guest::{Cgroup, Guest, Use, offline_node, online_all, read, write_file};
 use crate::report::Verdict;
-use crate::scenario::{Scenario, SlowNode};
+use crate::scenario::Scenario;
 use crate::workload::RegionLedger;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -29,8 +23,6 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 const AFTER: Duration = Duration::from_secs(10);
 const MIB: f64 = 1024.0 * 1024.0;
-const CGROUPS: &str = "/sys/fs/cgroup";
-const SETTINGS: [&str; 3] = [DEMOTION, BALANCING, "/sys/kernel/mm/lru_gen/enabled"];
 
 fn run(guest: &mut Guest) -> Result<Verdict> {
     let pod = guest.cgroup("/pods/a")?;
@@ -39,7 +31,7 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     write_file(BALANCING, "1")?;
     let mut workload = guest.spawn_workload(&pod, "--region hot:32M --region cold:96M")?;
     let files = writable_files()?;
-    let settings = settings()?;
+    let before = settings()?;
     let watch = Watch::new()?;
 
     let observed = first_demotion(guest, &pod, "Observe")?;
@@ -71,9 +63,9 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     guest.check("writes to files of cgroups", written.join(", "), "none", written.is_empty());
     let changed = changes(&files, &writable_files()?);
     guest.check("changed files of cgroups", changed.join(", "), "none", changed.is_empty());
-    let changed = changes(&settings, &self::settings()?);
+    let changed = changes(&before, &settings()?);
     guest.check("changed settings", changed.join(", "), "none", changed.is_empty());
-    guest.equal("bytes on the slow node", workload.ledger()?.sum(|_| true, |r| r.n1_bytes), &0);
+    guest.equal("bytes on the slow node", workload.ledger()?.sum(|_| true, |r| r.slow_bytes), &0);
     pod.write("memory.high", "max")?;
     let seen = watch.written()?;
     guest.check("the watch sees a write", seen.join(", "), "one", seen.len() == 1);
@@ -90,14 +82,14 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     let cold = |r: &RegionLedger| r.kind == "cold";
     guest.at_least(
         "then it is carried out: MiB that sank",
-        workload.ledger()?.sum(cold, |r| r.n1_bytes) as f64 / MIB,
+        workload.ledger()?.sum(cold, |r| r.slow_bytes) as f64 / MIB,
         90.0,
     );
     drop(workload);
     report(guest)?;
     what_would_be_freed_is_freed(guest)?;
 
-    if guest.machine().slow_node == SlowNode::Kmem {
+    if guest.machine().has_kmem() {
         one_node(guest)?;
     }
     Ok(guest.verdict())
@@ -149,11 +141,11 @@ fn what_would_be_freed_is_freed(guest: &mut Guest) -> Result<()> {
     let of_cgroup = told["cgroups"][pod.path()]["would_free_bytes"].as_f64().context("no saving")?;
     let total = told["savings"]["total"]["would_free_bytes"].as_f64().context("no total")?;
     guest.check("would free: the total of one cgroup", total, of_cgroup, (total - of_cgroup).abs() < 1.0);
-    let sunk = workload.ledger()?.sum(|_| true, |r| r.n1_bytes);
+    let sunk = workload.ledger()?.sum(|_| true, |r| r.slow_bytes);
     guest.equal("bytes on the slow node while observed", sunk, &0);
     agent.write_config(&spec("Enforce"))?;
     guest.sleep(Duration::from_mins(1));
-    let freed = workload.ledger()?.sum(|_| true, |r| r.n1_bytes) as f64;
+    let freed = workload.ledger()?.sum(|_| true, |r| r.slow_bytes) as f64;
     guest.say(format_args!("would free {:.1} MiB, freed {:.1} MiB", of_cgroup / MIB, freed / MIB));
     guest.at_most(
         "what is freed, apart from what would be",
@@ -236,100 +228,4 @@ fn first_decision(log: &str) -> Option<Demotion> {
     let words = words.into_iter().find(|words| words.starts_with("demote "))?;
     let cold = words.split(": ").nth(1)?.split(" MiB").next()?.parse().ok()?;
     Some(Demotion { words, cold })
-}
-
-/// Settings of the whole host that an agent may change.
-fn settings() -> Result<BTreeMap<PathBuf, String>> {
-    let exists = SETTINGS.iter().map(PathBuf::from).filter(|path| path.exists());
-    exists.map(|path| Ok((path.clone(), read(path)?))).collect()
-}
-
-/// What can be read of all files of all cgroups that can be written and do not change on their own.
-fn writable_files() -> Result<BTreeMap<PathBuf, String>> {
-    let mut files = BTreeMap::new();
-    for directory in directories()? {
-        for entry in std::fs::read_dir(&directory)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let moves = ["procs", "threads", "pressure", "peak"].iter().any(|end| name.ends_with(end));
-            let mode = entry.metadata()?.permissions().mode();
-            if entry.file_type()?.is_file() && mode & 0o200 != 0 && mode & 0o400 != 0 && !moves {
-                // Some can't be read in every state.
-                let content = std::fs::read_to_string(entry.path()).unwrap_or_else(|error| error.to_string());
-                files.insert(entry.path(), content);
-            }
-        }
-    }
-    Ok(files)
-}
-
-fn changes(before: &BTreeMap<PathBuf, String>, after: &BTreeMap<PathBuf, String>) -> Vec<String> {
-    before
-        .iter()
-        .filter_map(|(path, value)| {
-            let now = after.get(path)?;
-            (now != value).then(|| format!("{} {:?} -> {:?}", path.display(), value.trim(), now.trim()))
-        })
-        .collect()
-}
-
-fn directories() -> Result<Vec<PathBuf>> {
-    let mut found = vec![PathBuf::from(CGROUPS)];
-    let mut next = 0;
-    while let Some(directory) = found.get(next).cloned() {
-        next += 1;
-        for entry in std::fs::read_dir(directory)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                found.push(entry.path());
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// Sees writes to any file of any cgroup.
-struct Watch {
-    inotify: OwnedFd,
-    directories: BTreeMap<i32, PathBuf>,
-}
-
-impl Watch {
-    fn new() -> Result<Self> {
-        let inotify = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
-        let mut directories = BTreeMap::new();
-        for directory in self::directories()? {
-            let descriptor = inotify::add_watch(&inotify, &directory, inotify::WatchFlags::MODIFY)?;
-            directories.insert(descriptor, directory);
-        }
-        Ok(Self { inotify, directories })
-    }
-
-    /// Files written since the last call. The kernel's own notices are of files that nobody can write. The scenario
-    /// itself puts the agent in its cgroup and enables controllers of the root, which are compared by content.
-    fn written(&self) -> Result<Vec<String>> {
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
-        let mut written = Vec::new();
-        loop {
-            let event = match reader.next() {
-                Ok(event) => event,
-                Err(rustix::io::Errno::AGAIN) => return Ok(written),
-                Err(error) => return Err(error).context("inotify"),
-            };
-            let directory = self.directories.get(&event.wd()).map_or(Path::new("?"), PathBuf::as_path);
-            let name = event
-                .file_name()
-                .map(|name| OsString::from(name.to_string_lossy().into_owned()))
-                .unwrap_or_default();
-            let path = directory.join(name);
-            let writable =
-                std::fs::metadata(&path).map_or(true, |meta| meta.permissions().mode() & 0o200 != 0);
-            let own =
-                ["agent/cgroup.procs", "cgroup.subtree_control"].map(|file| Path::new(CGROUPS).join(file));
-            if writable && !own.contains(&path) {
-                written.push(path.display().to_string());
-            }
-        }
-    }
 }

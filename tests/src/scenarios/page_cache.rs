@@ -55,7 +55,7 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     let is_cold = |r: &RegionLedger| r.kind == "cold";
 
     guest.sleep(ALONE);
-    let alone = workload.ledger()?.sum(is_warm, |r| r.n0_bytes);
+    let alone = workload.ledger()?.sum(is_warm, |r| r.fast_bytes);
     guest.say(format_args!("{} MiB of warm memory in DRAM without the reader", alone / MIB));
     let demoted_before = demotions()?;
     // In portions, or the emulator would do nothing else.
@@ -68,8 +68,8 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
         guest.sleep(LOOK);
         watched += LOOK;
         let ledger = workload.ledger()?;
-        let warm = ledger.sum(is_warm, |r| r.n0_bytes);
-        let cold = ledger.sum(is_cold, |r| r.n1_bytes);
+        let warm = ledger.sum(is_warm, |r| r.fast_bytes);
+        let cold = ledger.sum(is_cold, |r| r.slow_bytes);
         let cache = numa_stat(&readers, "file")?[FAST];
         let free = node_memory(FAST)?.available();
         (least, most_cache, least_free) = (least.min(warm), most_cache.max(cache), least_free.min(free));
@@ -105,15 +105,15 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
         0.98,
     );
     let ledger = workload.ledger()?;
-    let cold = ledger.sum(is_cold, |r| r.n1_bytes) as f64;
+    let cold = ledger.sum(is_cold, |r| r.slow_bytes) as f64;
     guest.at_least("cold memory that sank meanwhile, a share", cold / (64 * MIB) as f64, 0.9);
     let ledger = given_up.ledger()?;
     let lazyfree = ledger.region("lazyfree").context("lazyfree")?;
     guest.say(format_args!("MADV_FREE memory: {} of 32 MiB freed", lazyfree.gone_bytes / MIB));
-    guest.equal("MADV_FREE bytes on the slow node", lazyfree.n1_bytes, &0);
+    guest.equal("MADV_FREE bytes on the slow node", lazyfree.slow_bytes, &0);
     guest.equal(
         "bytes of a cgroup without a policy on the slow node",
-        other.ledger()?.sum(|_| true, |r| r.n1_bytes),
+        other.ledger()?.sum(|_| true, |r| r.slow_bytes),
         &0,
     );
     let headroom = guest.http_get(9440, "/debug/state")?;

@@ -7,13 +7,13 @@ use anyhow::{Context as _, Result};
 use super::agent_config;
 use crate::guest::Guest;
 use crate::report::Verdict;
-use crate::scenario::Scenario;
+use crate::scenario::{Machine, Scenario};
 use crate::workload::RegionLedger;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "placement",
     about: "cold anonymous memory sinks within after + 2 scans + bytes / (0.8 x cap); hot and warm memory stays",
-    applies: |_| true,
+    applies: Machine::has_slow_node,
     agent: true,
     guest_timeout: Duration::from_secs(400),
     run,
@@ -44,7 +44,7 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     let bytes = workload.ledger()?.sum(cold, |r| r.bytes);
     let limit = AFTER + 2 * SCAN + Duration::from_secs_f64(bytes as f64 / (0.8 * (CAP_MIB * MIB) as f64));
     let found = guest.expect_within(limit + Duration::from_mins(1), "98 % of the cold bytes sink", || {
-        workload.ledger().is_ok_and(|ledger| ledger.sum(cold, |r| r.n1_bytes) as f64 >= 0.98 * bytes as f64)
+        workload.ledger().is_ok_and(|ledger| ledger.sum(cold, |r| r.slow_bytes) as f64 >= 0.98 * bytes as f64)
     });
     if found.is_err() {
         guest.say(agent.log()?);
@@ -60,17 +60,17 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
             r.name,
             r.bytes / MIB,
             r.page,
-            r.n0_bytes / MIB,
-            r.n1_bytes / MIB,
+            r.fast_bytes / MIB,
+            r.slow_bytes / MIB,
             r.touches,
             r.pass_us_max
         ));
     }
-    let sunk = ledger.sum(|_| true, |r| r.n1_bytes) as f64;
-    let right = ledger.sum(cold, |r| r.n1_bytes) as f64;
+    let sunk = ledger.sum(|_| true, |r| r.slow_bytes) as f64;
+    let right = ledger.sum(cold, |r| r.slow_bytes) as f64;
     guest.at_least("recall: cold bytes that sank", right / bytes as f64, 0.98);
     guest.at_least("precision: sunk bytes that are cold", right / sunk, 0.995);
-    let neighbour_sunk = other.ledger()?.sum(|_| true, |r| r.n1_bytes);
+    let neighbour_sunk = other.ledger()?.sum(|_| true, |r| r.slow_bytes);
     guest.equal("neighbour's bytes on the slow node", neighbour_sunk, &0);
     let verified = workload.verify()?;
     guest.check("pages with wrong content", verified.wrong, "= 0", verified.wrong == 0);

@@ -55,16 +55,16 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
         guest.sleep(Duration::from_secs(5));
         let ledger = workload.ledger()?;
         let at = (ledger.t_ms - begun) / 1000;
-        let slow: Vec<u64> = ledger.regions.iter().map(|r| r.n1_bytes).collect();
+        let slow: Vec<u64> = ledger.regions.iter().map(|r| r.slow_bytes).collect();
         if slow.iter().zip(&slow_before).any(|(now, before)| now.abs_diff(*before) >= 4 * MIB) {
             let shown: Vec<String> =
-                ledger.regions.iter().map(|r| format!("{} {}", r.name, r.n1_bytes / MIB)).collect();
+                ledger.regions.iter().map(|r| format!("{} {}", r.name, r.slow_bytes / MIB)).collect();
             guest.say(format_args!("after {at:3} s, MiB on the slow node: {}", shown.join(", ")));
             slow_before.copy_from_slice(&slow);
         }
         for (name, descents) in names.iter().zip(&mut descents) {
             let Some(region) = ledger.region(name) else { continue };
-            if descents.note(region.n1_bytes as f64 / region.bytes as f64) {
+            if descents.note(region.slow_bytes as f64 / region.bytes as f64) {
                 guest.say(format_args!("after {at:3} s: {name} went down"));
             }
         }
@@ -86,11 +86,11 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
         guest.say(format_args!(
             "{:8} DRAM {:3} slow {:3} gone {gone} MiB",
             r.name,
-            r.n0_bytes / MIB,
-            r.n1_bytes / MIB
+            r.fast_bytes / MIB,
+            r.slow_bytes / MIB
         ));
     }
-    let cold = ledger.sum(|r| r.kind == "cold", |r| r.n1_bytes) as f64;
+    let cold = ledger.sum(|r| r.kind == "cold", |r| r.slow_bytes) as f64;
     guest.at_least(
         "cold share on the slow node",
         cold / ledger.sum(|r| r.kind == "cold", |r| r.bytes) as f64,

@@ -58,7 +58,7 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     compare(guest, "before", &before, &pod)?;
     guest.at_most(
         "bytes on the slow node at the start, MiB",
-        before.sum(|_| true, |r| r.n1_bytes) as f64 / MIB,
+        before.sum(|_| true, |r| r.slow_bytes) as f64 / MIB,
         0.0,
     );
 
@@ -69,7 +69,7 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
         demoted += demote(guest, &pod)?;
         rounds += 1;
         let ledger = workload.ledger()?;
-        let found = ledger.sum(cold, |r| r.n1_bytes) as f64 / ledger.sum(cold, |r| r.bytes) as f64;
+        let found = ledger.sum(cold, |r| r.slow_bytes) as f64 / ledger.sum(cold, |r| r.bytes) as f64;
         guest.say(format_args!("round {rounds}: {found:.3} of the cold bytes on the slow node"));
         // 7.2 makes some huge pages young again instead of moving them: they come in a later round.
         if found >= RECALL || rounds == ROUNDS || !guest.machine().has_lower_tier() {
@@ -81,7 +81,7 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
         guest.say(format_args!("{key} {}", vmstat(key)?));
     }
 
-    let cold_demoted = after.sum(cold, |r| r.n1_bytes);
+    let cold_demoted = after.sum(cold, |r| r.slow_bytes);
     let mut untouched = vec!["hot", "readhot", "mlock"];
     if guest.machine().has_lower_tier() {
         compare(guest, "after", &after, &pod)?;
@@ -91,17 +91,17 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
         untouched.push("lazyfree");
     } else {
         // Without a lower tier the same command is plain reclaim: it frees what may be freed and moves nothing.
-        guest.equal("bytes on the slow node", after.sum(|_| true, |r| r.n1_bytes), &0);
+        guest.equal("bytes on the slow node", after.sum(|_| true, |r| r.slow_bytes), &0);
         guest.equal(
             "cold bytes still on the fast node",
-            after.sum(cold, |r| r.n0_bytes),
+            after.sum(cold, |r| r.fast_bytes),
             &after.sum(cold, |r| r.bytes),
         );
         guest.equal("pages the kernel counts as demoted", demoted, &0);
     }
     for name in untouched {
         let region = after.region(name).context(name)?;
-        guest.equal(format!("{name} bytes demoted"), region.n1_bytes, &0);
+        guest.equal(format!("{name} bytes demoted"), region.slow_bytes, &0);
         guest.equal(format!("{name} bytes gone"), region.gone_bytes + region.swapped_bytes, &0);
     }
     let hot = after.region("hot").context("hot")?;
@@ -156,7 +156,7 @@ fn demote(guest: &mut Guest, pod: &Cgroup) -> Result<u64> {
 fn compare(guest: &mut Guest, when: &str, ledger: &Ledger, pod: &Cgroup) -> Result<()> {
     let [anon, shmem] = [numa_stat(pod, "anon")?, numa_stat(pod, "shmem")?];
     for (node, column) in
-        [(FAST, (|r: &RegionLedger| r.n0_bytes) as fn(&RegionLedger) -> u64), (SLOW, |r| r.n1_bytes)]
+        [(FAST, (|r: &RegionLedger| r.fast_bytes) as fn(&RegionLedger) -> u64), (SLOW, |r| r.slow_bytes)]
     {
         let known = ledger.sum(|_| true, column);
         let counted = anon[node] + shmem[node];
@@ -173,8 +173,8 @@ fn report(guest: &Guest, ledger: &Ledger) {
             r.name,
             r.bytes >> 20,
             r.page,
-            r.n0_bytes >> 20,
-            r.n1_bytes >> 20,
+            r.fast_bytes >> 20,
+            r.slow_bytes >> 20,
             (r.gone_bytes + r.swapped_bytes) >> 20,
             r.touches,
             r.pass_us_max

@@ -13,7 +13,7 @@ use crate::guest::{
     AgentProcess, Cgroup, FAST, Guest, SLOW, Use, Workload, numa_stat, offline_node, online_all, read, vmstat,
 };
 use crate::report::Verdict;
-use crate::scenario::{Kernel, Scenario, SlowNode};
+use crate::scenario::{Kernel, Scenario};
 use crate::workload::now_ms;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -173,8 +173,8 @@ fn show(guest: &Guest, what: &str, watched: &Watched, workload: &mut Workload) -
             format!(
                 "{} {}+{}, slowest pass {} ms",
                 r.name,
-                r.n0_bytes / MIB,
-                r.n1_bytes / MIB,
+                r.fast_bytes / MIB,
+                r.slow_bytes / MIB,
                 r.pass_us_max / 1000
             )
         })
@@ -227,7 +227,7 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
         writes(&agent, NESTED)?,
         1.0,
     );
-    let inner_slow = inner.ledger()?.sum(|_| true, |r| r.n1_bytes);
+    let inner_slow = inner.ledger()?.sum(|_| true, |r| r.slow_bytes);
     guest.equal("bytes of it on the slow node", inner_slow, &0);
     guest.equal("OOM kills in the guest", vmstat("oom_kill")? - oom_kills, &0);
     guest.equal("OOM kills in the pod", pod.stat("memory.events", "oom_kill")?, &0);
@@ -273,14 +273,14 @@ fn changes(
     })?;
     guest.say(format_args!("pinned after {pinned:?}"));
     guest.sleep(Duration::from_secs(50));
-    guest.equal("pinned: bytes on the slow node", workload.ledger()?.sum(|_| true, |r| r.n1_bytes), &0);
+    guest.equal("pinned: bytes on the slow node", workload.ledger()?.sum(|_| true, |r| r.slow_bytes), &0);
 
     agent.write_config(&config(""))?;
     guest.sleep(Duration::from_secs(3));
     check_released(guest, "without tiers", pod, untouched)?;
     guest.equal("TiersAllowed without tiers", condition(guest, POD, "TiersAllowed")?, &String::new());
 
-    if guest.machine().slow_node == SlowNode::Kmem {
+    if guest.machine().has_kmem() {
         movable_only(guest, agent, pod, untouched)?;
     }
 
@@ -305,7 +305,7 @@ fn changes(
     check_change(guest, "cold-only", &down, &format!("{before} > 1"), FAST, SLOW);
     guest.sleep(Duration::from_secs(20));
     let ledger = workload.ledger()?;
-    let up = ledger.sum(|_| true, |r| r.n0_bytes);
+    let up = ledger.sum(|_| true, |r| r.fast_bytes);
     guest.equal("cold-only: bytes in DRAM, hot ones included", up, &0);
     let settled = condition(guest, POD, "TiersAllowed")?;
     guest.equal("cold-only: condition", settled, &"true Settled: cpuset.mems is 1".to_owned());

@@ -26,10 +26,10 @@ pub struct RegionLedger {
     pub period_ms: Option<u64>,
     /// End of the last pass over the region, monotonic clock, milliseconds.
     pub last_touch_ms: u64,
-    /// Bytes on node 0.
-    pub n0_bytes: u64,
-    /// Bytes on node 1.
-    pub n1_bytes: u64,
+    /// Bytes on fast nodes.
+    pub fast_bytes: u64,
+    /// Bytes on slow nodes.
+    pub slow_bytes: u64,
     /// Bytes swapped out.
     pub swapped_bytes: u64,
     /// Bytes neither mapped nor swapped out: freed lazily, or dropped by the page cache. Of file and shared memory also

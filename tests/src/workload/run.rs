@@ -100,6 +100,7 @@ struct Generator {
     scratch: Mapping,
     mappings: Vec<Mapping>,
     regions: Vec<Live>,
+    slow_nodes: Vec<usize>,
 }
 
 impl Generator {
@@ -120,7 +121,7 @@ impl Generator {
         };
         let regions = spec.regions.iter().zip(extents).enumerate().map(live).collect();
         let scratch = Mapping::new(SCRATCH, Backing::Private, HugePages::Never).context("scratch")?;
-        let mut generator = Self { scratch, mappings, regions };
+        let mut generator = Self { scratch, mappings, regions, slow_nodes: spec.slow.clone() };
         // Forked while only they are populated, so that the child shares the fork regions and nothing else: a later
         // write to a shared page would leave a copy of it behind, in no ledger.
         generator.populate(|kind| kind == Kind::Fork)?;
@@ -268,7 +269,7 @@ impl Generator {
         let regions = self
             .regions
             .iter()
-            .map(|region| region.ledger(&self.mappings, &pagemap))
+            .map(|region| region.ledger(&self.mappings, &pagemap, &self.slow_nodes))
             .collect::<Result<_>>()?;
         Ok(Ledger { t_ms: now_ms(), regions })
     }
@@ -369,9 +370,9 @@ impl Live {
         self.due_ms = self.period_ms().map_or(u64::MAX, |period| self.last_touch_ms + period);
     }
 
-    fn ledger(&self, mappings: &[Mapping], pagemap: &File) -> Result<RegionLedger> {
-        let frames = Frames::read()?;
-        let (mut nodes, mut swapped, mut gone) = ([0; 2], 0, 0);
+    fn ledger(&self, mappings: &[Mapping], pagemap: &File, slow_nodes: &[usize]) -> Result<RegionLedger> {
+        let frames = Frames::read(slow_nodes)?;
+        let (mut fast, mut slow, mut swapped, mut gone) = (0, 0, 0, 0);
         for extent in &self.extents {
             let mapping = &mappings[extent.mapping];
             let places = mapping.places(extent.offset, extent.len).context("move_pages")?;
@@ -382,12 +383,13 @@ impl Live {
             }
             for (place, entry) in places.iter().zip(entries.chunks_exact(8)) {
                 let entry = entry.try_into().map_or(0, u64::from_le_bytes);
-                let node = match place {
-                    Place::Node(node) => Some(usize::from(*node)),
-                    Place::Absent => frames.node(entry),
+                let is_slow = match place {
+                    Place::Node(node) => Some(slow_nodes.contains(&usize::from(*node))),
+                    Place::Absent => frames.is_slow(entry),
                 };
-                let column = match node {
-                    Some(node) => nodes.get_mut(node).context("a page on a third node")?,
+                let column = match is_slow {
+                    Some(true) => &mut slow,
+                    Some(false) => &mut fast,
                     // Bit 62: swapped out.
                     None if entry >> 62 & 1 == 1 => &mut swapped,
                     None => &mut gone,
@@ -402,8 +404,8 @@ impl Live {
             page: self.spec.page.as_str().to_owned(),
             period_ms: self.period_ms(),
             last_touch_ms: self.last_touch_ms,
-            n0_bytes: nodes[0],
-            n1_bytes: nodes[1],
+            fast_bytes: fast,
+            slow_bytes: slow,
             swapped_bytes: swapped,
             gone_bytes: gone,
             touches: self.touches,

@@ -101,6 +101,8 @@ pub struct Spec {
     pub report: Option<Duration>,
     /// Backs `file` regions.
     pub file: Option<String>,
+    /// Nodes whose memory counts as slow.
+    pub slow: Vec<usize>,
     /// The first of the slots of [`misses`] that the mappings are in, one each.
     pub slot: Option<u64>,
 }
@@ -121,6 +123,7 @@ thermocline-workload --region KIND[@PERIOD]:SIZE[:thp][:name=NAME]... [options]
   --shift-at TIME     then the first hot region turns cold and the first cold region hot
   --report TIME       a ledger to standard error this often
   --file PATH         backs file regions
+  --slow NODES        nodes whose memory counts as slow, 1 if not said: --slow 2,3
   --slot N            mappings are in the slots of `misses` from this on, one each
 Commands on standard input, one a line, each answered with one JSON line:
   ledger    what is where, and when it was touched last
@@ -134,7 +137,7 @@ Commands on standard input, one a line, each answered with one JSON line:
 impl Spec {
     /// Reads the arguments.
     pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Self> {
-        let mut spec = Self::default();
+        let mut spec = Self { slow: vec![1], ..Self::default() };
         let mut args = args.into_iter();
         while let Some(flag) = args.next() {
             let value = args.next().with_context(|| format!("{flag} needs a value\n{USAGE}"))?;
@@ -149,6 +152,10 @@ impl Spec {
                 "--shift-at" => spec.shift_at = Some(duration(&value)?),
                 "--report" => spec.report = Some(duration(&value)?),
                 "--file" => spec.file = Some(value),
+                "--slow" => {
+                    let nodes = value.split(',').map(str::parse).collect::<Result<_, _>>();
+                    spec.slow = nodes.context("--slow takes node numbers: --slow 2,3")?;
+                }
                 "--slot" => spec.slot = Some(value.parse().context("--slot takes a number")?),
                 _ => bail!("unknown argument {flag}\n{USAGE}"),
             }
@@ -253,6 +260,13 @@ mod tests {
 
     fn parse(line: &str) -> anyhow::Result<Spec> {
         Spec::parse(line.split(' ').map(str::to_owned))
+    }
+
+    #[test]
+    fn the_slow_node_is_1_unless_it_is_said_which() {
+        assert_eq!(parse("--region cold:1M").unwrap().slow, [1]);
+        assert_eq!(parse("--region cold:1M --slow 2,3").unwrap().slow, [2, 3]);
+        assert!(parse("--region cold:1M --slow all").is_err());
     }
 
     #[test]

@@ -10,8 +10,8 @@ use thermocline_tests::bench::told::Told;
 use thermocline_tests::scenario::{Machine, Scenario};
 
 use crate::guest_image::root;
+use crate::say;
 use crate::vm::{Guests, Outcome};
-use crate::{qemu, say};
 
 /// The model of the last-level cache.
 #[derive(clap::Args, Clone, Copy)]
@@ -79,7 +79,9 @@ impl Counter {
         let out = guests.cache().join(format!("{}-{}.jsonl", bench.name, std::process::id()));
         let mut guest = guests.guest(machine, Some(bench), false, false)?;
         guest.arguments = arguments;
-        guest.plugin = Some(self.options(&out));
+        // As the emulator numbers memory, that of the fast nodes comes first.
+        let fast = machine.kind.fast_nodes().into_iter().map(|node| machine.kind.nodes[node].bytes).sum();
+        guest.plugin = Some(self.options(&out, fast));
         let mut told = Vec::new();
         let outcome = guests.run(bench, &guest, |line| match Told::parse(line) {
             Some(line) => told.push(line),
@@ -94,14 +96,14 @@ impl Counter {
         Ok(Counted { outcome, told, lines })
     }
 
-    fn options(&self, out: &Path) -> String {
+    fn options(&self, out: &Path, fast: u64) -> String {
         // In an option's value a comma is written twice.
         let path = |path: &Path| path.display().to_string().replace(',', ",,");
         format!(
             "file={},out={},fast={},size={},ways={}",
             path(&self.plugin),
             path(out),
-            qemu::FAST_BYTES,
+            fast,
             self.cache.llc_kib << 10,
             self.cache.llc_ways
         )

@@ -3,9 +3,10 @@
 use anyhow::{Result, ensure};
 use misses::line::Counts;
 use thermocline_tests::bench::told::Told;
-use thermocline_tests::scenario::{Kernel, Machine, SlowNode};
+use thermocline_tests::scenario::{Kernel, Machine};
 
 use super::counter::{CacheArgs, Counter, bench};
+use crate::machines::MachineArgs;
 use crate::out;
 use crate::vm::Guests;
 
@@ -15,22 +16,18 @@ const TOLERATED: f64 = 0.02;
 /// Where to count.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// 6.1, 6.12 or 7.2 (or whatever newer kernel Debian sid has by now)
-    #[arg(long, default_value = "6.12")]
-    kernel: Kernel,
-    /// How the guest comes by its slow node: hmat or kmem
-    #[arg(long, default_value = "hmat")]
-    tier: SlowNode,
+    #[command(flatten)]
+    machine: MachineArgs,
     #[command(flatten)]
     cache: CacheArgs,
 }
 
 pub(super) fn run(args: &Args) -> Result<bool> {
-    count(Machine { kernel: args.kernel, slow_node: args.tier }, args.cache)
+    count(args.machine.or(Kernel::V6_12), args.cache)
 }
 
 pub(super) fn smoke() -> Result<bool> {
-    count(Machine { kernel: Kernel::V6_12, slow_node: SlowNode::Hmat }, CacheArgs::DEFAULT)
+    count(MachineArgs::usual().or(Kernel::V6_12), CacheArgs::DEFAULT)
 }
 
 fn count(machine: Machine, cache: CacheArgs) -> Result<bool> {

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use thermocline_tests::bench::{AFTER, BEFORE, CONTENDER, CONTENDERS, Contender, THP};
-use thermocline_tests::scenario::{Kernel, Machine, SlowNode};
+use thermocline_tests::scenario::{Kernel, Machine};
 
 use super::counter::{CacheArgs, Counter, bench};
 use crate::guest_image::root;
+use crate::machines::MachineArgs;
 use crate::vm::Guests;
 use crate::{out, say};
 use run::Run;
@@ -31,12 +32,8 @@ pub(crate) struct Args {
     /// Runs of each contender
     #[arg(long, value_name = "N", default_value_t = 3, conflicts_with = "quick", value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
-    /// 6.12 or 7.2 (or whatever newer kernel Debian sid has by now)
-    #[arg(long, default_value = "6.12")]
-    kernel: Kernel,
-    /// How the guest comes by its slow node: hmat (slower by the firmware's word) or kmem (an NVDIMM as memory)
-    #[arg(long, default_value = "hmat")]
-    tier: SlowNode,
+    #[command(flatten)]
+    machine: MachineArgs,
     /// Hot and cold memory in huge pages
     #[arg(long)]
     thp: bool,
@@ -65,7 +62,7 @@ const WHOLE: Length = Length { before: Duration::from_mins(6), after: Duration::
 const QUICK: Length = Length { before: Duration::from_mins(4), after: Duration::from_mins(3) };
 
 pub(super) fn run(args: &Args) -> Result<bool> {
-    let machine = Machine { kernel: args.kernel, slow_node: args.tier };
+    let machine = args.machine.or(Kernel::V6_12);
     let everybody: Vec<&Contender> = CONTENDERS.iter().collect();
     let contenders = if args.contender.is_empty() { everybody } else { args.contender.clone() };
     let (length, runs) = if args.quick { (QUICK, 1) } else { (WHOLE, args.runs) };
@@ -78,8 +75,9 @@ pub(super) fn run(args: &Args) -> Result<bool> {
     let whole: Vec<_> = whole.map(|(contender, runs)| (*contender, runs.as_slice())).collect();
     ensure!(!whole.is_empty(), "no run came to its end");
     let title =
-        format!("peers-{}-{}{}", machine.kernel, machine.slow_node, if args.thp { "-thp" } else { "" });
-    let table = table::markdown(&whole, &format!("{title}.svg"), &conditions(args, seed, runs, whole[0].1)?);
+        format!("peers-{}-{}{}", machine.kernel, machine.kind.name, if args.thp { "-thp" } else { "" });
+    let table =
+        table::markdown(&whole, &format!("{title}.svg"), &conditions(args, machine, seed, runs, whole[0].1)?);
     out!("{table}");
     if !args.quick {
         let dir = root().join(&args.out);
@@ -106,7 +104,7 @@ type Measured = Vec<(&'static Contender, Vec<Run>)>;
 fn measure(order: &Order, contenders: &[&'static Contender]) -> Result<Measured> {
     let peers = bench("peers")?;
     let machine = order.machine;
-    ensure!((peers.applies)(machine), "on {machine} the kernel sees no lower tier, so no peer can demote");
+    ensure!(peers.runs_on(machine), "on {machine} the kernel sees no lower tier, so no peer can demote");
     let guests = Guests::prepare(&[machine.kernel], peers.agent, false)?;
     let counter = Counter::build(order.cache)?;
     let mut jobs: Vec<usize> = (0..order.runs).flat_map(|_| 0..contenders.len()).collect();
@@ -141,7 +139,7 @@ fn measure(order: &Order, contenders: &[&'static Contender]) -> Result<Measured>
 }
 
 /// What somebody needs to know to make the table again.
-fn conditions(args: &Args, seed: u64, runs: u32, example: &[Run]) -> Result<String> {
+fn conditions(args: &Args, machine: Machine, seed: u64, runs: u32, example: &[Run]) -> Result<String> {
     let qemu =
         std::process::Command::new(crate::tools::QEMU.program).arg("--version").output().context("QEMU")?;
     let qemu = String::from_utf8_lossy(&qemu.stdout).lines().next().unwrap_or_default().to_owned();
@@ -150,7 +148,8 @@ fn conditions(args: &Args, seed: u64, runs: u32, example: &[Run]) -> Result<Stri
     let commit =
         git.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
     let kernel = example.first().map_or("", |run| run.kernel.as_str());
-    let mut command = format!("cargo xtask bench peers --kernel {} --tier {}", args.kernel, args.tier);
+    let mut command =
+        format!("cargo xtask bench peers --kernel {} --machine {}", machine.kernel, machine.kind.name);
     if args.thp {
         command.push_str(" --thp");
     }

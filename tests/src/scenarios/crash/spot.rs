@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{CONFIG, Pods, Random};
+use super::{CONFIG, Nodes, Pods, Random};
 use crate::guest::{AgentProcess, Cgroup, Gate, Guest, read};
 use crate::scenario::Machine;
 use crate::scenarios::{DEMOTION, STATE};
@@ -76,9 +76,9 @@ impl Spot {
         Self::Anywhere,
     ];
 
-    /// Without a lower tier the kernel is never asked to demote.
+    /// Without a lower tier, or generations, the kernel is never asked to demote.
     pub(super) fn applies(self, machine: Machine) -> bool {
-        self != Self::DemotionWindow || machine.has_lower_tier()
+        self != Self::DemotionWindow || evicts(machine)
     }
 
     /// Starts an agent and kills it at this point.
@@ -96,16 +96,15 @@ impl Spot {
                 held(guest, &file, later, || Ok(!ours(&pods.main, "memory.high").is_empty()))?
             }
             Self::MemsWiden | Self::MemsNarrow => {
-                let wanted = if self == Self::MemsWiden { "0-1" } else { "1" };
+                let Nodes { dram_and_slow, slow, .. } = Nodes::of(guest.machine());
+                let wanted = if self == Self::MemsWiden { dram_and_slow } else { slow };
                 let file = pods.cold.dir().join("cpuset.mems");
-                held(guest, &file, later, || {
-                    Ok(ours(&pods.cold, "cpuset.mems").last().is_some_and(|last| last == wanted))
-                })?
+                held(guest, &file, later, || Ok(ours(&pods.cold, "cpuset.mems").last() == Some(&wanted)))?
             }
             Self::DemotionWindow => {
                 held(guest, DEMOTION.as_ref(), later, || Ok(tunable("demotion_enabled").is_some()))?
             }
-            Self::Eviction if guest.machine().has_lower_tier() => in_an_eviction(guest, pods, random)?,
+            Self::Eviction if evicts(guest.machine()) => in_an_eviction(guest, pods, random)?,
             Self::Eviction => {
                 let agent = guest.spawn_agent(CONFIG, &[])?;
                 let sinks = || pods.sunk().is_ok_and(|sunk| sunk > 0);
@@ -126,6 +125,11 @@ impl Spot {
         std::fs::remove_file(path)?;
         Ok(Killed { inside, recorded_only: recorded_only(pods)?, log })
     }
+}
+
+/// Whether the agent of this scenario has the kernel evict generations.
+fn evicts(machine: Machine) -> bool {
+    machine.has_lower_tier() && machine.has_generations()
 }
 
 /// At the new file or at the directory of a save, or a little later.

@@ -173,7 +173,7 @@ impl Show {
         for (index, region) in ledger.regions.iter().enumerate() {
             let pod = if index == 0 { self.pod.path().rsplit('/').next().unwrap_or_default() } else { "" };
             let (note, ink, shade) = note(region, now);
-            let dram = bar(region.n0_bytes);
+            let dram = bar(region.fast_bytes);
             let sunk = bar(region.bytes).saturating_sub(dram);
             self.row(
                 &mut text,

@@ -47,7 +47,7 @@ pub(super) fn sink(guest: &mut Guest, cluster: &Cluster, subjects: &[&Subject]) 
         let sunk = guest.expect_within(PATIENCE, "cold memory sinks", down);
         guest.at_least(format_args!("cold bytes of {name} that sank, share"), subject.sunk()?, RECALL);
         sunk?;
-        let hot = subject.ledger()?.sum(|region| region.name == "hot", |region| region.n1_bytes);
+        let hot = subject.ledger()?.sum(|region| region.name == "hot", |region| region.slow_bytes);
         guest.at_most(format_args!("hot bytes of {name} that sank, MiB"), (hot / MIB) as f64, 0.0);
         let after = (now_ms() - start) as f64 / 1e3;
         guest.at_most(format_args!("from the annotation until {name} had sunk, s"), after, SINKS_WITHIN_S);
