@@ -47,7 +47,7 @@ pub struct Kind {
 pub struct Node {
     /// How the host comes by it.
     pub kind: NodeKind,
-    /// Bytes. Of an NVDIMM a part is lost to whole memory blocks.
+    /// Bytes. Of an NVDIMM or a CXL device a part is lost to whole memory blocks.
     pub bytes: u64,
     /// CPUs; numbered through over all nodes.
     pub cpus: usize,
@@ -74,6 +74,7 @@ const FILES: &[(&str, &str)] = &[
     ("two-sockets-cxl", include_str!("../machines/two-sockets-cxl.yaml")),
     ("four-nodes", include_str!("../machines/four-nodes.yaml")),
     ("hbm-flat", include_str!("../machines/hbm-flat.yaml")),
+    ("cxl-type3", include_str!("../machines/cxl-type3.yaml")),
     ("one-tier", include_str!("../machines/one-tier.yaml")),
 ];
 
@@ -146,7 +147,7 @@ impl Kind {
     #[must_use]
     pub fn is_plain(&self) -> bool {
         let plain_nodes = matches!(self.nodes.as_slice(), [fast, slow] if fast.cpus > 0 && slow.is_slow());
-        plain_nodes && self.boot == Boot::default()
+        plain_nodes && !self.has(NodeKind::Cxl) && self.boot == Boot::default()
     }
 
     /// The node with CPUs that a node is nearest to: itself where it has some.

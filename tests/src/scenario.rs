@@ -9,7 +9,7 @@ use crate::guest::Guest;
 use crate::machine::{Kind, NodeKind, kinds};
 use crate::report::Verdict;
 use crate::scenarios::Written;
-pub use crate::scenarios::{NODE, SCENARIOS, in_short_run};
+pub use crate::scenarios::{LEFT_OUT, LeftOut, NODE, SCENARIOS, in_short_run, left_out};
 
 /// A kernel series that guests run. Ordered by age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,7 +88,7 @@ impl Machine {
     /// Whether a slow node came by dax/kmem, all of it movable.
     #[must_use]
     pub fn has_kmem(self) -> bool {
-        self.kind.has(NodeKind::Kmem)
+        self.kind.has(NodeKind::Kmem) || self.kind.has(NodeKind::Cxl)
     }
 
     /// Whether the multi-generational LRU can be had, with its files.

@@ -137,7 +137,16 @@ impl Guest {
         } else {
             all.to_string()
         };
-        command.args(["-cpu", "max", "-smp", &cpus, "-nodefaults", "-display", "none", "-no-reboot"]);
+        command.args([
+            "-cpu",
+            hardware::cpu(self.machine.kind),
+            "-smp",
+            &cpus,
+            "-nodefaults",
+            "-display",
+            "none",
+            "-no-reboot",
+        ]);
         command.args(hardware::arguments(self.machine.kind));
         command.arg("-kernel").arg(&self.vmlinuz).arg("-initrd").arg(&self.initramfs);
         command.args(["-append", &self.kernel_command_line()?]);
@@ -160,7 +169,7 @@ impl Guest {
         let Machine { kernel, kind } = self.machine;
         let mut line = format!(
             "console=ttyS0,115200 panic=-1 {} rdinit=/init thermocline.kernel={kernel} thermocline.name={} thermocline.machine={}",
-            kind.boot.words().join(" "),
+            [&kind.boot.words(), hardware::kernel_words(kind)].concat().join(" "),
             kind.name,
             kind.told
         );

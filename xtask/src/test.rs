@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
-use thermocline_tests::scenario::{Kernel, Machine, SCENARIOS, Scenario, in_short_run};
+use thermocline_tests::scenario::{
+    Kernel, LEFT_OUT, LeftOut, Machine, SCENARIOS, Scenario, in_short_run, left_out,
+};
 
 use crate::vm::{Guests, Outcome, render};
 use crate::{bench, cluster, codegen, fuzz, guest_image, interrupt, kube, out, say, tools};
@@ -142,6 +144,7 @@ fn beside_servers(args: &Args, wanted: impl Fn(&str) -> bool) -> Result<Count> {
         .filter(|(scenario, machine)| {
             scenario.runs_on(*machine) && wanted(&format!("{} {machine}", scenario.name))
         })
+        .filter(|(scenario, machine)| left_out(scenario.name, *machine).is_none())
         .filter(|(scenario, machine)| args.full || in_short_run(scenario.name, *machine))
         .filter(|(scenario, machine)| {
             !args.quick || (scenario.name == "smoke" && machine.to_string() == "6.12 hmat")
@@ -278,26 +281,41 @@ fn show(outcome: &Outcome, verbose: bool) {
     }
 }
 
-/// Scenarios down, machines across, wall seconds in between.
+/// Scenarios down, machines across, wall seconds in between: the plain machines, then the others.
 fn matrix(done: &BTreeMap<(&str, Machine), Outcome>) {
     let machines: BTreeSet<Machine> = done.keys().map(|(_, machine)| *machine).collect();
-    let header: Vec<_> = machines.iter().map(|machine| format!("{:>14}", machine.to_string())).collect();
-    out!("\n{:20}{}", "", header.concat());
+    let (plain, others): (Vec<_>, Vec<_>) = machines.into_iter().partition(|machine| machine.kind.is_plain());
+    for machines in [plain, others] {
+        for line in table(done, &machines) {
+            out!("{line}");
+        }
+    }
+    for LeftOut { scenario, machine, why } in LEFT_OUT {
+        out!("LEFT OUT, it would fail: {scenario} on {machine}: {why}");
+    }
+    out!("");
+}
+
+fn table(done: &BTreeMap<(&str, Machine), Outcome>, machines: &[Machine]) -> Vec<String> {
+    let width = machines.iter().map(|machine| machine.to_string().len() + 2).max().unwrap_or(0).max(14);
+    let header: Vec<_> = machines.iter().map(|machine| format!("{:>width$}", machine.to_string())).collect();
+    let mut lines = vec![String::new(), format!("{:20}{}", "", header.concat())];
     for scenario in SCENARIOS {
-        if !done.keys().any(|(name, _)| *name == scenario.name) {
+        if !machines.iter().any(|machine| done.contains_key(&(scenario.name, *machine))) {
             continue;
         }
         let cells: Vec<_> = machines
             .iter()
             .map(|machine| match done.get(&(scenario.name, *machine)) {
-                None => format!("{:>14}", "-"),
+                None if left_out(scenario.name, *machine).is_some() => "LEFT OUT".to_owned(),
+                None => "-".to_owned(),
                 Some(outcome) => {
                     format!("{:>6} {:5.1} s", word(outcome.pass()).trim(), outcome.wall.as_secs_f64())
                 }
             })
-            .map(|cell| format!("{cell:>14}"))
+            .map(|cell| format!("{cell:>width$}"))
             .collect();
-        out!("{:20}{}", scenario.name, cells.concat());
+        lines.push(format!("{:20}{}", scenario.name, cells.concat()));
     }
-    out!("");
+    if machines.is_empty() { Vec::new() } else { lines }
 }

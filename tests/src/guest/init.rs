@@ -12,9 +12,9 @@ use rustix::process::{WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
 
 use super::{
-    Guest, LRU_GEN_ENABLED, busybox, cgroup, console, kmem, memory_tiers, process, read, write_file,
+    Guest, LRU_GEN_ENABLED, busybox, cgroup, console, cxl, kmem, memory_tiers, process, read, write_file,
 };
-use crate::machine::{Kind, node_list};
+use crate::machine::{Kind, NodeKind, node_list};
 use crate::report::{Line, Verdict};
 use crate::scenario::{Machine, Scenario};
 use crate::workload::now_ms;
@@ -44,8 +44,11 @@ fn init() -> Result<()> {
     busybox(&["ifconfig", "lo", "up"])?;
     cgroup::enable_controllers(Path::new(cgroup::ROOT))?;
     let order = order()?;
-    if order.machine.has_kmem() {
-        kmem::bring_up()?;
+    if order.machine.kind.has(NodeKind::Kmem) {
+        kmem::bring_up().context("NVDIMM")?;
+    }
+    if order.machine.kind.has(NodeKind::Cxl) {
+        cxl::bring_up().context("CXL device")?;
     }
     if let Some(on) = order.machine.kind.boot.lru_gen {
         write_file(LRU_GEN_ENABLED, if on { "y" } else { "n" })?;

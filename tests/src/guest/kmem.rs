@@ -3,17 +3,20 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use super::{modules, read, write_file};
 
-const NAMESPACE: &str = "/sys/bus/nd/devices/namespace0.0";
+pub(super) const NAMESPACE: &str = "/sys/bus/nd/devices/namespace0.0";
+/// From a namespace to system memory.
+pub(super) const MODULES: [&str; 5] = ["nd_btt", "nd_pmem", "device_dax", "dax_pmem", "kmem"];
 const DAX: &str = "/sys/bus/nd/devices/dax0.0";
 const MEMORY: &str = "/sys/devices/system/memory";
 
 /// Brings the NVDIMM up as movable memory on its own node.
 pub(super) fn bring_up() -> Result<()> {
-    for module in ["nfit", "nd_btt", "nd_pmem", "device_dax", "dax_pmem", "kmem"] {
+    modules::load("nfit")?;
+    for module in MODULES {
         modules::load(module)?;
     }
     wait_for(NAMESPACE)?;
@@ -21,6 +24,11 @@ pub(super) fn bring_up() -> Result<()> {
     unbind("/sys/bus/nd/drivers/nd_pmem", "namespace0.0");
     write_file(format!("{NAMESPACE}/force_raw"), "1")?;
     unbind("/sys/bus/nd/drivers/nd_pmem", "namespace0.0");
+    as_memory()
+}
+
+/// Hands the namespace to dax/kmem.
+pub(super) fn as_memory() -> Result<()> {
     for (file, value) in [
         ("mode", "ram"),
         ("align", "2097152"),
@@ -51,12 +59,13 @@ fn unbind(driver: &str, device: &str) {
     let _ = write_file(format!("{driver}/unbind"), device);
 }
 
-fn wait_for(path: &str) -> Result<()> {
+/// Waits until a file of a device is there.
+pub(super) fn wait_for(path: &str) -> Result<()> {
     for _ in 0..100 {
         if Path::new(path).exists() {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    Err(anyhow::anyhow!("{path} did not appear")).context("NVDIMM")
+    bail!("{path} did not appear")
 }

@@ -5,6 +5,7 @@
 mod cgroup;
 #[cfg(feature = "cluster")]
 mod cluster;
+mod cxl;
 mod files;
 mod gate;
 mod init;
@@ -127,10 +128,11 @@ impl Guest {
     /// Starts `thermocline-agent run --config FILE ARGS`, in the cgroup `/agent`.
     pub fn spawn_agent(&mut self, config: &str, args: &[&str]) -> Result<AgentProcess> {
         self.agents += 1;
-        // Where there are no generations, and where the kernel does not demote, it is the only one that knows ages; it is never
-        // chosen by itself.
-        let generations = read(LRU_GEN_ENABLED).is_ok_and(|bits| bits.trim() != "0x0000");
-        let settings = if self.machine.has_lower_tier() && generations { "" } else { "engine: Pages\n" };
+        // Where there are no generations or their files are closed, and where the kernel does not demote, it is the only one that
+        // knows ages; it is never chosen by itself.
+        let on = || read(LRU_GEN_ENABLED).is_ok_and(|bits| bits.trim() != "0x0000");
+        let generations = self.machine.has_lower_tier() && self.machine.has_generations() && on();
+        let settings = if generations { "" } else { "engine: Pages\n" };
         AgentProcess::spawn(self.agents, settings, config, args)
     }
 

@@ -20,6 +20,9 @@ pub enum NodeKind {
     Hmat,
     /// An NVDIMM handed to the kernel as system memory by dax/kmem.
     Kmem,
+    /// A CXL type-3 device that firmware has not set up: the kernel's drivers do, and dax/kmem makes it system memory. The last node, and the
+    /// only one of its kind.
+    Cxl,
     /// Memory that firmware (HMAT) calls faster than DRAM.
     Hbm,
 }
@@ -188,7 +191,9 @@ fn nodes(nodes: &[Spanned<FileNode>]) -> Result<Vec<Node>, FileError> {
             (NodeKind::Hmat | NodeKind::Hbm, None) => {
                 return wrong(format!("node {id} needs latency and bandwidth: firmware tells of both"));
             }
-            (NodeKind::Dram | NodeKind::Kmem, _) if latency.is_some() || bandwidth.is_some() => {
+            (NodeKind::Dram | NodeKind::Kmem | NodeKind::Cxl, _)
+                if latency.is_some() || bandwidth.is_some() =>
+            {
                 return wrong(format!(
                     "node {id} has a latency or bandwidth: firmware tells of them for kind hmat and hbm alone"
                 ));
@@ -200,6 +205,11 @@ fn nodes(nodes: &[Spanned<FileNode>]) -> Result<Vec<Node>, FileError> {
                 return wrong(format!("node {id} is not slower than DRAM, which has {}ns", DRAM.0));
             }
             _ => {}
+        }
+        if kind == NodeKind::Cxl && expected + 1 < nodes.len() {
+            return wrong(format!(
+                "node {id} is of kind cxl and not the last: the kernel numbers it after all others"
+            ));
         }
         distances(nodes, node)?;
     }

@@ -128,6 +128,14 @@ fn nodes_are_listed_as_the_kernel_lists_them() {
 }
 
 #[test]
+fn a_cxl_device_is_the_last_node() {
+    let cxl = "  - { id: 1, kind: cxl, size: 512Mi }\n";
+    assert!(Kind::parse("m", &format!("{NODES}{cxl}")).is_ok());
+    let said = error(&format!("{NODES}{cxl}  - {{ id: 2, kind: dram, size: 1Gi }}\n"));
+    assert_eq!(said, "4:5: node 1 is of kind cxl and not the last: the kernel numbers it after all others");
+}
+
+#[test]
 fn somebody_has_cpus() {
     assert_eq!(error("about: x\nnodes:\n  - { id: 0, kind: dram, size: 1Gi }\n"), "3:5: no node has CPUs");
 }

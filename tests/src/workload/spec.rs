@@ -123,7 +123,7 @@ thermocline-workload --region KIND[@PERIOD]:SIZE[:thp][:name=NAME]... [options]
   --shift-at TIME     then the first hot region turns cold and the first cold region hot
   --report TIME       a ledger to standard error this often
   --file PATH         backs file regions
-  --slow NODES        nodes whose memory counts as slow, 1 if not said: --slow 2,3
+  --slow NODE         its memory counts as slow; 1 if none is named
   --slot N            mappings are in the slots of `misses` from this on, one each
 Commands on standard input, one a line, each answered with one JSON line:
   ledger    what is where, and when it was touched last
@@ -137,7 +137,7 @@ Commands on standard input, one a line, each answered with one JSON line:
 impl Spec {
     /// Reads the arguments.
     pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Self> {
-        let mut spec = Self { slow: vec![1], ..Self::default() };
+        let mut spec = Self::default();
         let mut args = args.into_iter();
         while let Some(flag) = args.next() {
             let value = args.next().with_context(|| format!("{flag} needs a value\n{USAGE}"))?;
@@ -152,15 +152,15 @@ impl Spec {
                 "--shift-at" => spec.shift_at = Some(duration(&value)?),
                 "--report" => spec.report = Some(duration(&value)?),
                 "--file" => spec.file = Some(value),
-                "--slow" => {
-                    let nodes = value.split(',').map(str::parse).collect::<Result<_, _>>();
-                    spec.slow = nodes.context("--slow takes node numbers: --slow 2,3")?;
-                }
+                "--slow" => spec.slow.push(value.parse().context("--slow takes the number of a node")?),
                 "--slot" => spec.slot = Some(value.parse().context("--slot takes a number")?),
                 _ => bail!("unknown argument {flag}\n{USAGE}"),
             }
         }
         ensure!(!spec.regions.is_empty(), "no --region given\n{USAGE}");
+        if spec.slow.is_empty() {
+            spec.slow.push(1);
+        }
         if spec.one_mapping {
             let page = spec.regions[0].page;
             ensure!(
@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn the_slow_node_is_1_unless_it_is_said_which() {
         assert_eq!(parse("--region cold:1M").unwrap().slow, [1]);
-        assert_eq!(parse("--region cold:1M --slow 2,3").unwrap().slow, [2, 3]);
+        assert_eq!(parse("--region cold:1M --slow 2 --slow 3").unwrap().slow, [2, 3]);
         assert!(parse("--region cold:1M --slow all").is_err());
     }
 

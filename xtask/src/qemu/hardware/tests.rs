@@ -121,6 +121,14 @@ fn of_one_node_there_is_nothing_to_tell() {
 }
 
 #[test]
+fn a_cxl_device_is_no_node_of_the_firmware() {
+    let cxl = of("cxl-type3");
+    assert_eq!(cxl.iter().filter(|word| word.starts_with("node,")).count(), 1);
+    assert!(cxl[1].starts_with("q35,cxl=on"), "{cxl:?}");
+    assert!(!cxl.iter().any(|word| word.starts_with("dist,")), "{cxl:?}");
+}
+
+#[test]
 fn every_machine_has_a_command_line_that_a_kernel_takes() {
     for kind in thermocline_tests::machine::kinds() {
         assert!(kind.told.len() < 1200, "{}: {} bytes", kind.name, kind.told.len());
