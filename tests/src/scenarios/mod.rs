@@ -131,17 +131,23 @@ const SHORT: &[(&str, &[&str])] = &[
     ("kubelet-layouts", &["6.12 kmem", "7.2 hmat"]),
     ("hotplug", &["7.2 kmem"]),
     ("hostile-tree", &["7.2 hmat"]),
-    ("auto", &["6.12 rhel-like"]),
     ("one-tier", &["7.2 one-tier"]),
 ];
 
 /// Pairs that are known to fail because the agent is wrong there, and why: not run by `cargo xtask test`, whose table says so.
 /// `cargo xtask vm` runs them.
-pub const LEFT_OUT: &[LeftOut] = &[LeftOut {
-    scenario: "auto",
-    machine: "7.2 secure-boot",
-    why: "`reclaim` offers what the kernel holds inactive; nobody can age generations there, so that is nothing: 0 of 224 MiB sank",
-}];
+pub const LEFT_OUT: &[LeftOut] = &[
+    LeftOut {
+        scenario: "auto",
+        machine: "6.12 rhel-like",
+        why: "`reclaim` takes what the kernel holds inactive, which is hot memory in part: 5 MiB of 48 touched every second sank and stayed down",
+    },
+    LeftOut {
+        scenario: "auto",
+        machine: "7.2 secure-boot",
+        why: "`reclaim` offers what the kernel holds inactive; nobody can age generations there, so that is nothing: 0 of 224 MiB sank",
+    },
+];
 
 /// A scenario that is not run on a machine where it would say something.
 #[derive(Debug)]
@@ -198,7 +204,10 @@ mod tests {
         for scenario in SCENARIOS {
             let there = Machine::all().filter(|machine| in_short_run(scenario.name, *machine));
             let there: Vec<Machine> = there.collect();
-            assert!(!there.is_empty(), "{}", scenario.name);
+            let applies = |machine: &Machine| scenario.runs_on(*machine);
+            let waits =
+                Machine::all().filter(applies).all(|machine| left_out(scenario.name, machine).is_some());
+            assert!(!there.is_empty() || waits, "{}", scenario.name);
             assert!(there.iter().all(|machine| scenario.runs_on(*machine)), "{}", scenario.name);
         }
         for left in LEFT_OUT {
