@@ -141,9 +141,10 @@ impl Scenario {
     #[must_use]
     pub fn runs_on(&self, machine: Machine) -> bool {
         let written_for = match Written::of(self.name) {
-            Written::ForAll => true,
-            Written::ForSockets => machine.kind.name == "sockets",
-            Written::ForPlain => machine.kind.is_plain(),
+            Written::Anywhere => !machine.kind.has(NodeKind::Cxl),
+            Written::Cxl => machine.kind.has(NodeKind::Cxl),
+            Written::Sockets => machine.kind.name == "sockets",
+            Written::Plain => machine.kind.is_plain(),
         };
         written_for && (self.applies)(machine)
     }

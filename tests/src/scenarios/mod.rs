@@ -8,6 +8,7 @@ mod auto;
 mod bounds;
 mod churn;
 mod crash;
+mod cxl;
 mod demo;
 mod drift;
 mod engine_lost;
@@ -63,26 +64,30 @@ pub const SCENARIOS: &[Scenario] = &[
     hotplug::SCENARIO,
     hostile_tree::SCENARIO,
     auto::SCENARIO,
+    cxl::SCENARIO,
     one_tier::SCENARIO,
 ];
 
 /// What machines a scenario is written for.
 pub(crate) enum Written {
-    /// Any, where it applies.
-    ForAll,
+    /// Any with memory that is fast enough for the emulator.
+    Anywhere,
+    /// A CXL device, which is not.
+    Cxl,
     /// Two sockets with a slow node each.
-    ForSockets,
+    Sockets,
     /// One fast node, 0, and one slow node, 1, on a kernel that boots as it is shipped.
-    ForPlain,
+    Plain,
 }
 
 impl Written {
     /// What the scenario of that name is written for.
     pub(crate) fn of(scenario: &str) -> Self {
         match scenario {
-            "placement" | "never-moves" | "bounds" | "crash" | "auto" | "one-tier" => Self::ForAll,
-            "sockets" => Self::ForSockets,
-            _ => Self::ForPlain,
+            "placement" | "never-moves" | "bounds" | "crash" | "auto" | "one-tier" => Self::Anywhere,
+            "cxl" => Self::Cxl,
+            "sockets" => Self::Sockets,
+            _ => Self::Plain,
         }
     }
 }
@@ -120,7 +125,7 @@ const SHORT: &[(&str, &[&str])] = &[
     ("reclaim-ahead", &["6.1 hmat", "7.2 kmem"]),
     ("pressure", &["6.12 kmem"]),
     ("kernel-demotion", &["7.2 hmat"]),
-    ("never-moves", &["6.1 hmat", "6.12 hmat", "6.12 rhel-like", "7.2 kmem", "7.2 secure-boot"]),
+    ("never-moves", &["6.1 hmat", "6.12 hmat", "7.2 kmem", "7.2 secure-boot"]),
     ("lazyfree-phases", &["6.12 hmat"]),
     ("page-cache", &["7.2 hmat"]),
     ("observe", &["6.1 hmat", "6.12 kmem"]),
@@ -131,6 +136,7 @@ const SHORT: &[(&str, &[&str])] = &[
     ("kubelet-layouts", &["6.12 kmem", "7.2 hmat"]),
     ("hotplug", &["7.2 kmem"]),
     ("hostile-tree", &["7.2 hmat"]),
+    ("cxl", &["7.2 cxl-type3"]),
     ("one-tier", &["7.2 one-tier"]),
 ];
 
