@@ -149,16 +149,6 @@ pub const LEFT_OUT: &[LeftOut] = &[
         why: "`reclaim` takes what the kernel holds inactive, which is hot memory in part: 5 MiB of 48 touched every second sank and stayed down",
     },
     LeftOut {
-        scenario: "bounds",
-        machine: "7.2 near-slow-full",
-        why: "a workload that is hot all over stays 31 MiB over its ceiling of 64: \"MiB that are cold do not move\"",
-    },
-    LeftOut {
-        scenario: "bounds",
-        machine: "7.2 hbm-flat",
-        why: "a workload that is hot all over is up to 22 MiB over its ceiling of 64, for a while",
-    },
-    LeftOut {
         scenario: "auto",
         machine: "7.2 secure-boot",
         why: "`reclaim` offers what the kernel holds inactive; nobody can age generations there, so that is nothing: 0 of 224 MiB sank",
