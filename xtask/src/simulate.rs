@@ -1,5 +1,7 @@
 //! `cargo xtask simulate`: worlds in the simulated host, judged.
 
+mod beside;
+
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,6 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use simulator::judge::{Judged, judge, peers};
 use simulator::report::Report;
 use simulator::world::World;
+use thermocline_tests::scenario::{Kernel, Machine, SlowNode};
 
 use crate::guest_image::root;
 use crate::{out, say};
@@ -36,13 +39,29 @@ pub(crate) struct Args {
     /// Prints what the law said of the first pods, and each minute of them
     #[arg(long)]
     explain: bool,
+    /// Runs the worlds in guests as well, and shows both beside each other; without a world, beside-guest
+    #[arg(long, conflicts_with_all = ["seed", "seeds", "peers", "explain"])]
+    beside_guest: bool,
+    /// The guests' kernel: 6.12 or 7.2 (or whatever newer kernel Debian sid has by now)
+    #[arg(long, default_value = "7.2", requires = "beside_guest")]
+    kernel: Kernel,
+    /// How the guests come by their slow node: hmat or kmem
+    #[arg(long, default_value = "hmat", requires = "beside_guest")]
+    tier: SlowNode,
     /// Where the pictures go, one a world
     #[arg(long, value_name = "DIR", default_value = "target/simulate")]
     pictures: PathBuf,
 }
 
+/// What a guest runs where no world is named.
+const BESIDE_GUEST: &str = "beside-guest";
+
 pub(crate) fn run(args: &Args) -> Result<bool> {
-    let worlds = worlds(args)?;
+    if args.beside_guest {
+        let machine = Machine { kernel: args.kernel, slow_node: args.tier };
+        return beside_guests(&args.worlds, args.policy.as_deref(), machine);
+    }
+    let worlds = worlds(&args.worlds, args.policy.as_deref())?;
     let seeds: Vec<u64> = match args.seed {
         Some(seed) => vec![seed],
         None => (0..args.seeds.max(1)).collect(),
@@ -79,6 +98,16 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     Ok(open.is_empty())
 }
 
+fn beside_guests(named: &[PathBuf], policy: Option<&Path>, machine: Machine) -> Result<bool> {
+    let own = [PathBuf::from(BESIDE_GUEST)];
+    let named = if named.is_empty() { &own } else { named };
+    let mut holds = true;
+    for (name, world) in worlds(named, policy)? {
+        holds &= beside::run(&name, &world, machine)?;
+    }
+    Ok(holds)
+}
+
 /// All runs, a few at a time; of each world, in the order of the seeds.
 fn judged(worlds: &[(String, World)], seeds: &[u64]) -> Vec<Vec<Judged>> {
     let next = AtomicUsize::new(0);
@@ -106,17 +135,17 @@ fn judged(worlds: &[(String, World)], seeds: &[u64]) -> Vec<Vec<Judged>> {
     worlds.iter().map(|_| judged.by_ref().take(seeds.len()).flatten().collect()).collect()
 }
 
-/// The worlds that were asked for, by name.
-fn worlds(args: &Args) -> Result<Vec<(String, World)>> {
+/// The worlds that are named, all without a name; with a policy from a file, all have that.
+fn worlds(named: &[PathBuf], policy: Option<&Path>) -> Result<Vec<(String, World)>> {
     let own = root().join("simulator/worlds");
-    let files: Vec<PathBuf> = if args.worlds.is_empty() {
+    let files: Vec<PathBuf> = if named.is_empty() {
         let mut files = yaml_files(&own)?;
         files.sort();
         files
     } else {
-        args.worlds.iter().map(|world| find(&own, world)).collect::<Result<_>>()?
+        named.iter().map(|world| find(&own, world)).collect::<Result<_>>()?
     };
-    let policy = match &args.policy {
+    let policy = match policy {
         None => None,
         Some(file) => {
             let text =

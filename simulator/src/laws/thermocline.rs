@@ -67,6 +67,12 @@ impl Thermocline {
         }
     }
 
+    /// What the law knows of a pod, by its index.
+    #[must_use]
+    pub fn known(&self, pod: usize) -> Option<&law::CgroupState> {
+        self.law.cgroup(key(pod))
+    }
+
     /// Pods that came and went.
     fn discover(&mut self, host: &Host) {
         let now = Instant(host.now);

@@ -1,0 +1,210 @@
+//! A world laid beside a real kernel: the same workload and policy in a guest, the real agent at work in it, and in the simulated host.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use simulator::moments::{Moment, moments};
+use simulator::world::{Heat, Kind, NodeKind, PodSpec, SetSpec, World};
+use thermocline_tests::bench::told::{self, Told};
+use thermocline_tests::bench::{EVERY, LASTS, POLICY, REGIONS};
+use thermocline_tests::scenario::{Machine, Scenario};
+
+use crate::vm::Guests;
+use crate::{out, qemu};
+
+/// From one moment to the next.
+const MOMENT: Duration = Duration::from_secs(10);
+
+const MIB: f64 = (1_u64 << 20) as f64;
+
+/// A quantity that is compared.
+struct Quantity {
+    name: &'static str,
+    unit: &'static str,
+    of: fn(&Moment) -> f64,
+    /// What the difference may be at most, and in the mean over the moments.
+    most: f64,
+    mean: f64,
+}
+
+/// One run beside the other.
+pub(super) struct Beside {
+    kernel: String,
+    guest: Vec<Moment>,
+    simulated: Vec<Moment>,
+    /// Bytes of the managed pod.
+    managed: u64,
+}
+
+/// Runs a world in a guest and in the simulated host.
+pub(super) fn run(name: &str, world: &World, machine: Machine) -> Result<bool> {
+    let beside = Beside::of(world, machine).with_context(|| format!("{name} on {machine}"))?;
+    out!("{}", beside.table(name));
+    Ok(beside.holds())
+}
+
+impl Beside {
+    fn of(world: &World, machine: Machine) -> Result<Self> {
+        let (pod, words) = words(world)?;
+        let scenario = Scenario::find("beside").context("the guest has no `beside`")?;
+        ensure!((scenario.applies)(machine), "the kernel sees no lower tier there, so the agent's engine is another");
+        let guests = Guests::prepare(&[machine.kernel], scenario.agent, false)?;
+        let mut guest = guests.guest(machine, Some(scenario), false, false)?;
+        guest.arguments = words;
+        let mut beside = Self {
+            kernel: String::new(),
+            guest: Vec::new(),
+            simulated: Vec::new(),
+            managed: pod.memory.iter().map(|set| set.size.0.0).sum(),
+        };
+        let outcome = guests.run(scenario, &guest, |line| match Told::parse(line) {
+            Some(Told::Began { kernel, .. }) => beside.kernel = kernel,
+            Some(Told::Moment(moment)) => beside.guest.push(seen(&moment)),
+            _ => {}
+        })?;
+        ensure!(outcome.pass(), "{}", outcome.summary());
+        let moments_due = world.lasts.0.as_secs() / MOMENT.as_secs();
+        ensure!(
+            beside.guest.len() as u64 == moments_due,
+            "{} of {moments_due} moments came from the guest",
+            beside.guest.len()
+        );
+        let times: Vec<Duration> = (1..).map(|n| MOMENT * n).take(beside.guest.len()).collect();
+        beside.simulated = moments(world, &times);
+        Ok(beside)
+    }
+
+    fn quantities(&self) -> [Quantity; 3] {
+        let managed = self.managed as f64 / MIB;
+        let share = |share: f64| managed * share;
+        [
+            Quantity {
+                name: "sunk",
+                unit: "MiB",
+                of: |moment| moment.sunk as f64 / MIB,
+                most: share(0.1),
+                mean: share(0.02),
+            },
+            Quantity {
+                name: "touched",
+                unit: "MiB/min",
+                of: |moment| moment.touched as f64 / MIB,
+                most: share(0.1),
+                mean: share(0.02),
+            },
+            Quantity {
+                name: "age",
+                unit: "s",
+                of: |moment| moment.age.as_secs_f64(),
+                most: 10.0,
+                mean: 2.0,
+            },
+        ]
+    }
+
+    /// Greatest and mean difference.
+    fn error(&self, of: fn(&Moment) -> f64) -> (f64, f64) {
+        let errors = self.guest.iter().zip(&self.simulated).map(|(guest, simulated)| (of(guest) - of(simulated)).abs());
+        let (most, sum) = errors.fold((0.0_f64, 0.0), |(most, sum), error| (most.max(error), sum + error));
+        (most, sum / self.guest.len().max(1) as f64)
+    }
+
+    fn holds(&self) -> bool {
+        self.quantities().iter().all(|quantity| {
+            let (most, mean) = self.error(quantity.of);
+            most <= quantity.most && mean <= quantity.mean
+        })
+    }
+
+    fn table(&self, name: &str) -> String {
+        let quantities = self.quantities();
+        let mut text = format!("{name} on Linux {} and simulated\n\n| s |", self.kernel);
+        for Quantity { name, unit, .. } in &quantities {
+            let _ = write!(text, " {name}, {unit}: guest | simulated |");
+        }
+        let _ = writeln!(text, "\n|--:|{}", "--:|--:|".repeat(quantities.len()));
+        for (guest, simulated) in self.guest.iter().zip(&self.simulated) {
+            let _ = write!(text, "| {} |", simulated.at.as_secs());
+            for Quantity { of, .. } in &quantities {
+                let _ = write!(text, " {:.0} | {:.0} |", of(guest), of(simulated));
+            }
+            text.push('\n');
+        }
+        for quantity in &quantities {
+            let (most, mean) = self.error(quantity.of);
+            let state = if most <= quantity.most && mean <= quantity.mean { "ok  " } else { "FAIL" };
+            let _ = write!(
+                text,
+                "\n{state} {}: at most {most:.1} {unit} apart (bound {:.1}), {mean:.1} in the mean (bound {:.1})",
+                quantity.name,
+                quantity.most,
+                quantity.mean,
+                unit = quantity.unit
+            );
+        }
+        text
+    }
+}
+
+fn seen(told: &told::Moment) -> Moment {
+    Moment {
+        at: Duration::from_millis(told.at_ms),
+        sunk: told.sunk,
+        touched: told.touched,
+        age: Duration::from_secs_f64(told.age),
+    }
+}
+
+/// The managed pod, and the guest's words for what it is to run.
+fn words(world: &World) -> Result<(&PodSpec, Vec<String>)> {
+    let mut nodes = world.host.nodes.iter();
+    let as_guests_have = |kind, id| {
+        move |node: &simulator::world::NodeSpec| node.kind == kind && node.id == id && node.size.0.0 == qemu::FAST_BYTES
+    };
+    ensure!(
+        nodes.next().is_some_and(as_guests_have(NodeKind::Fast, 0))
+            && nodes.next().is_some_and(as_guests_have(NodeKind::Slow, 1))
+            && nodes.next().is_none(),
+        "host.nodes must be as guests have them: 0, fast, and 1, slow, of {}Mi each",
+        qemu::FAST_BYTES >> 20
+    );
+    let pods: Vec<&PodSpec> = world.pods.iter().filter(|pod| pod.managed).collect();
+    let [pod] = pods[..] else { bail!("pods must have one that is managed: the guest has no more") };
+    let regions: Vec<String> = pod
+        .memory
+        .iter()
+        .map(|set| region(set).with_context(|| format!("set {}", set.name)))
+        .collect::<Result<_>>()?;
+    let words = [
+        (REGIONS, regions.join(",")),
+        (POLICY, serde_json::to_string(&pod.policy)?),
+        (LASTS, world.lasts.0.as_secs().to_string()),
+        (EVERY, MOMENT.as_secs().to_string()),
+    ];
+    Ok((pod, words.into_iter().map(|(word, value)| format!("{word}={value}")).collect()))
+}
+
+/// A set as the workload's argument.
+fn region(set: &SetSpec) -> Result<String> {
+    let Heat { every, from, until, .. } = set.touched;
+    let told = Heat { every, from, until, ..Heat::default() };
+    ensure!(told == set.touched, "the guest's workload knows every, from and until only");
+    let plain = set.kind == Kind::Anonymous
+        && set.grows.is_none()
+        && set.up_to.is_none()
+        && set.allocated.is_none()
+        && set.freed.is_none();
+    ensure!(plain, "the guest's workload has anonymous memory only, from its start to its end");
+    let mut region = match every {
+        Some(every) => format!("hot@{}ms", every.0.as_millis()),
+        None => "cold".to_owned(),
+    };
+    let _ = write!(region, ":{}:name={}", set.size.0.0, set.name);
+    for (option, time) in [("from", from), ("until", until)] {
+        if let Some(time) = time {
+            let _ = write!(region, ":{option}={}ms", time.0.as_millis());
+        }
+    }
+    Ok(region)
+}
