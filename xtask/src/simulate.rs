@@ -39,7 +39,7 @@ pub(crate) struct Args {
     /// Prints what the law said of the first pods, and each minute of them
     #[arg(long)]
     explain: bool,
-    /// Runs the worlds in guests as well, and shows both beside each other; without a world, beside-guest
+    /// Runs the worlds in guests as well, and shows both beside each other; without a world, those that are made for it
     #[arg(long, conflicts_with_all = ["seed", "seeds", "peers", "explain"])]
     beside_guest: bool,
     /// The guests' kernel: 6.12 or 7.2 (or whatever newer kernel Debian sid has by now)
@@ -53,8 +53,8 @@ pub(crate) struct Args {
     pictures: PathBuf,
 }
 
-/// What a guest runs where no world is named.
-const BESIDE_GUEST: &str = "beside-guest";
+/// What guests run where no world is named.
+const BESIDE_GUEST: [&str; 2] = ["beside-guest", "beside-guest-promotes"];
 
 pub(crate) fn run(args: &Args) -> Result<bool> {
     if args.beside_guest {
@@ -98,9 +98,14 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     Ok(open.is_empty())
 }
 
+/// That the simulated host does what the newest kernel does.
+pub(crate) fn beside() -> Result<bool> {
+    beside_guests(&[], None, Machine { kernel: Kernel::V7_2, slow_node: SlowNode::Hmat })
+}
+
 fn beside_guests(named: &[PathBuf], policy: Option<&Path>, machine: Machine) -> Result<bool> {
-    let own = [PathBuf::from(BESIDE_GUEST)];
-    let named = if named.is_empty() { &own } else { named };
+    let own = BESIDE_GUEST.map(PathBuf::from);
+    let named = if named.is_empty() { &own[..] } else { named };
     let mut holds = true;
     for (name, world) in worlds(named, policy)? {
         holds &= beside::run(&name, &world, machine)?;

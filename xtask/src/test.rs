@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, anyhow};
 use thermocline_tests::scenario::{Kernel, Machine, SCENARIOS, Scenario, in_short_run};
 
 use crate::vm::{Guests, Outcome, render};
-use crate::{bench, cluster, codegen, fuzz, guest_image, interrupt, kube, out, say, tools};
+use crate::{bench, cluster, codegen, fuzz, guest_image, interrupt, kube, out, say, simulate, tools};
 
 /// Guests at a time. Each keeps one CPU busy.
 const GUESTS_AT_A_TIME: usize = 2;
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// Every scenario on every kind of guest: an hour or more
     #[arg(long, conflicts_with = "quick")]
     full: bool,
-    /// Only steps whose name contains this, or one of these: fmt, clippy, unit, cluster, manifests, codegen, fuzz, bench, "smoke 6.12 hmat", crash,drift
+    /// Only steps whose name contains this, or one of these: fmt, clippy, unit, cluster, manifests, codegen, fuzz, bench, beside, "smoke 6.12 hmat", crash,drift
     #[arg(long, default_value = "")]
     filter: String,
     /// Show every number also of what passed
@@ -151,19 +151,22 @@ fn beside_servers(args: &Args, wanted: impl Fn(&str) -> bool) -> Result<Count> {
         count += guests(&jobs, args.verbose)?;
     }
     if wanted("bench") && !args.quick {
-        count.add(bench_smoke());
+        count.add(timed("bench misses", bench::smoke));
+    }
+    if wanted("beside") && !args.quick {
+        count.add(timed("simulated host beside a guest", simulate::beside));
     }
     Ok(count)
 }
 
-/// That the benchmarks work; what they measure here says nothing.
-fn bench_smoke() -> bool {
+/// A step that says itself what it found.
+fn timed(name: &str, step: impl FnOnce() -> Result<bool>) -> bool {
     let start = Instant::now();
-    let pass = bench::smoke().unwrap_or_else(|error| {
+    let pass = step().unwrap_or_else(|error| {
         out!("{error:#}");
         false
     });
-    out!("{} bench misses, {:.1} s", word(pass), start.elapsed().as_secs_f64());
+    out!("{} {name}, {:.1} s", word(pass), start.elapsed().as_secs_f64());
     pass
 }
 

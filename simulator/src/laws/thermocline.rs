@@ -322,7 +322,8 @@ fn sample(host: &mut Host, index: usize, walked: Option<&Walked>) -> CgroupSampl
             NodeUse {
                 anon: bytes(stat.anon[node]),
                 unmovable: bytes(stat.unevictable[node]),
-                ages: Some(AgeReading {
+                // As the agent's engines have it: of slow nodes they tell only what was touched.
+                ages: (kind == NodeKind::Fast).then(|| AgeReading {
                     ages: AgeHistogram::of_generations(&generations).collect(),
                     walked: walked.is_some(),
                 }),

@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::told::{Moment, Told};
-use super::{EVERY, LASTS, POLICY, REGIONS, seconds, word};
-use crate::guest::{Guest, console, read, write_file};
+use super::{ENGINE, EVERY, LASTS, POLICY, REGIONS, seconds, word};
+use crate::guest::{FAST, Guest, console, node_memory, read, vmstat, write_file};
 use crate::report::Verdict;
-use crate::scenarios::agent_config;
+use crate::scenarios::{BALANCING, config_with_engine};
 use crate::workload::now_ms;
 
 const POD: &str = "/pods/managed";
@@ -19,13 +19,14 @@ pub(super) fn run(guest: &mut Guest) -> Result<Verdict> {
     let policy = word(POLICY)?;
     let spec = policy.strip_prefix('{').and_then(|policy| policy.strip_suffix('}'));
     let spec = spec.with_context(|| format!("{POLICY} takes an object in JSON, not {policy}"))?;
-    // A machine that has it off would else be served by an engine that the simulated host has not.
     write_file("/sys/kernel/mm/lru_gen/enabled", "y")?;
+    // Whoever promotes sets it; as the kernel boots, it would move pages for nobody.
+    write_file(BALANCING, "0")?;
 
     let pod = guest.cgroup(POD)?;
     let mut workload = guest.spawn_workload(&pod, &regions.join(" "))?;
     let began = now_ms();
-    let agent = guest.spawn_agent(&agent_config(POD, spec), &[])?;
+    let agent = guest.spawn_agent(&config_with_engine(&word(ENGINE)?, POD, spec), &[])?;
     let kernel = read("/proc/sys/kernel/osrelease")?.trim().to_owned();
     console(&Told::Began { kernel, settings: policy.clone(), regions: Vec::new() }.render());
 
@@ -45,6 +46,18 @@ pub(super) fn run(guest: &mut Guest) -> Result<Verdict> {
             age: age.context("/debug/state says no age")?,
         };
         console(&Told::Moment(moment).render());
+        let sets = ledger.regions.iter().filter(|region| region.n1_bytes > 0);
+        let sets: Vec<String> = sets.map(|set| format!("{} {}", set.name, set.n1_bytes >> 20)).collect();
+        guest.say(format_args!(
+            "MiB on the slow node: {}; pod's CPU {} ms; free on the fast node {} MiB; promoted {} of {} pages that faulted; {} lru {:?}",
+            sets.join(", "),
+            pod.stat("cpu.stat", "usage_usec")? / 1000,
+            node_memory(FAST)?.available() >> 20,
+            vmstat("pgpromote_success")?,
+            vmstat("numa_hint_faults")?,
+            vmstat("numa_pte_updates")?,
+            crate::guest::lru_gen(&pod)?.nodes.iter().map(|n| (n.node, n.generations.iter().map(|g| (g.seq, g.age_ms/1000, g.anon>>8)).collect::<Vec<_>>())).collect::<Vec<_>>(),
+        ));
         next += every;
     }
     let verified = workload.verify()?;

@@ -57,6 +57,8 @@ pub const AFTER: &str = "thermocline.after-shift";
 pub const REGIONS: &str = "thermocline.regions";
 /// Word with the policy's spec, in JSON.
 pub const POLICY: &str = "thermocline.policy";
+/// Word with the agent's engine.
+pub const ENGINE: &str = "thermocline.engine";
 /// Word with the seconds that the workload is watched.
 pub const LASTS: &str = "thermocline.lasts";
 /// Word with the seconds from one moment that is told to the next.
