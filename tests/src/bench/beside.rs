@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::told::{Moment, Told};
 use super::{ENGINE, EVERY, LASTS, POLICY, REGIONS, seconds, word};
-use crate::guest::{FAST, Guest, console, node_memory, read, vmstat, write_file};
+use crate::guest::{Guest, console, read, write_file};
 use crate::report::Verdict;
 use crate::scenarios::{BALANCING, config_with_engine};
 use crate::workload::now_ms;
@@ -46,18 +46,10 @@ pub(super) fn run(guest: &mut Guest) -> Result<Verdict> {
             age: age.context("/debug/state says no age")?,
         };
         console(&Told::Moment(moment).render());
-        let sets = ledger.regions.iter().filter(|region| region.n1_bytes > 0);
-        let sets: Vec<String> = sets.map(|set| format!("{} {}", set.name, set.n1_bytes >> 20)).collect();
-        guest.say(format_args!(
-            "MiB on the slow node: {}; pod's CPU {} ms; free on the fast node {} MiB; promoted {} of {} pages that faulted; {} lru {:?}",
-            sets.join(", "),
-            pod.stat("cpu.stat", "usage_usec")? / 1000,
-            node_memory(FAST)?.available() >> 20,
-            vmstat("pgpromote_success")?,
-            vmstat("numa_hint_faults")?,
-            vmstat("numa_pte_updates")?,
-            crate::guest::lru_gen(&pod)?.nodes.iter().map(|n| (n.node, n.generations.iter().map(|g| (g.seq, g.age_ms/1000, g.anon>>8)).collect::<Vec<_>>())).collect::<Vec<_>>(),
-        ));
+        let sunk = ledger.regions.iter().filter(|region| region.n1_bytes > 0);
+        let sunk: Vec<String> =
+            sunk.map(|region| format!("{} {}", region.name, region.n1_bytes >> 20)).collect();
+        guest.say(format_args!("MiB on the slow node: {}", sunk.join(", ")));
         next += every;
     }
     let verified = workload.verify()?;

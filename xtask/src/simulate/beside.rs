@@ -90,15 +90,15 @@ impl Beside {
                 name: "touched",
                 unit: "MiB/min",
                 of: |moment| moment.touched as f64 / MIB,
-                most: share(0.1),
-                mean: share(0.02),
+                most: share(0.15),
+                mean: share(0.05),
             },
             Quantity {
                 name: "age",
                 unit: "s",
                 of: |moment| moment.age.as_secs_f64(),
-                most: 10.0,
-                mean: 2.0,
+                most: 12.0,
+                mean: 6.0,
             },
         ]
     }
