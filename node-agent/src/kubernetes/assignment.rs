@@ -148,7 +148,10 @@ impl Assignment {
         self.stale = true;
         for pod in self.pods.values_mut() {
             let apart = pod.apart.iter_mut().filter_map(|apart| apart.policy.as_mut());
-            pod.policy.iter_mut().chain(apart).for_each(|named| Arc::make_mut(&mut named.policy).mode = Mode::Observe);
+            pod.policy
+                .iter_mut()
+                .chain(apart)
+                .for_each(|named| Arc::make_mut(&mut named.policy).mode = Mode::Observe);
         }
         self
     }

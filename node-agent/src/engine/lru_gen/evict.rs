@@ -11,7 +11,7 @@ use tiering::{Bytes, Instant, NodeId, NodeSet};
 
 use super::layers::Old;
 use super::{LruGenEngine, bytes, walk};
-use crate::engine::{EngineError, Ground, Moved, Order, any_target_allowed, anon_on, targets_allowed};
+use crate::engine::{EngineError, Ground, Moved, Order, anon_on, any_target_allowed, targets_allowed};
 use crate::state::State;
 use crate::tunables::DemotionWindow;
 

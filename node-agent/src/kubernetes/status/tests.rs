@@ -31,7 +31,10 @@ fn view() -> CgroupView {
             container: None,
         }),
         mode: "Enforce",
-        anon_bytes_by_tier: LiteMap::from_iter([("dram".to_owned(), 300 * MIB), ("slow".to_owned(), 100 * MIB)]),
+        anon_bytes_by_tier: LiteMap::from_iter([
+            ("dram".to_owned(), 300 * MIB),
+            ("slow".to_owned(), 100 * MIB),
+        ]),
         cold_bytes: 40 * MIB + 17,
         ..CgroupView::default()
     }
