@@ -39,7 +39,7 @@ pub(crate) struct Args {
     /// Prints what the law said of the first pods, and each minute of them
     #[arg(long)]
     explain: bool,
-    /// Runs the worlds in guests as well, and shows both beside each other; without a world, those that are made for it
+    /// Runs the worlds in guests as well, and shows both beside each other; without a name, those that have bounds for it
     #[arg(long, conflicts_with_all = ["seed", "seeds", "peers", "explain"])]
     beside_guest: bool,
     /// The guests' kernel: 6.12 or 7.2 (or whatever newer kernel Debian sid has by now)
@@ -52,9 +52,6 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", default_value = "target/simulate")]
     pictures: PathBuf,
 }
-
-/// What guests run where no world is named.
-const BESIDE_GUEST: [&str; 2] = ["beside-guest", "beside-guest-promotes"];
 
 pub(crate) fn run(args: &Args) -> Result<bool> {
     if args.beside_guest {
@@ -103,12 +100,13 @@ pub(crate) fn beside() -> Result<bool> {
     beside_guests(&[], None, Machine { kernel: Kernel::V7_2, slow_node: SlowNode::Hmat })
 }
 
+/// The worlds that are named, or all that say how far a guest may be from them, in guests as well.
 fn beside_guests(named: &[PathBuf], policy: Option<&Path>, machine: Machine) -> Result<bool> {
-    let own = BESIDE_GUEST.map(PathBuf::from);
-    let named = if named.is_empty() { &own[..] } else { named };
+    let worlds = worlds(named, policy)?;
+    let is_meant = |(_, world): &&(String, World)| !named.is_empty() || world.beside_guest.is_some();
     let mut holds = true;
-    for (name, world) in worlds(named, policy)? {
-        holds &= beside::run(&name, &world, machine)?;
+    for (name, world) in worlds.iter().filter(is_meant) {
+        holds &= beside::run(name, world, machine)?;
     }
     Ok(holds)
 }

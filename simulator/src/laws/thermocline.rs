@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tiering::law::{
-    self, AgeReading, CgroupKey, CgroupPlan, CgroupSample, Demote, HostSample, Learned, Limits, Moved, NodeSample,
-    NodeUse, Promoter, Reach, Settings, Speed, Stayed,
+    self, AgeReading, CgroupKey, CgroupPlan, CgroupSample, Demote, HostSample, Learned, Limits, Moved,
+    NodeSample, NodeUse, Promoter, Reach, Settings, Speed, Stayed,
 };
 use tiering::{AgeHistogram, Bytes, Generation, Instant, NodeId, StallTotals};
 
@@ -60,7 +60,8 @@ impl Known {
         let mut join = self.next_walk.saturating_sub(now).max(INTERVAL);
         let mut wait = join + self.slack;
         let ripe = ages.entries().iter().map(|(age, _)| *age).filter(|age| !age.is_zero());
-        let due = ripe.filter_map(|age| plan.effective_age.checked_sub(age)).filter(|due| !due.is_zero()).min();
+        let due =
+            ripe.filter_map(|age| plan.effective_age.checked_sub(age)).filter(|due| !due.is_zero()).min();
         if let Some(due) = due {
             join = join.min(due).max(INTERVAL);
             wait = wait.min(due + self.slack).max(INTERVAL);
@@ -137,8 +138,7 @@ impl Thermocline {
     /// The pods to look at now. Where one can't wait, those whose time is near come along.
     fn due(&self, at: Duration) -> Vec<usize> {
         let stale = INTERVAL * STALE_ROUNDS;
-        let is_due =
-            |known: &Known| at >= known.next_look || (self.short && at >= known.sampled + stale);
+        let is_due = |known: &Known| at >= known.next_look || (self.short && at >= known.sampled + stale);
         if !self.known.values().any(is_due) {
             return Vec::new();
         }

@@ -7,7 +7,7 @@ mod heat;
 
 use std::time::Duration;
 
-use api::{PolicySpec, Quantity, Rate, WireDuration};
+use api::{Percentage, PolicySpec, Quantity, Rate, WireDuration};
 use serde::Deserialize;
 use tiering::Policy;
 
@@ -38,6 +38,31 @@ pub struct World {
     /// What must hold.
     #[serde(default)]
     pub bars: Vec<Bar>,
+    /// How far a guest with a real kernel may be from it. Default: it is not laid beside one.
+    #[serde(default)]
+    pub beside_guest: Option<BesideGuest>,
+}
+
+/// How far a guest and the simulated host may be apart.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BesideGuest {
+    /// In what lies on slow nodes, as a share of the managed memory.
+    pub sunk: Apart<Percentage>,
+    /// In what is touched there a minute, as a share of the managed memory.
+    pub touched: Apart<Percentage>,
+    /// In the age that counts as cold.
+    pub age: Apart<WireDuration>,
+}
+
+/// How far two may be apart.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Apart<T> {
+    /// At most, where either may be a moment ahead.
+    pub most: T,
+    /// In the mean, at the same moments.
+    pub mean: T,
 }
 
 /// A host.

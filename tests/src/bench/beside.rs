@@ -28,7 +28,7 @@ pub(super) fn run(guest: &mut Guest) -> Result<Verdict> {
     let began = now_ms();
     let agent = guest.spawn_agent(&config_with_engine(&word(ENGINE)?, POD, spec), &[])?;
     let kernel = read("/proc/sys/kernel/osrelease")?.trim().to_owned();
-    console(&Told::Began { kernel, settings: policy.clone(), regions: Vec::new() }.render());
+    console(&Told::Began { kernel, settings: policy, regions: Vec::new() }.render());
 
     let mut next = every;
     while next <= lasts {

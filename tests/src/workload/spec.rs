@@ -291,7 +291,16 @@ mod tests {
 
     #[test]
     fn bad_regions_are_refused() {
-        for bad in ["warm:4M", "hot", "hot:5000", "hot:3M:thp", "tepid:4M", "hot:4M:red", "hot:4M:from=x", "warm@0s:4M"] {
+        for bad in [
+            "warm:4M",
+            "hot",
+            "hot:5000",
+            "hot:3M:thp",
+            "tepid:4M",
+            "hot:4M:red",
+            "hot:4M:from=x",
+            "warm@0s:4M",
+        ] {
             assert!(parse(&format!("--region {bad}")).is_err(), "{bad}");
         }
     }

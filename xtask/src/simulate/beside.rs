@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use simulator::moments::{Moment, moments};
-use simulator::world::{Heat, Kind, NodeKind, NodeSpec, PodSpec, Promotes, SetSpec, World};
+use simulator::world::{BesideGuest, Heat, Kind, NodeKind, NodeSpec, PodSpec, Promotes, SetSpec, World};
 use thermocline_tests::bench::told::{self, Told};
 use thermocline_tests::bench::{ENGINE, EVERY, LASTS, POLICY, REGIONS};
 use thermocline_tests::scenario::{Machine, Scenario};
@@ -35,6 +35,7 @@ pub(super) struct Beside {
     simulated: Vec<Moment>,
     /// Bytes of the managed pod.
     managed: u64,
+    bounds: BesideGuest,
 }
 
 /// Runs a world in a guest and in the simulated host.
@@ -46,9 +47,13 @@ pub(super) fn run(name: &str, world: &World, machine: Machine) -> Result<bool> {
 
 impl Beside {
     fn of(world: &World, machine: Machine) -> Result<Self> {
+        let bounds = world.beside_guest.context("besideGuest must say how far the guest may be from it")?;
         let (pod, words) = words(world)?;
         let scenario = Scenario::find("beside").context("the guest has no `beside`")?;
-        ensure!((scenario.applies)(machine), "the kernel sees no lower tier there, so the agent's engine is another");
+        ensure!(
+            (scenario.applies)(machine),
+            "the kernel sees no lower tier there, so the agent's engine is another"
+        );
         let guests = Guests::prepare(&[machine.kernel], scenario.agent, false)?;
         let mut guest = guests.guest(machine, Some(scenario), false, false)?;
         guest.arguments = words;
@@ -57,6 +62,7 @@ impl Beside {
             guest: Vec::new(),
             simulated: Vec::new(),
             managed: pod.memory.iter().map(|set| set.size.0.0).sum(),
+            bounds,
         };
         let outcome = guests.run(scenario, &guest, |line| match Told::parse(line) {
             Some(Told::Began { kernel, .. }) => beside.kernel = kernel,
@@ -76,29 +82,30 @@ impl Beside {
     }
 
     fn quantities(&self) -> [Quantity; 3] {
+        let BesideGuest { sunk, touched, age } = self.bounds;
         let managed = self.managed as f64 / MIB;
-        let share = |share: f64| managed * share;
+        let share = |ppm: u32| managed * f64::from(ppm) / 1e6;
         [
             Quantity {
                 name: "sunk",
                 unit: "MiB",
                 of: |moment| moment.sunk as f64 / MIB,
-                most: share(0.1),
-                mean: share(0.02),
+                most: share(sunk.most.0.ppm()),
+                mean: share(sunk.mean.0.ppm()),
             },
             Quantity {
                 name: "touched",
                 unit: "MiB/min",
                 of: |moment| moment.touched as f64 / MIB,
-                most: share(0.15),
-                mean: share(0.05),
+                most: share(touched.most.0.ppm()),
+                mean: share(touched.mean.0.ppm()),
             },
             Quantity {
                 name: "age",
                 unit: "s",
                 of: |moment| moment.age.as_secs_f64(),
-                most: 12.0,
-                mean: 6.0,
+                most: age.most.0.as_secs_f64(),
+                mean: age.mean.0.as_secs_f64(),
             },
         ]
     }
@@ -110,8 +117,9 @@ impl Beside {
         let (mut most, mut sum) = (0.0_f64, 0.0);
         for (at, guest) in self.guest.iter().map(of).enumerate() {
             let near = &simulated[at.saturating_sub(1)..simulated.len().min(at + 2)];
-            let (least, greatest) =
-                near.iter().fold((f64::MAX, f64::MIN), |(least, greatest), value| (least.min(*value), greatest.max(*value)));
+            let (least, greatest) = near.iter().fold((f64::MAX, f64::MIN), |(least, greatest), value| {
+                (least.min(*value), greatest.max(*value))
+            });
             most = most.max(least - guest).max(guest - greatest);
             sum += (guest - simulated[at]).abs();
         }
@@ -228,14 +236,19 @@ mod tests {
     use super::*;
 
     fn world(set: &str) -> World {
-        let nodes = "host: { nodes: [{ id: 0, kind: fast, size: 1536Mi }, { id: 1, kind: slow, size: 1536Mi }] }";
+        let nodes =
+            "host: { nodes: [{ id: 0, kind: fast, size: 1536Mi }, { id: 1, kind: slow, size: 1536Mi }] }";
         let pod = format!("pods: [{{ name: a, policy: {{ demote: {{ after: 20s }} }}, memory: [{set}] }}]");
-        World::parse(&format!("about: x\nlasts: 1m\n{nodes}\n{pod}\n")).unwrap()
+        let same = "{ most: 10%, mean: 5% }";
+        let bounds =
+            format!("besideGuest: {{ sunk: {same}, touched: {same}, age: {{ most: 5s, mean: 1s }} }}");
+        World::parse(&format!("about: x\nlasts: 1m\n{nodes}\n{pod}\n{bounds}\n")).unwrap()
     }
 
     #[test]
     fn a_world_becomes_the_guests_words() {
-        let world = world("{ name: b, size: 4Mi, touched: { every: 30s, from: 3m } }, { name: c, size: 8Mi }");
+        let world =
+            world("{ name: b, size: 4Mi, touched: { every: 30s, from: 3m } }, { name: c, size: 8Mi }");
         let (_, words) = words(&world).unwrap();
         assert_eq!(
             words,
@@ -270,12 +283,17 @@ mod tests {
             guest: moments(guest),
             simulated: moments(simulated),
             managed: 1000 << 20,
+            bounds: world("{ name: b, size: 4Mi }").beside_guest.unwrap(),
         };
         let sunk = |moment: &Moment| moment.sunk as f64 / MIB;
         let shifted = beside([0, 0, 100, 100, 100], [0, 100, 100, 100, 100]);
         assert_eq!(shifted.error(sunk), (0.0, 20.0));
+        assert!(shifted.holds());
         let other = beside([0, 0, 0, 100, 700], [0, 100, 100, 100, 100]);
-        assert_eq!(other.error(sunk).0, 600.0);
+        assert!(other.error(sunk).0 > 599.0);
         assert!(!other.holds());
+        let always = beside([0; 5], [60; 5]);
+        assert_eq!(always.error(sunk), (60.0, 60.0));
+        assert!(!always.holds(), "the mean is above its bound");
     }
 }
