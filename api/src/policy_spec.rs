@@ -100,6 +100,11 @@ pub struct PolicySpec {
     #[schemars(extend("default" = {}))]
     #[serde(default, skip_serializing_if = "is_default")]
     pub memory_high: MemoryHighSpec,
+    /// Whether clean page cache, and what the pod may swap, is reclaimed before usage meets `memory.high` or `memory.max`, so that nobody is
+    /// throttled there. Default: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = false))]
+    pub reclaim_ahead: Option<bool>,
     /// Share of time stalled above which demotion backs off.
     #[schemars(extend("default" = {}))]
     #[serde(default, skip_serializing_if = "is_default")]
@@ -281,8 +286,8 @@ pub struct PromoteSpec {
 #[x_kube(validation = Rule::new("has(self.value) == (has(self.mode) && self.mode == 'Fixed')").message("mode Fixed needs value, and no other mode takes it"))]
 #[x_kube(validation = Rule::new("!has(self.value) || quantity(string(self.value)).isGreaterThan(quantity('0'))").message("value is zero: the cgroup could not hold a page"))]
 #[x_kube(validation = Rule::new("!has(self.factor) || (has(self.mode) && self.mode == 'Formula')").message("only mode Formula takes factor"))]
-#[x_kube(validation = Rule::new("!(has(self.mode) && self.mode == 'Pressure') && !has(self.target) && !has(self.floor)")
-    .message("mode Pressure, with target and floor, is not supported by this version: use None, Fixed or Formula"))]
+#[x_kube(validation = Rule::new("(!has(self.target) && !has(self.floor)) || (has(self.mode) && self.mode == 'Pressure')")
+    .message("only mode Pressure takes target and floor"))]
 pub struct MemoryHighSpec {
     /// How it is found. Default: None.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -294,10 +299,10 @@ pub struct MemoryHighSpec {
     /// For Formula. Default: 0.9.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub factor: Option<Factor>,
-    /// For Pressure.
+    /// For Pressure: share of the time that tasks may stall on memory. Default: 0.1%.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Percentage>,
-    /// For Pressure.
+    /// For Pressure: `memory.high` is never below this. Default: 100Mi.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floor: Option<Quantity>,
 }
@@ -312,7 +317,8 @@ pub enum MemoryHighMode {
     Fixed,
     /// Between request and limit by `factor`, as KEP-2570 has it.
     Formula,
-    /// By memory pressure; not supported by this version.
+    /// As low as `target` allows: lowered bit by bit while tasks stall less, raised at once when they stall more. Page cache goes first,
+    /// and what may be swapped; demotion uncharges nothing.
     Pressure,
 }
 

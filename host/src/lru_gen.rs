@@ -49,6 +49,16 @@ struct NodeSpan {
     generations_end: usize,
 }
 
+/// Where in the file a line stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Within {
+    /// Before the first cgroup, or in one that is left out.
+    Skipped,
+    /// In a cgroup, before its first node.
+    Memcg,
+    Node,
+}
+
 /// A cgroup in an [`LruGen`].
 #[derive(Debug, Clone, Copy)]
 pub struct MemcgGenerations<'a> {
@@ -128,7 +138,7 @@ impl LruGen {
     ) -> Result<()> {
         self.clear();
         let mut line = std::mem::take(&mut self.line);
-        let mut keep = false;
+        let mut within = Within::Skipped;
         for number in 1.. {
             line.clear();
             let read = reader
@@ -137,7 +147,7 @@ impl LruGen {
             if read == 0 {
                 break;
             }
-            self.parse_line(&line, &mut keep, &mut wanted)
+            self.parse_line(&line, &mut within, &mut wanted)
                 .ok_or_else(|| Error::malformed(path, number, String::from_utf8_lossy(&line).trim_end()))?;
         }
         self.line = line;
@@ -147,7 +157,7 @@ impl LruGen {
     fn parse_line(
         &mut self,
         line: &[u8],
-        keep: &mut bool,
+        within: &mut Within,
         wanted: &mut impl FnMut(u64, &str) -> bool,
     ) -> Option<()> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
@@ -158,7 +168,7 @@ impl LruGen {
             let id = std::str::from_utf8(&rest[..space]).ok()?.parse().ok()?;
             // Whoever may make a cgroup may give it a name that is no text. Two such names may look alike, so it is left out.
             let path = std::str::from_utf8(&rest[space + 1..]).ok().filter(|path| wanted(id, path));
-            *keep = path.is_some();
+            *within = if path.is_some() { Within::Memcg } else { Within::Skipped };
             if let Some(path) = path {
                 self.paths.push_str(path);
                 let (path_end, nodes_end) = (self.paths.len(), self.nodes.len());
@@ -166,7 +176,7 @@ impl LruGen {
             }
             return Some(());
         }
-        if !*keep {
+        if *within == Within::Skipped {
             return Some(());
         }
         let mut words = line.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
@@ -175,7 +185,12 @@ impl LruGen {
             let node = u32::try_from(number(words.next()?)?).ok()?;
             self.nodes.push(NodeSpan { node, generations_end: self.generations.len() });
             self.memcgs.last_mut()?.nodes_end = self.nodes.len();
+            *within = Within::Node;
             return Some(());
+        }
+        // Else it would count as the node before it, of another cgroup.
+        if *within != Within::Node {
+            return None;
         }
         let generation = Generation {
             seq: number(first)?,
@@ -475,6 +490,7 @@ memcg    28 /pod with space
             ("memcg x /\n", 1),
             ("memcg 1 /\n node 0\n 0 1 2\n", 3),
             ("memcg 1 /\n 0 1 2 3\n", 2),
+            ("memcg 1 /\n node 0\nmemcg 2 /a\n 0 1 2 3\n", 4),
             ("memcg 1 /\n node\n", 2),
             ("memcg 1 /\n node 0\n 0 1 2 3x4\n", 3),
         ] {

@@ -3,6 +3,7 @@
 //! A round is Sample, Model, Decision, apply, publish ([`round`]). It runs on a thread of its own, since kernel writes may
 //! block: each is a bounded step, and a round stops beginning steps after a while and goes on in the next.
 
+mod ahead;
 mod choice;
 mod damon;
 mod events;
@@ -23,6 +24,7 @@ use host::cgroup::{CgroupId, CgroupPath, CgroupRoot};
 use host::roots::Roots;
 use tiering::{DemotionSupport, Instant};
 
+use crate::ahead::ReclaimAhead;
 use crate::config::Config;
 use crate::engine::{Engine, Ground, PagesEngine};
 use crate::exit::{ExitCode, Failure};
@@ -110,11 +112,14 @@ pub struct Agent {
     law: tiering::law::Host,
     /// What was learned, for whoever comes after.
     learned: LearnedFile,
+    /// Reclaims ahead of limits, once a policy asks for it; and who is watched.
+    ahead: (Option<ReclaimAhead>, Vec<CgroupId>),
     /// In a cluster, which pods get which policies; `None` where the configuration says it.
     assignment: Option<Arc<Assignment>>,
     /// In a cluster, the cgroups of all pods by uid.
     pod_cgroups: BTreeMap<String, CgroupPath>,
-    managed: BTreeMap<CgroupId, Managed>,
+    /// In boxes: a tree keeps room for eleven values where six are.
+    managed: BTreeMap<CgroupId, Box<Managed>>,
     by_path: BTreeMap<CgroupPath, CgroupId>,
     totals: Totals,
     conditions: BTreeMap<&'static str, Condition>,
@@ -202,6 +207,7 @@ impl Agent {
                 ..tiering::law::Settings::default()
             }),
             learned,
+            ahead: (None, Vec::new()),
             assignment,
             pod_cgroups: BTreeMap::new(),
             managed: BTreeMap::new(),
@@ -275,6 +281,7 @@ impl Agent {
                 match event {
                     Event::TreeChanged(changes) => self.tree_changed(changes),
                     Event::Written { cgroup, file, writer } => self.written(cgroup, file, writer.as_ref()),
+                    Event::Stalled(cgroup) => self.stalled(cgroup),
                     Event::ConfigTouched => self.reload(),
                     Event::Assigned(assignment) => self.assign(&assignment)?,
                     Event::Stop(signal) => {

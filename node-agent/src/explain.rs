@@ -97,6 +97,9 @@ pub fn explain(shown: &Shown, cgroup: &Cgroup) -> Vec<String> {
             done.comebacks,
             done.failed_pages
         ));
+        if done.reclaimed_bytes > 0 {
+            lines.push(format!("Reclaimed ahead of its limits meanwhile: {}.", Bytes(done.reclaimed_bytes)));
+        }
     }
     if cgroup.slow_touched_bytes_per_minute > 0 {
         lines.push(format!(

@@ -1,6 +1,7 @@
 //! Fixed pictures for tests of what is rendered.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use litemap::LiteMap;
 
@@ -58,7 +59,7 @@ pub(crate) fn node(tiers: Vec<TierView>, cgroups: Vec<CgroupView>) -> Snapshot {
         engine: "lru-gen",
         promoter: Promoter::Kernel,
         tiers,
-        cgroups: cgroups.into_iter().map(|cgroup| (cgroup.path.clone(), cgroup)).collect(),
+        cgroups: cgroups.into_iter().map(|cgroup| (cgroup.path.clone(), Arc::new(cgroup))).collect(),
         config: ConfigView {
             path: "/etc/thermocline/agent.yaml".to_owned(),
             loads: 1,
@@ -167,7 +168,7 @@ pub(crate) fn full() -> Snapshot {
         status_writes: 9,
         ..ClusterView::default()
     });
-    if let Some(cgroup) = snapshot.cgroups.get_mut("pods/batch") {
+    if let Some(cgroup) = snapshot.cgroups.get_mut("pods/batch").and_then(Arc::get_mut) {
         cgroup.pod = Some(PodIdentity {
             uid: "u1".to_owned(),
             namespace: "jobs".to_owned(),
@@ -179,6 +180,7 @@ pub(crate) fn full() -> Snapshot {
         cgroup.slow_touched_bytes_per_minute = 6 * MIB;
         cgroup.demoted_bytes = LiteMap::from_iter([("cold", 600 * MIB)]);
         cgroup.promoted_bytes = LiteMap::from_iter([(Promoter::Kernel, 21 * MIB)]);
+        cgroup.reclaimed_bytes = 40 * MIB;
         cgroup.failed_pages = LiteMap::from_iter([("busy", 3)]);
         cgroup.comebacks = 2;
         cgroup.conditions = vec![condition];

@@ -123,10 +123,10 @@ struct App {
     started: f64,
 }
 
-/// What was told of the last picture that was asked for.
+/// What was told of the last picture that was asked for: texts only, for the picture would be megabytes until the next question.
 #[derive(Default)]
 struct Told {
-    of: Option<Arc<Snapshot>>,
+    rounds: u64,
     metrics: Option<Bytes>,
     state: Option<Bytes>,
 }
@@ -140,8 +140,8 @@ impl App {
     ) -> Result<Bytes, String> {
         let latest = self.published.latest();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if !told.of.as_ref().is_some_and(|of| of.rounds == latest.rounds && latest.rounds > 0) {
-            *told = Told { of: Some(Arc::clone(&latest)), ..Told::default() };
+        if told.rounds != latest.rounds || latest.rounds == 0 {
+            *told = Told { rounds: latest.rounds, ..Told::default() };
         }
         if let Some(text) = place(&mut told) {
             return Ok(text.clone());

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use host::cgroup::{Cgroup, CgroupId, ControlFile};
+use host::demotion::read_demotion_enabled;
 use host::pages::page_size;
 use host::parse::{Limit, format_id_list};
+use host::roots::Roots;
 use tiering::law::{self, CgroupKey};
 use tiering::{Bytes, Instant, MemoryHighPolicy, NodeId, NodeSet, TierRef, memory_high, retier};
 
@@ -53,6 +55,7 @@ pub fn step_memory_high(
     state: &mut State,
     managed: &mut Managed,
     planned: Option<memory_high::Step>,
+    roots: &Roots,
 ) -> Result<(Progress, Vec<Restored>), LimitError> {
     const FILE: ControlFile = ControlFile::MemoryHigh;
     let policy = within_max(managed.policy.memory_high, &managed.cgroup)?;
@@ -73,6 +76,14 @@ pub fn step_memory_high(
     let High { original, ours: standing } = High::of(state, managed.cgroup.id(), &present);
     let own = || memory_high::step(policy, current, original, standing, page_size());
     let step = match planned.unwrap_or_else(own) {
+        // By so much the kernel uncharges page cache at once, which is what this mode is for: unless it would demote it, without end.
+        memory_high::Step::Set(value) if value < current && follows_pressure(policy) => {
+            if read_demotion_enabled(&roots.sys)? == Some(true) {
+                memory_high::Step::Waiting { want: value }
+            } else {
+                memory_high::Step::Set(value)
+            }
+        }
         // Usage may have grown since the plan was made.
         memory_high::Step::Set(value) | memory_high::Step::Toward { value, .. } if value < current => own(),
         step => step,
@@ -105,6 +116,10 @@ pub fn step_memory_high(
     let status = matches!(reason, "Settled");
     managed.set_condition(Condition { kind: "MemoryHigh", status, reason, message });
     Ok((progress, restored))
+}
+
+fn follows_pressure(policy: MemoryHighPolicy) -> bool {
+    matches!(policy, MemoryHighPolicy::Pressure { .. })
 }
 
 /// What stood in `memory.high` before our first write, and what of ours stands there.
@@ -171,7 +186,12 @@ fn write_memory_high(
         &value.0.to_string(),
     )?;
     cgroup.write_memory_high(Limit::Bytes(value.0))?;
-    tracing::info!(cgroup = %cgroup.path(), pod = managed.pod_name(), %value, "memory.high set");
+    // One that follows pressure is written each few seconds.
+    if follows_pressure(managed.policy.memory_high) {
+        tracing::debug!(cgroup = %cgroup.path(), pod = managed.pod_name(), %value, "memory.high set");
+    } else {
+        tracing::info!(cgroup = %cgroup.path(), pod = managed.pod_name(), %value, "memory.high set");
+    }
     Ok(())
 }
 
@@ -352,6 +372,7 @@ fn relocate(
         to: &[to],
         bytes: bytes.min(cap),
         age: Duration::ZERO,
+        is_urgent: false,
         budget,
     };
     let (by, moved, stuck) = match (pages, engine) {

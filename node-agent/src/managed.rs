@@ -71,6 +71,8 @@ pub struct Managed {
     placed: Option<Placed>,
     /// Its limits as of the last walk.
     limits: Limits,
+    /// Reclaimed ahead of its limits.
+    pub reclaimed_bytes: u64,
 }
 
 /// What of a decision is left to do at once.
@@ -183,6 +185,7 @@ impl Managed {
             conditions: LiteMap::new(),
             placed: None,
             limits: Limits::default(),
+            reclaimed_bytes: 0,
         }
     }
 
@@ -335,7 +338,7 @@ impl Managed {
             self.limits.min = bytes(self.cgroup.read_memory_min()?);
             self.limits.low = bytes(self.cgroup.read_memory_low()?);
         }
-        if self.policy.memory_high != MemoryHighPolicy::None || self.policy.reclaim_ahead {
+        if self.policy.memory_high != MemoryHighPolicy::None {
             let high = self.cgroup.read_memory_high()?;
             let present = high.map(|high| high.to_string()).unwrap_or_default();
             let High { original, ours } =
@@ -349,7 +352,7 @@ impl Managed {
 
     /// Page cache that can be dropped without I/O, where its policy is about that.
     fn clean_file(&self) -> host::Result<Bytes> {
-        if !self.policy.reclaim_ahead {
+        if !matches!(self.policy.memory_high, MemoryHighPolicy::Pressure { .. }) {
             return Ok(Bytes::ZERO);
         }
         let stat = self.cgroup.read_memory_stat()?.unwrap_or_default();
@@ -570,6 +573,7 @@ impl Managed {
             demoted_bytes: self.demoted.clone(),
             promoted_bytes: self.promoted.clone(),
             failed_pages: self.failed.clone(),
+            reclaimed_bytes: self.reclaimed_bytes,
             comebacks: known.map_or(0, |known| known.touches().comebacks()),
             conditions: self.conditions.values().cloned().collect(),
             drift: self.drift.iter().map(|(file, drift)| drift.view(*file)).collect::<Vec<DriftView>>(),

@@ -8,6 +8,7 @@ mod recorder;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -125,7 +126,7 @@ impl Sample {
     #[must_use]
     pub fn of(snapshot: &Snapshot) -> Self {
         let dram = snapshot.dram();
-        let mut views: Vec<&CgroupView> = snapshot.cgroups.values().collect();
+        let mut views: Vec<&CgroupView> = snapshot.cgroups.values().map(Arc::as_ref).collect();
         views.sort_by_key(|view| std::cmp::Reverse(view.anon_bytes_by_tier.values().sum::<u64>()));
         let named = if views.len() > MOST_CGROUPS { MOST_CGROUPS - 1 } else { views.len() };
         let (greatest, others) = views.split_at(named);
@@ -279,7 +280,7 @@ mod tests {
         let batch = snapshot.cgroups["pods/batch"].clone();
         let many = (0..500).map(|i| {
             let path = format!("{}/{i}", "x".repeat(400));
-            (path.clone(), CgroupView { path, ..batch.clone() })
+            (path.clone(), Arc::new(CgroupView { path, ..CgroupView::clone(&batch) }))
         });
         snapshot.cgroups = many.collect();
         let sample = Sample::of(&snapshot);

@@ -39,8 +39,8 @@ pub struct Snapshot {
     pub kernel_features: BTreeMap<String, FeatureView>,
     /// Conditions of the node.
     pub conditions: Vec<Condition>,
-    /// Managed cgroups by path.
-    pub cgroups: BTreeMap<String, CgroupView>,
+    /// Managed cgroups by path. Those that a reader still looks at are shared with the next picture.
+    pub cgroups: BTreeMap<String, Arc<CgroupView>>,
     /// What could be freed, summed.
     pub savings: Sums,
     /// Sums that outlive their cgroups.
@@ -151,6 +151,8 @@ pub struct CgroupView {
     pub promoted_bytes: LiteMap<Promoter, u64>,
     /// Moves that failed since found, by reason, in pages.
     pub failed_pages: LiteMap<&'static str, u64>,
+    /// Reclaimed ahead of its limits since found.
+    pub reclaimed_bytes: u64,
     /// Times memory came back soon after it was demoted.
     pub comebacks: u64,
     /// Conditions.
@@ -266,6 +268,8 @@ pub struct Totals {
     pub write_errors: BTreeMap<(&'static str, &'static str), u64>,
     /// Changes by other writers, by file.
     pub drift: BTreeMap<&'static str, u64>,
+    /// Reclaimed ahead of limits.
+    pub reclaimed_bytes: u64,
     /// Walks of page tables.
     pub walks: u64,
     /// Times memory came back soon after it was demoted.

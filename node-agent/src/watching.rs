@@ -262,13 +262,15 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
     fn once_is_two_looks_at_each_cgroup_however_long_they_take() {
         let with = |rounds, looks: &[u64]| {
             let cgroup = |looks: &u64| crate::snapshot::CgroupView { looks: *looks, ..Default::default() };
-            let cgroups = looks.iter().map(|looks| (looks.to_string(), cgroup(looks))).collect();
+            let cgroups = looks.iter().map(|looks| (looks.to_string(), Arc::new(cgroup(looks)))).collect();
             Snapshot { rounds, cgroups, ..Snapshot::default() }
         };
         assert!(!looked_twice(&with(1, &[1]), false));

@@ -62,7 +62,7 @@ fn measure(cgroups: u64, spread: u32, free: Bytes) -> Duration {
     host.observe_nodes(nodes(start));
     for key in 0..cgroups {
         host.add(CgroupKey(key), Policy::default(), None, start);
-        host.set_reach(CgroupKey(key), Reach { allowed: allowed.clone(), barrier: None });
+        host.set_reach(CgroupKey(key), Reach { allowed: allowed.clone(), ..Reach::default() });
     }
     let mut now = start;
     for round in 1..=3 {

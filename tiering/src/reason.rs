@@ -59,6 +59,8 @@ pub enum Limit {
     PromotionOff,
     /// What is cold can't be moved, as was learned from what was asked and stayed.
     Bound(Bytes),
+    /// So little is cold on one node that the move would cost more than it saves.
+    TooFew(Bytes),
     /// It was not watched for long enough yet.
     StartUp,
     /// Nobody would bring it back.
@@ -90,6 +92,7 @@ impl Limit {
             Self::FastFull => "fast_full",
             Self::PromotionOff => "promotion_off",
             Self::Bound(_) => "bound",
+            Self::TooFew(_) => "too_few",
             Self::StartUp => "start_up",
             Self::NoPromoter => "no_promoter",
             Self::NoEngine => "no_engine",
@@ -121,6 +124,9 @@ impl fmt::Display for Limit {
             Self::FastFull => write!(f, "the fast nodes have no room for it"),
             Self::PromotionOff => write!(f, "its policy has promotion off"),
             Self::Bound(bytes) => write!(f, "{bytes} that are cold do not move"),
+            Self::TooFew(bytes) => {
+                write!(f, "{bytes} that are cold are not worth the readings that would tell what moved")
+            }
             Self::StartUp => write!(f, "it has not been watched for long enough"),
             Self::NoPromoter => {
                 write!(f, "nothing would bring it back: neither the kernel nor the agent promotes here")

@@ -11,7 +11,7 @@ use crate::units::{ByteRate, Bytes, Instant};
 pub struct TokenBucket {
     rate: ByteRate,
     /// Below zero after work that overshot its grant, by at most a folio.
-    tokens: i128,
+    tokens: i64,
     refilled: Instant,
 }
 
@@ -23,14 +23,14 @@ impl TokenBucket {
     #[must_use]
     pub fn new(rate: ByteRate, now: Instant) -> Self {
         let mut bucket = Self { rate, tokens: 0, refilled: now };
-        bucket.tokens = i128::from(bucket.burst().0);
+        bucket.tokens = signed(bucket.burst());
         bucket
     }
 
     /// Most bytes that can pass at once.
     #[must_use]
     pub fn burst(&self) -> Bytes {
-        self.rate.over(Duration::from_secs(1)).max(Self::LEAST_BURST)
+        Bytes(self.rate.0).max(Self::LEAST_BURST)
     }
 
     /// Changes the rate from `now` on.
@@ -38,7 +38,7 @@ impl TokenBucket {
         self.refill(now);
         self.refilled = self.refilled.max(now);
         self.rate = rate;
-        self.tokens = self.tokens.min(i128::from(self.burst().0));
+        self.tokens = self.tokens.min(signed(self.burst()));
     }
 
     /// What may pass now.
@@ -50,13 +50,13 @@ impl TokenBucket {
     /// Spends what has passed.
     pub fn spend(&mut self, bytes: Bytes, now: Instant) {
         self.refill(now);
-        self.tokens -= i128::from(bytes.0);
+        self.tokens = self.tokens.saturating_sub(signed(bytes));
     }
 
     fn refill(&mut self, now: Instant) {
-        let burst = i128::from(self.burst().0);
+        let burst = signed(self.burst());
         let refill = self.rate.over(now.since(self.refilled));
-        self.tokens = self.tokens.saturating_add(i128::from(refill.0));
+        self.tokens = self.tokens.saturating_add(signed(refill));
         if self.tokens >= burst {
             (self.tokens, self.refilled) = (burst, self.refilled.max(now));
         } else {
@@ -65,4 +65,8 @@ impl TokenBucket {
             self.refilled = self.refilled + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         }
     }
+}
+
+fn signed(bytes: Bytes) -> i64 {
+    i64::try_from(bytes.0).unwrap_or(i64::MAX)
 }

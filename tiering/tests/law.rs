@@ -60,7 +60,7 @@ impl Run {
         let now = at(self.second);
         self.host.add(CgroupKey(key), policy.validated().expect("a valid policy"), None, now);
         let allowed: NodeSet = (0..8_u32).collect();
-        self.host.set_reach(CgroupKey(key), Reach { allowed, barrier: None });
+        self.host.set_reach(CgroupKey(key), Reach { allowed, ..Reach::default() });
     }
 
     fn nodes(&mut self, nodes: Vec<NodeSample>) {
@@ -252,4 +252,23 @@ fn memory_of_a_node_that_goes_away_came_up_for_no_touch() {
         let touched = run.plan().of(CgroupKey(1)).expect("sampled").touched_per_minute;
         assert_eq!(touched, Bytes::ZERO, "second {second}");
     }
+}
+
+#[test]
+fn what_is_too_few_to_move_stays_and_is_said() {
+    let mut run = Run::new(Promoter::Agent);
+    run.add(1, Policy::default());
+    let mut check = |least: Bytes, limit: Option<Limit>, free: Bytes| {
+        run.second = 200;
+        let allowed: NodeSet = (0..8_u32).collect();
+        run.host.set_reach(CgroupKey(1), Reach { allowed, least, ..Reach::default() });
+        run.nodes(vec![fast(0, &[1], gib(100), Bytes::ZERO), slow(1, &[0], gib(400))]);
+        run.look(1, &[(0, &[(mins(3), Bytes::mib(8)), (Duration::ZERO, gib(1))])], &[]);
+        let plan = run.plan();
+        let plan = plan.of(CgroupKey(1)).unwrap();
+        let moves = if limit.is_some() { Bytes::ZERO } else { Bytes::mib(8) };
+        assert_eq!((plan.limit, plan.demoted(), plan.would_free), (limit, moves, free), "{least}");
+    };
+    check(Bytes::mib(9), Some(Limit::TooFew(Bytes::mib(8))), Bytes::ZERO);
+    check(Bytes::mib(8), None, Bytes::mib(8));
 }

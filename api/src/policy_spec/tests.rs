@@ -47,9 +47,14 @@ fn what_does_not_fit_together_is_refused_with_its_field() {
     check(r#"{"memoryHigh": {"mode": "Fixed"}}"#, &["memoryHigh"], "memoryHigh.mode Fixed needs");
     check(r#"{"memoryHigh": {"mode": "Formula"}}"#, &["memoryHigh"], "memoryHigh.mode Formula needs");
     check(
-        r#"{"memoryHigh": {"mode": "Pressure"}}"#,
-        &["memoryHigh", "mode"],
-        "memoryHigh.mode Pressure is not",
+        r#"{"memoryHigh": {"target": "0.2%"}}"#,
+        &["memoryHigh", "target"],
+        "memoryHigh.target has no meaning",
+    );
+    check(
+        r#"{"memoryHigh": {"mode": "Pressure", "target": "0%"}}"#,
+        &["memoryHigh", "target"],
+        "memoryHigh.target is zero",
     );
     check(r#"{"memoryHigh": {"value": "1Gi"}}"#, &["memoryHigh", "value"], "memoryHigh.value has no meaning");
 }
@@ -61,6 +66,16 @@ fn the_formula_computes_with_what_the_caller_knows() {
     let factor = Ratio::of_parts(9, 10);
     let MemoryHighInputs { request, limit } = inputs;
     assert_eq!(policy.memory_high, MemoryHighPolicy::Formula { factor, request, limit });
+}
+
+#[test]
+fn pressure_has_a_target_and_a_floor() {
+    let high = |json| spec(json).to_policy(None).unwrap().memory_high;
+    let (target, floor) = (Ratio::of_parts(1, 1000), Bytes::mib(100));
+    assert_eq!(high(r#"{"memoryHigh": {"mode": "Pressure"}}"#), MemoryHighPolicy::Pressure { target, floor });
+    let (target, floor) = (Ratio::of_parts(2, 1000), Bytes::mib(64));
+    let said = r#"{"memoryHigh": {"mode": "Pressure", "target": "0.2%", "floor": "64Mi"}}"#;
+    assert_eq!(high(said), MemoryHighPolicy::Pressure { target, floor });
 }
 
 #[test]

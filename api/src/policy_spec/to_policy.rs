@@ -65,12 +65,6 @@ pub enum SpecError {
         /// The mode that has the field.
         belongs: &'static str,
     },
-    /// `Pressure`.
-    #[error(
-        "memoryHigh.mode Pressure is not supported by this version: use None, Fixed or Formula; demotion itself already \
-         backs off under pressure"
-    )]
-    PressureUnsupported,
 }
 
 impl SpecError {
@@ -110,7 +104,6 @@ impl SpecError {
             Self::FieldOfOtherMode { field: "factor", .. } => &["memoryHigh", "factor"],
             Self::FieldOfOtherMode { field: "target", .. } => &["memoryHigh", "target"],
             Self::FieldOfOtherMode { .. } => &["memoryHigh", "floor"],
-            Self::PressureUnsupported => &["memoryHigh", "mode"],
         }
     }
 }
@@ -118,23 +111,30 @@ impl SpecError {
 impl MemoryHighSpec {
     /// KEP-2570's default factor.
     const DEFAULT_FACTOR: (u128, u128) = (9, 10);
+    /// TMO's target (ASPLOS 2022), and Senpai's least limit.
+    const DEFAULT_TARGET: (u128, u128) = (1, 1000);
+    const DEFAULT_FLOOR: Bytes = Bytes::mib(100);
 
     fn to_policy(self, inputs: Option<MemoryHighInputs>) -> Result<MemoryHighPolicy, SpecError> {
         let mode = self.mode.unwrap_or_default();
-        if mode == MemoryHighMode::Pressure {
-            return Err(SpecError::PressureUnsupported);
-        }
         let misplaced = [
             ("value", self.value.is_some() && mode != MemoryHighMode::Fixed, "Fixed"),
             ("factor", self.factor.is_some() && mode != MemoryHighMode::Formula, "Formula"),
-            ("target", self.target.is_some(), "Pressure (not supported by this version)"),
-            ("floor", self.floor.is_some(), "Pressure (not supported by this version)"),
+            ("target", self.target.is_some() && mode != MemoryHighMode::Pressure, "Pressure"),
+            ("floor", self.floor.is_some() && mode != MemoryHighMode::Pressure, "Pressure"),
         ];
         if let Some((field, _, belongs)) = misplaced.into_iter().find(|(_, misplaced, _)| *misplaced) {
             return Err(SpecError::FieldOfOtherMode { field, mode, belongs });
         }
         Ok(match mode {
-            MemoryHighMode::None | MemoryHighMode::Pressure => MemoryHighPolicy::None,
+            MemoryHighMode::None => MemoryHighPolicy::None,
+            MemoryHighMode::Pressure => {
+                let (part, whole) = Self::DEFAULT_TARGET;
+                MemoryHighPolicy::Pressure {
+                    target: self.target.map_or(Ratio::of_parts(part, whole), |target| target.0),
+                    floor: self.floor.map_or(Self::DEFAULT_FLOOR, |floor| floor.0),
+                }
+            }
             MemoryHighMode::Fixed => MemoryHighPolicy::Fixed(self.value.ok_or(SpecError::NoValue)?.0),
             MemoryHighMode::Formula => {
                 let MemoryHighInputs { request, limit } = inputs.ok_or(SpecError::NoInputs)?;
@@ -178,6 +178,7 @@ impl PolicySpec {
         set(&mut policy.promote.enabled, self.promote.enabled);
         set(&mut policy.promote.max_rate, self.promote.max_rate.map(|rate| rate.0));
         policy.memory_high = self.memory_high.to_policy(inputs)?;
+        set(&mut policy.reclaim_ahead, self.reclaim_ahead);
         set(&mut policy.pressure.memory, self.pressure.memory.map(|memory| memory.0));
         policy.pressure.io = self.pressure.io.map(|io| io.0);
         Ok(policy.validated()?)
@@ -228,6 +229,7 @@ impl PolicySpec {
         self.promote.enabled.get_or_insert(promote.enabled);
         self.promote.max_rate.get_or_insert(Rate(promote.max_rate));
         self.memory_high.mode.get_or_insert_default();
+        self.reclaim_ahead.get_or_insert(false);
         self.pressure.memory.get_or_insert(Percentage(pressure.memory));
         self
     }
@@ -254,6 +256,7 @@ impl PolicySpec {
         unless(&mut self.promote.enabled, all.promote.enabled.as_ref());
         unless(&mut self.promote.max_rate, all.promote.max_rate.as_ref());
         unless(&mut self.memory_high.mode, all.memory_high.mode.as_ref());
+        unless(&mut self.reclaim_ahead, all.reclaim_ahead.as_ref());
         unless(&mut self.pressure.memory, all.pressure.memory.as_ref());
         unless(&mut self.pressure.io, all.pressure.io.as_ref());
         self

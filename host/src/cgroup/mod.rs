@@ -227,6 +227,13 @@ impl Cgroup {
         Ok(Self { id: CgroupId(stat.st_ino), dir, path, mount: Arc::clone(mount) })
     }
 
+    /// The same cgroup, open once more: for another thread.
+    pub fn try_clone(&self) -> Result<Self> {
+        let failed = |error| Error::io(&self.dir_path(), "open once more", error);
+        let dir = self.dir.try_clone().map_err(failed)?;
+        Ok(Self { id: self.id, dir, path: self.path.clone(), mount: Arc::clone(&self.mount) })
+    }
+
     /// Who this is.
     #[must_use]
     pub fn id(&self) -> CgroupId {

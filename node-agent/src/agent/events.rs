@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use host::cgroup::{Cgroup, CgroupId, CgroupPath, CgroupRoot, ControlFile};
 use host::roots::Roots;
-use host::watch::{FileEvent, FileWatch, TreeEvent, TreeWatch, Write, Writer, WriterWatch};
+use host::watch::{FileEvent, FileWatch, PressureWatch, TreeEvent, TreeWatch, Write, Writer, WriterWatch};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use tiering::Ratio;
 
 use crate::kubernetes::assignment::Assignment;
 use crate::kubernetes::mailbox;
@@ -29,6 +30,8 @@ pub(super) enum Event {
         /// Who wrote.
         writer: Option<Writer>,
     },
+    /// Tasks of a cgroup stalled for longer than its policy aims at.
+    Stalled(CgroupId),
     /// The configuration file changed, or SIGHUP came.
     ConfigTouched,
     /// The cluster assigned pods to this node, or took some away.
@@ -54,6 +57,7 @@ pub(super) struct Sources {
     /// When the tree's events were last read.
     tree_read: Instant,
     writes: Writes,
+    stalls: PressureWatch<CgroupId>,
     config: Option<(FileWatch<()>, PathBuf)>,
     assignments: Option<mailbox::Receiver>,
 }
@@ -93,7 +97,15 @@ impl Sources {
             }
         };
         let tree = TreeWatch::new(root, CgroupPath::root())?;
-        Ok(Self { signals, tree, tree_read: Instant::now(), writes, config, assignments })
+        Ok(Self {
+            signals,
+            tree,
+            tree_read: Instant::now(),
+            writes,
+            stalls: PressureWatch::default(),
+            config,
+            assignments,
+        })
     }
 
     /// Watches a file of ours.
@@ -111,6 +123,22 @@ impl Sources {
             Writes::Named(watch) => watch.remove(&(cgroup, file)),
             Writes::Unnamed(watch) => watch.remove(&(cgroup, file)),
         }
+    }
+
+    /// Tells when tasks of a cgroup stalled for this share of a window.
+    pub(super) fn watch_stalls(
+        &mut self,
+        cgroup: &Cgroup,
+        share: Ratio,
+        window: Duration,
+    ) -> host::Result<()> {
+        let stalled = window.mul_f64(f64::from(share.ppm()) / 1e6);
+        self.stalls.add(cgroup.id(), cgroup, stalled, window)
+    }
+
+    /// Tells of them no longer.
+    pub(super) fn unwatch_stalls(&mut self, cgroup: CgroupId) {
+        self.stalls.remove(&cgroup);
     }
 
     /// How many cgroups' changes can't be seen.
@@ -132,10 +160,12 @@ impl Sources {
         });
         fds.extend(self.config.as_ref().map(|(watch, _)| watch.as_fd()));
         fds.extend(self.assignments.as_ref().map(AsFd::as_fd));
-        if !host::watch::wait(&fds, at_most)? {
+        let (happened, stalled) = host::watch::wait(&fds, &mut self.stalls, at_most)?;
+        if !happened {
             return Ok(Vec::new());
         }
         let mut events = self.signal_events();
+        events.extend(stalled.into_iter().map(Event::Stalled));
         if with_tree {
             let changes = self.tree.read()?;
             if !changes.is_empty() {

@@ -177,7 +177,8 @@ impl Agent {
                 let learned = self.learned.of(&subject(&managed));
                 self.law.add(managed.key(), managed.policy.clone(), learned, now);
                 self.by_path.insert(path.clone(), id);
-                self.managed.insert(id, managed);
+                self.managed.insert(id, Box::new(managed));
+                self.watch_stalls(id);
                 self.refresh_above(path);
                 Some(id)
             }
@@ -228,7 +229,7 @@ impl Agent {
     /// Managed cgroups at a path and above it.
     fn above(&self, path: &CgroupPath) -> impl Iterator<Item = &Managed> {
         let paths = std::iter::successors(Some(path.clone()), CgroupPath::parent);
-        paths.filter_map(|path| self.managed.get(self.by_path.get(&path)?))
+        paths.filter_map(|path| self.managed.get(self.by_path.get(&path)?).map(Box::as_ref))
     }
 
     /// The agent does not manage itself, nor what it is in.
@@ -277,6 +278,7 @@ impl Agent {
 
     fn remove(&mut self, id: CgroupId) -> Option<Managed> {
         self.listing_took.remove(&id);
+        self.sources.unwatch_stalls(id);
         let managed = self.managed.remove(&id)?;
         if let Some(learned) = self.law.remove(managed.key(), self.now()) {
             self.learned.note(subject(&managed), &learned);
@@ -289,7 +291,7 @@ impl Agent {
                 snapshot.cgroups.remove(&path.to_string());
             });
         }
-        Some(managed)
+        Some(*managed)
     }
 
     /// Forgets a cgroup that is gone, with its records.
@@ -331,7 +333,12 @@ impl Agent {
         managed.pod = assigned.pod.map(|pod| ManagedPod { pinned: pinned && !pod.explicit, ..pod });
         self.law.set_policy(managed.key(), assigned.policy.clone(), now);
         managed.set_policy(assigned.policy, now);
-        if managed.enforced() { Ok(()) } else { self.release(id, false) }
+        self.watch_stalls(id);
+        if self.managed.get(&id).is_some_and(|managed| managed.enforced()) {
+            Ok(())
+        } else {
+            self.release(id, false)
+        }
     }
 
     /// Puts back a cgroup's values; forgets it where it is not managed any more.
@@ -358,7 +365,7 @@ impl Agent {
         let Some(state) = &mut self.state else { return Ok(()) };
         let leftover: Vec<_> = state
             .files()
-            .filter(|(id, ..)| !self.managed.get(id).is_some_and(Managed::enforced))
+            .filter(|(id, ..)| !self.managed.get(id).is_some_and(|managed| managed.enforced()))
             .map(|(id, file, ..)| (id, file))
             .collect();
         if !leftover.is_empty() {
@@ -376,7 +383,7 @@ impl Agent {
         let mut kept = 0;
         let mut leftover = Vec::new();
         for (id, file, _, _) in state.files() {
-            if self.managed.get(&id).is_some_and(Managed::enforced) {
+            if self.managed.get(&id).is_some_and(|managed| managed.enforced()) {
                 kept += 1;
             } else {
                 leftover.push((id, file));

@@ -29,8 +29,13 @@ impl Agent {
         let is_changed = |managed: &&Managed| {
             managed.pod.as_ref().is_some_and(|pod| changed.contains(pod.identity.uid.as_str()))
         };
-        let mut ids: Vec<CgroupId> =
-            self.managed.values().filter(is_changed).map(|managed| managed.cgroup.id()).collect();
+        let mut ids: Vec<CgroupId> = self
+            .managed
+            .values()
+            .map(Box::as_ref)
+            .filter(is_changed)
+            .map(|managed| managed.cgroup.id())
+            .collect();
         for id in &ids {
             self.reassign(*id)?;
         }
@@ -46,7 +51,7 @@ impl Agent {
         let now = self.now();
         for id in ids {
             self.note_pinned(id)?;
-            if self.managed.get(&id).is_some_and(Managed::enforced) {
+            if self.managed.get(&id).is_some_and(|managed| managed.enforced()) {
                 self.step_limits(id, None, now)?;
             }
         }

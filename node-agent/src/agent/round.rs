@@ -1,11 +1,10 @@
 //! One round: sample, plan, apply, publish. What to do is the law's to say ([`tiering::law`]); here it is asked and obeyed.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant as Clock, SystemTime};
 
 use host::cgroup::{CgroupId, ControlFile};
-use host::reclaim::{ReclaimSwappiness, write_memory_reclaim};
-use std::os::fd::AsFd as _;
 use tiering::law::{self, Barrier, CgroupKey, CgroupPlan, Plan, Reach};
 use tiering::{Bytes, DemoteReason, Instant, Limit, NodeSet, memory_high};
 
@@ -96,8 +95,11 @@ impl Agent {
             }
         }
         self.promote_by_damon(now)?;
+        self.watch_ahead();
         self.schedule(now);
-        self.publish(&due, began);
+        let reclaimed = self.note_ahead();
+        let told: Vec<CgroupId> = due.into_iter().chain(reclaimed).collect();
+        self.publish(&told, began);
         self.keep_learned(now);
         Ok(())
     }
@@ -121,7 +123,7 @@ impl Agent {
             (self.counts(managed) && managed.next_look <= now)
                 || asked.is_some() && (is_asked(managed) || is_stale(managed))
         };
-        if !self.managed.values().any(is_due) {
+        if !self.managed.values().any(|managed| is_due(managed)) {
             return Vec::new();
         }
         let mut due: Vec<_> = self
@@ -135,6 +137,20 @@ impl Agent {
         due.into_iter().map(|(_, id)| id).collect()
     }
 
+    /// A walk may come late by this part of its interval, to share its price with others.
+    fn slack_part(&self) -> u32 {
+        if self.managed.len() < MANY { 8 } else { 4 }
+    }
+
+    /// Its page tables were walked: says when they are to be again.
+    fn note_walked(&mut self, id: CgroupId, now: Instant) {
+        let slack_part = self.slack_part();
+        let Some(managed) = self.managed.get_mut(&id) else { return };
+        let every = self.law.walk_every(managed.key()).unwrap_or(managed.policy.demote.after / 2);
+        managed.walked(now, every, every / slack_part);
+        self.totals.walks += 1;
+    }
+
     /// Samples the cgroups that are due, but those that no time was left to decide about in the round before.
     fn observe(&mut self, due: &[CgroupId], now: Instant) {
         let fresh = self.config.interval * STALE_ROUNDS;
@@ -142,7 +158,6 @@ impl Agent {
             |id: &CgroupId| self.managed.get(id).is_some_and(|managed| !managed.awaits_decision(now, fresh));
         let known: Vec<CgroupId> = due.iter().copied().filter(is_to_be_sampled).collect();
         let walks = self.walks();
-        let slack_part = if self.managed.len() < MANY { 8 } else { 4 };
         let looks: Vec<Look<'_>> = known
             .iter()
             .filter_map(|id| self.managed.get(id))
@@ -174,10 +189,9 @@ impl Agent {
             }
             let walked = found.walked;
             if walked || self.engine.is_none() {
-                let every = self.law.walk_every(managed.key()).unwrap_or(managed.policy.demote.after / 2);
-                managed.walked(now, every, every / slack_part);
-                self.totals.walks += 1;
+                self.note_walked(id, now);
             }
+            let Some(managed) = self.managed.get_mut(&id) else { continue };
             match managed.sample(found, &self.ground.tiers, self.state.as_ref(), now) {
                 Ok(Some(sample)) => {
                     managed.sampled(now);
@@ -190,7 +204,9 @@ impl Agent {
                         }
                         Some(_) => None,
                     };
-                    self.law.set_reach(key, Reach { allowed, barrier });
+                    let least =
+                        self.engine.as_ref().map_or(Bytes::ZERO, |engine| engine.least(managed.leaves.len()));
+                    self.law.set_reach(key, Reach { allowed, barrier, least });
                     self.law.set_held(key, managed.is_pinned());
                     let touched: Bytes = sample.nodes.values().filter_map(|node| node.touched).sum();
                     let taught = self.law.observe(key, sample);
@@ -250,7 +266,7 @@ impl Agent {
         let mut limits = Progress::Settled;
         let mut left = Left::Nothing;
         self.note_pinned(id)?;
-        if self.managed.get(&id).is_some_and(Managed::enforced) && self.state.is_some() {
+        if self.managed.get(&id).is_some_and(|managed| managed.enforced()) && self.state.is_some() {
             limits = self.step_limits(id, Some(plan.memory_high), now)?;
             // A change of tiers moves everything, cold or not, and has the rate cap to itself.
             if limits < Progress::Stepping {
@@ -263,7 +279,6 @@ impl Agent {
                 if matches!(plan.limit, Some(Limit::RateCap | Limit::NodeRate)) {
                     left = left.max(Left::Capped);
                 }
-                self.reclaim_ahead(id, plan);
             }
         }
         let ages = self.law.cgroup(CgroupKey(id.get())).map(|known| known.ages(now)).unwrap_or_default();
@@ -297,16 +312,23 @@ impl Agent {
         else {
             return Left::Nothing;
         };
+        let known = self.law.cgroup(key);
         let age = match wanted.reason {
             // What is above a ceiling leaves at any age.
             DemoteReason::Ceiling => Duration::ZERO,
             DemoteReason::Cold | DemoteReason::Headroom => {
-                // What the kernel has merged is listed younger than it is, and can't be asked for by more; the engine's own record is
-                // a moment younger still.
-                let listed =
-                    self.law.cgroup(key).map(|known| known.listed_age(wanted.from, wanted.bytes, now));
-                let least = wanted.least_age;
-                listed.map_or(least, |listed| (listed / 8 * 7).clamp(least / 2, least))
+                // The oldest goes first whatever is asked for. What an engine has found in use it takes to be younger than the law does: it
+                // would for ever be a little younger than what is told to go.
+                let least =
+                    known.map_or(wanted.least_age, |known| known.touches().age().min(wanted.least_age));
+                if engine.walks_for_orders() {
+                    // Its own record is a moment younger.
+                    least / 8 * 7
+                } else {
+                    // What the kernel has merged is listed younger than it is, and can't be asked for by more.
+                    let listed = known.map(|known| known.listed_age(wanted.from, wanted.bytes, now));
+                    listed.map_or(least, |listed| (listed / 8 * 7).clamp(least / 2, least))
+                }
             }
         };
         // Where the kernel chooses, in steps: what is in use is used again between two rounds.
@@ -325,12 +347,16 @@ impl Agent {
             to: &wanted.to,
             bytes,
             age,
+            is_urgent: wanted.reason == DemoteReason::Headroom,
             budget: MOVE_BUDGET,
         };
         let name = engine.name();
         let walks = engine.walks_for_orders();
         match engine.demote(&self.ground, state, order, now) {
             Ok(moved) => {
+                if moved.walked {
+                    self.note_walked(id, now);
+                }
                 let to = wanted.to.first().copied();
                 let done = law::Moved {
                     from: wanted.from,
@@ -389,6 +415,7 @@ impl Agent {
             to: &[wanted.to],
             bytes: wanted.bytes,
             age: Duration::ZERO,
+            is_urgent: false,
             budget: MOVE_BUDGET,
         };
         let moved = pages.promote(&self.ground, order);
@@ -407,18 +434,6 @@ impl Agent {
         left(&moved, wanted.bytes)
     }
 
-    /// Has the kernel free what can be uncharged before usage meets a limit. Never while it may demote, which uncharges nothing.
-    fn reclaim_ahead(&mut self, id: CgroupId, plan: &CgroupPlan) {
-        let (Some(reclaim), Some(managed)) = (plan.reclaim, self.managed.get(&id)) else { return };
-        let swappiness =
-            if reclaim.file_only { ReclaimSwappiness::Number(0) } else { ReclaimSwappiness::Default };
-        match write_memory_reclaim(managed.cgroup.as_fd(), reclaim.bytes.0, swappiness) {
-            Ok(_) => {}
-            Err(error) if error.is_gone() => {}
-            Err(error) => self.note_error("reclaim", &EngineError::from(error)),
-        }
-    }
-
     /// Steps `memory.high` and `cpuset.mems`.
     pub(super) fn step_limits(
         &mut self,
@@ -431,7 +446,7 @@ impl Agent {
         let (Some(managed), Some(state)) = (self.managed.get_mut(&id), self.state.as_mut()) else {
             return Ok(NONE);
         };
-        let high = step_memory_high(&self.root, state, managed, planned);
+        let high = step_memory_high(&self.root, state, managed, planned, &self.ground.roots);
         let high = self.note_step(id, ControlFile::MemoryHigh, high)?;
 
         let (Some(managed), Some(state)) = (self.managed.get_mut(&id), self.state.as_mut()) else {
@@ -513,13 +528,14 @@ impl Agent {
             .filter(|managed| self.counts(managed))
             .map(|managed| managed.next_look)
             .min();
-        let enforcing = self.ground.tiers.has_lower_tier() && self.managed.values().any(Managed::enforced);
+        let enforcing =
+            self.ground.tiers.has_lower_tier() && self.managed.values().any(|managed| managed.enforced());
         let latest = now + if enforcing { interval } else { interval * LONGEST_PAUSE };
         self.next_round = due.map_or(latest, |due| due.min(latest)).max(now + shortest);
     }
 
-    fn publish(&mut self, looked_at: &[CgroupId], began: Clock) {
-        if !looked_at.is_empty() {
+    fn publish(&mut self, news_of: &[CgroupId], began: Clock) {
+        if !news_of.is_empty() {
             let leaves =
                 self.managed.values().flat_map(|managed| &managed.leaves).map(host::cgroup::Cgroup::id);
             let managed: HashSet<CgroupId> = self.managed.keys().copied().chain(leaves).collect();
@@ -543,7 +559,7 @@ impl Agent {
             snapshot.conditions = self.conditions.values().cloned().collect();
             snapshot.totals.clone_from(&self.totals);
             snapshot.config.clone_from(&self.config_view);
-            for managed in looked_at.iter().filter_map(|id| self.managed.get(id)) {
+            for managed in news_of.iter().filter_map(|id| self.managed.get(id)) {
                 let file = |file| self.state.as_ref().and_then(|state| ours(state, &managed.cgroup, file));
                 let high = file(ControlFile::MemoryHigh).and_then(|value| value.parse().ok());
                 let view = managed.view(
@@ -553,7 +569,7 @@ impl Agent {
                     file(ControlFile::CpusetMems),
                     at,
                 );
-                snapshot.cgroups.insert(view.path.clone(), view);
+                snapshot.cgroups.insert(view.path.clone(), Arc::new(view));
             }
             snapshot.savings = savings::sums(snapshot, room);
         });

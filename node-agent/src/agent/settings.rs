@@ -3,7 +3,6 @@
 use super::Agent;
 use crate::config::KernelDemotion;
 use crate::engine::Engine;
-use crate::managed::Managed;
 use crate::promoter::Promoter;
 use crate::snapshot::Condition;
 use crate::state::{StateError, Tunable};
@@ -55,7 +54,7 @@ impl Agent {
             return Ok(());
         }
         let on = self.config.kernel_demotion == KernelDemotion::Always
-            && self.managed.values().any(Managed::enforced);
+            && self.managed.values().any(|managed| managed.enforced());
         self.hold(Tunable::DemotionEnabled, on.then_some("true"))
     }
 

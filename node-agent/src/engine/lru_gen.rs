@@ -23,6 +23,10 @@ use tiering::{AgeHistogram, Bytes, DemotionSupport, Instant, NodeId};
 use super::{EngineError, Found, Ground, Look};
 use layers::Layers;
 
+/// Where each step is told by a reading, cold memory stays where it is that has fewer pages than so many per cgroup that the kernel
+/// lists: a reading takes 15 us for each of them, and to find out what moved is not to be dearer than the move.
+const LEAST_PER_LISTED: u64 = 2;
+
 /// See the module.
 #[derive(Debug)]
 pub struct LruGenEngine {
@@ -107,6 +111,12 @@ impl LruGenEngine {
     #[must_use]
     pub fn is_careful(&self) -> bool {
         self.syntax == AnonSyntax::TwoHundred
+    }
+
+    /// Less memory than this on one node is not worth a move where the kernel may turn to other lists.
+    #[must_use]
+    pub fn least(&self) -> Bytes {
+        if self.is_careful() { bytes(self.listed * LEAST_PER_LISTED) } else { Bytes::ZERO }
     }
 
     /// Forgets leaves that are not of interest any more.

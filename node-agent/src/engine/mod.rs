@@ -102,6 +102,8 @@ pub struct Order<'a> {
     pub bytes: Bytes,
     /// Demotion: only memory at least this old; zero takes the coldest first, whatever its age.
     pub age: Duration,
+    /// Others need the room: a walk of its own does not wait until the last is long ago.
+    pub is_urgent: bool,
     /// Stop beginning new steps after this much time.
     pub budget: Duration,
 }
@@ -115,6 +117,8 @@ pub struct Moved {
     pub tried: Bytes,
     /// Pages that were asked for and stayed, by reason.
     pub failed: BTreeMap<&'static str, u64>,
+    /// Page tables were walked for it: the next regular walk is to come as long after that as after any.
+    pub walked: bool,
 }
 
 impl Moved {
@@ -270,6 +274,15 @@ impl Engine {
                 };
                 may_swap().unwrap_or(true)
             }
+        }
+    }
+
+    /// Less cold memory on one node than this, of a cgroup of so many leaves, costs more to move than that saves.
+    #[must_use]
+    pub fn least(&self, leaves: usize) -> Bytes {
+        match self {
+            Self::LruGen(engine) => Bytes(engine.least().0 * leaves as u64),
+            Self::Pages(_) | Self::Reclaim(_) => Bytes::ZERO,
         }
     }
 

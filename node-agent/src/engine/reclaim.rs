@@ -96,7 +96,7 @@ impl ReclaimEngine {
         }
         let stayed = (asked - bytes).0 / host::pages::page_size();
         let failed = if stayed > 0 { BTreeMap::from([("stayed", stayed)]) } else { BTreeMap::new() };
-        Ok(Moved { bytes, tried: asked, failed })
+        Ok(Moved { bytes, tried: asked, failed, walked: false })
     }
 }
 
@@ -185,6 +185,7 @@ mod tests {
             to: &[NodeId(1)],
             bytes: Bytes::mib(8),
             age: Duration::ZERO,
+            is_urgent: false,
             budget: Duration::from_mins(1),
         };
         let engine = ReclaimEngine { swappiness: ReclaimSwappiness::Default };

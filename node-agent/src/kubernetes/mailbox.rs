@@ -72,7 +72,10 @@ mod tests {
     #[test]
     fn the_newest_is_taken_once_and_wakes_who_waits() {
         let (sender, mut receiver) = mailbox().unwrap();
-        let readable = |receiver: &Receiver| host::watch::wait(&[receiver.as_fd()], Duration::ZERO).unwrap();
+        let readable = |receiver: &Receiver| {
+            let nobody = &mut host::watch::PressureWatch::<u8>::default();
+            host::watch::wait(&[receiver.as_fd()], nobody, Duration::ZERO).unwrap().0
+        };
         assert!(!readable(&receiver) && !receiver.is_waiting());
         for generation in 1..=1000 {
             sender.send(Arc::new(Assignment { generation: Some(generation), ..Assignment::default() }));

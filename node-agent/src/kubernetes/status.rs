@@ -8,6 +8,7 @@
 //! Kubernetes 1.20 takes an empty one for null and refuses it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use api::conditions::{reasons, types};
 use api::{
@@ -167,6 +168,7 @@ impl Facts<'_> {
             .cgroups
             .values()
             .filter(|view| view.pod.as_ref().is_some_and(|identity| identity.uid == uid))
+            .map(Arc::as_ref)
             .collect();
         let Enforcing::No { reason, message } = enforcing(pod, &views, self.snapshot) else { return None };
         let known = before.iter().find(|known| known.uid == uid && known.reason == reason);

@@ -29,7 +29,14 @@ fn managed(dir: &Path, high: &str, current_mib: u64, fixed_mib: u64) -> (CgroupR
 fn check(high: &str, current_mib: u64, fixed_mib: u64, then: &str, recorded: bool, progress: Progress) {
     let dir = tempfile::tempdir().unwrap();
     let (root, mut state, mut managed) = managed(dir.path(), high, current_mib, fixed_mib);
-    let (found, _) = step_memory_high(&root, &mut state, &mut managed, None).unwrap();
+    let (found, _) = step_memory_high(
+        &root,
+        &mut state,
+        &mut managed,
+        None,
+        &Roots::new("proc".into(), "sys".into(), "debug".into()),
+    )
+    .unwrap();
     let what = format!("{high} stood, {current_mib} MiB used, {fixed_mib} wanted");
     assert_eq!(found, progress, "{what}");
     assert_eq!(std::fs::read_to_string(dir.path().join("pod/memory.high")).unwrap(), then, "{what}");
@@ -67,7 +74,14 @@ fn a_limit_that_waits_for_usage_to_fall_is_raised_as_usage_grows() {
     let mut values = Vec::new();
     for current_mib in [300, 304, 310, 320, 420, 419] {
         std::fs::write(file("memory.current"), (current_mib * MIB).to_string()).unwrap();
-        let (progress, _) = step_memory_high(&root, &mut state, &mut managed, None).unwrap();
+        let (progress, _) = step_memory_high(
+            &root,
+            &mut state,
+            &mut managed,
+            None,
+            &Roots::new("proc".into(), "sys".into(), "debug".into()),
+        )
+        .unwrap();
         assert_eq!(progress, Progress::Waiting, "{current_mib} MiB used");
         values.push(std::fs::read_to_string(file("memory.high")).unwrap().parse::<u64>().unwrap() / MIB);
     }

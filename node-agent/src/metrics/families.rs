@@ -400,6 +400,16 @@ static CGROUPS: &[Family<Scrape>] = &[
         },
     ),
     counter(
+        "thermocline_cgroup_reclaimed_bytes_total",
+        &["cgroup", "namespace", "pod", "container"],
+        "Bytes reclaimed ahead of the cgroup's limits since it was found.",
+        |scrape, series| {
+            per_cgroup(scrape, series, |cgroup| {
+                (cgroup.reclaimed_bytes > 0).then_some(cgroup.reclaimed_bytes)
+            });
+        },
+    ),
+    counter(
         "thermocline_cgroup_comebacks_total",
         &["cgroup", "namespace", "pod", "container"],
         "Times its memory came back soon after it was demoted.",

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use expect_test::expect_file;
 use prometheus::TextEncoder;
@@ -83,7 +84,7 @@ fn a_cgroup_that_is_gone_leaves_no_series() {
 fn a_name_with_quotes_and_newlines_is_escaped() {
     let mut snapshot = fixture::full();
     let (_, mut cgroup) = snapshot.cgroups.pop_first().unwrap();
-    cgroup.path = "odd\"\n\\name".to_owned();
+    Arc::get_mut(&mut cgroup).unwrap().path = "odd\"\n\\name".to_owned();
     snapshot.cgroups.insert(cgroup.path.clone(), cgroup);
     assert!(scrape(snapshot).contains(r#"cgroup="odd\"\n\\name""#));
 }

@@ -123,7 +123,7 @@ impl Thermocline {
                 let learned = own.as_ref().or_else(|| self.learned.get(&pod.spec_name));
                 self.law.add(key, pod.policy.clone(), learned, now);
                 let allowed = host.nodes.iter().map(|node| NodeId(node.id)).collect();
-                self.law.set_reach(key, Reach { allowed, barrier: None });
+                self.law.set_reach(key, Reach { allowed, ..Reach::default() });
                 self.known.insert(index, Known::default());
             }
             if !pod.runs && is_known {

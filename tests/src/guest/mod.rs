@@ -15,6 +15,7 @@ mod node;
 #[cfg(feature = "cluster")]
 pub mod pod;
 mod process;
+mod reader;
 
 use std::fmt::Display;
 use std::io::{Read as _, Write as _};
@@ -36,6 +37,7 @@ pub use init::{kernel_argument, main};
 pub use memory_blocks::{Use, offline_node, online_all};
 pub use node::Node;
 pub use process::{AgentProcess, Verified, Workload, cpu_time, kthread_cpu, resident_bytes};
+pub use reader::{Pace, Reader};
 
 use crate::report::{Check, Line, Verdict};
 use crate::scenario::Machine;

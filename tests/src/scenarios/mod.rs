@@ -24,6 +24,8 @@ mod node;
 mod observe;
 mod page_cache;
 mod placement;
+mod pressure;
+mod reclaim_ahead;
 mod revisits;
 mod smoke;
 mod sockets;
@@ -43,6 +45,8 @@ pub const SCENARIOS: &[Scenario] = &[
     crash::SCENARIO,
     drift::SCENARIO,
     memory_high::SCENARIO,
+    reclaim_ahead::SCENARIO,
+    pressure::SCENARIO,
     kernel_demotion::SCENARIO,
     never_moves::SCENARIO,
     lazyfree_phases::SCENARIO,
@@ -87,6 +91,8 @@ const SHORT: &[(&str, &[&str])] = &[
     ("crash", &["6.1 kmem", "6.12 hmat", "7.2 kmem"]),
     ("drift", &["6.1 kmem", "7.2 kmem"]),
     ("memory-high", &["6.12 hmat", "7.2 kmem"]),
+    ("reclaim-ahead", &["6.1 hmat", "7.2 kmem"]),
+    ("pressure", &["6.12 kmem"]),
     ("kernel-demotion", &["7.2 hmat"]),
     ("never-moves", &["6.1 hmat", "6.12 hmat", "7.2 kmem"]),
     ("lazyfree-phases", &["6.12 hmat"]),

@@ -1,12 +1,11 @@
 //! A reader of files beside the pods pushes none of their warm memory out of DRAM.
 
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use super::agent_config;
-use crate::guest::{Cgroup, FAST, Guest, SLOW, node_memory, numa_stat, vmstat, write_file};
+use crate::guest::{FAST, Guest, Pace, Reader, SLOW, node_memory, numa_stat, vmstat, write_file};
 use crate::report::Verdict;
 use crate::scenario::{Machine, Scenario};
 use crate::workload::RegionLedger;
@@ -59,7 +58,9 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     let alone = workload.ledger()?.sum(is_warm, |r| r.n0_bytes);
     guest.say(format_args!("{} MiB of warm memory in DRAM without the reader", alone / MIB));
     let demoted_before = demotions()?;
-    let mut reader = read_in_a_loop(&readers, device.to_str().context("device")?)?;
+    // In portions, or the emulator would do nothing else.
+    let pace = Pace { portion: 64, pause: Duration::from_secs(1) };
+    let reader = Reader::spawn(&readers, &device, DEVICE_MIB, pace)?;
 
     let (mut least, mut most_cache, mut least_free) = (alone, 0, u64::MAX);
     let mut watched = Duration::ZERO;
@@ -124,8 +125,8 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
         agent.cpu()?
     ));
     guest.say(format_args!("unmanaged {:?}", numa_stat(&unmanaged, "anon")?[SLOW]));
+    drop(reader);
     readers.write("cgroup.kill", 1)?;
-    reader.wait()?;
     let status = agent.stop(Duration::from_secs(20))?;
     guest.check("exit status after SIGTERM", status, "exit status: 0", status.success());
     Ok(guest.verdict())
@@ -135,15 +136,4 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
 fn demotions() -> Result<[(&'static str, u64); 3]> {
     let of = |name| vmstat(name).map(|pages| (name, pages));
     Ok([of("pgdemote_kswapd")?, of("pgdemote_direct")?, of("pgdemote_proactive")?])
-}
-
-/// Reads the device from inside the cgroup, which is charged for the cache, until it is killed.
-fn read_in_a_loop(cgroup: &Cgroup, device: &str) -> Result<Child> {
-    // In portions, or the emulator would do nothing else; held open, or the kernel would drop the cache between them.
-    let script = format!(
-        "echo 0 > {}/cgroup.procs; exec 3< {device}; while :; do for part in 0 1 2 3 4 5 6 7; do dd if={device} of=/dev/null bs=1M \
-         count=64 skip=$((part * 64)) 2> /dev/null; sleep 1; done; done",
-        cgroup.dir().display()
-    );
-    Command::new("/bin/busybox").args(["sh", "-c", &script]).stdin(Stdio::null()).spawn().context("a reader")
 }

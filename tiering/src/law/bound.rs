@@ -13,6 +13,7 @@
 //! - `what_stayed_is_asked_for_no_more`, for a while.
 //! - `bound_fades`: by half in half a minute at first, in ten minutes once it stayed five times on end.
 
+use alloc::boxed::Box;
 use core::time::Duration;
 
 use crate::units::{Bytes, Instant};
@@ -23,9 +24,12 @@ const REACH: u64 = 32;
 const FIRST_HALF_LIFE: Duration = Duration::from_secs(30);
 const LONGEST_HALF_LIFE: Duration = Duration::from_mins(10);
 
-/// What is known to stay on a node, of one cgroup.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Bound {
+/// What is known to stay on a node, of one cgroup. Of most, nothing does.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bound(Option<Box<Stayed>>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Stayed {
     bytes: Bytes,
     at: Instant,
     /// Failures on end.
@@ -37,23 +41,26 @@ impl Bound {
     pub(super) fn learn(&mut self, asked: Bytes, moved: Bytes, movable: Bytes, now: Instant) {
         let known = self.get(now);
         let stayed = asked - moved;
-        self.at = now;
         if stayed.0 < asked.0 / 8 {
-            (self.bytes, self.times) = (Bytes(known.0 / 2), 0);
+            let bytes = Bytes(known.0 / 2);
+            self.0 = (!bytes.is_zero()).then(|| Box::new(Stayed { bytes, at: now, times: 0 }));
             return;
         }
         let share = u128::from(movable.0) * u128::from(stayed.0) / u128::from(asked.0.max(1));
         let share = Bytes(u64::try_from(share).unwrap_or(u64::MAX));
         let reach = known + Bytes(stayed.0.saturating_mul(REACH));
-        self.bytes = known + share.min(reach).max(stayed);
-        self.times = self.times.saturating_add(1);
+        let last = self.0.get_or_insert_default();
+        last.at = now;
+        last.bytes = known + share.min(reach).max(stayed);
+        last.times = last.times.saturating_add(1);
     }
 
     /// What stays, as of now.
-    pub(super) fn get(self, now: Instant) -> Bytes {
-        let doublings = u32::from(self.times.saturating_sub(1)).min(8);
+    pub(super) fn get(&self, now: Instant) -> Bytes {
+        let Some(last) = &self.0 else { return Bytes::ZERO };
+        let doublings = u32::from(last.times.saturating_sub(1)).min(8);
         let half_life = FIRST_HALF_LIFE.saturating_mul(1 << doublings).min(LONGEST_HALF_LIFE);
-        let halvings = now.since(self.at).as_secs() / half_life.as_secs();
-        Bytes(self.bytes.0 >> halvings.min(63))
+        let halvings = now.since(last.at).as_secs() / half_life.as_secs();
+        Bytes(last.bytes.0 >> halvings.min(63))
     }
 }

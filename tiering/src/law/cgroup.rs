@@ -10,7 +10,7 @@ use super::exchange::Exchange;
 use super::learned::Learned;
 use super::ledger::Ledger;
 use super::limit::Usage;
-use super::make::is_near;
+use super::make::{is_near, walk_every};
 use super::portion::Portion;
 use super::sample::{CgroupSample, Moved, Reach, Speed, Stayed};
 use super::touches::TouchLaw;
@@ -27,6 +27,9 @@ const MINUTE: Duration = Duration::from_mins(1);
 
 /// Stalls this long after our last move are no doing of ours.
 const OURS_FOR: Duration = Duration::from_secs(30);
+
+/// A walk that comes after so many times the usual interval says of what it finds touched only that it was idle for as long before the gap.
+const LATE: u32 = 3;
 
 /// One node's part of a cgroup.
 #[derive(Clone, Debug)]
@@ -69,6 +72,15 @@ impl OnNode {
     pub(super) fn older(&self, age: Duration, now: Instant) -> Bytes {
         self.ledger.at_least(age, now).min(self.anon) - self.bound.get(now)
     }
+}
+
+/// What a cgroup has, on all nodes together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sums {
+    /// On fast nodes.
+    pub(super) fast: Bytes,
+    /// On all tiers.
+    pub(super) footprint: Bytes,
 }
 
 /// What a sample taught.
@@ -140,9 +152,9 @@ impl CgroupState {
         }
     }
 
-    /// Whether its memory may be on a node.
-    pub(super) fn may_use(&self, node: NodeId) -> bool {
-        self.reach.allowed.contains(node)
+    /// What of so much cold memory on a node is worth a move: all of it or nothing.
+    pub(super) fn worth(&self, cold: Bytes) -> Bytes {
+        if cold < self.reach.least { Bytes::ZERO } else { cold }
     }
 
     pub(super) fn set_policy(&mut self, policy: Arc<Policy>, now: Instant) {
@@ -168,6 +180,10 @@ impl CgroupState {
         self.nodes.retain(|on| sample.nodes.contains_key(&on.node) && speed_of(on.node).is_some());
         let promoted = self.kernel_promoted(&sample, &speed_of);
         taught.kernel_promoted = promoted;
+        // Where walks were far apart (no slow node for a while), what is touched all the time was idle for no longer than usual.
+        let usual = walk_every(self, self.sums());
+        let elapsed = self.walked.map_or(Duration::ZERO, |at| now.since(at));
+        let unseen = if elapsed > usual * LATE { elapsed.saturating_sub(usual) } else { Duration::ZERO };
         let mut touched_slow = Bytes::ZERO;
         let (mut walked, mut walked_slow) = (false, false);
         for (node, usage) in &sample.nodes {
@@ -190,10 +206,10 @@ impl CgroupState {
                     walked |= reading.walked;
                     let gone = if speed == Speed::Slow { promoted } else { Bytes::ZERO };
                     // What a walk finds touched was young if the walk before found it touched.
-                    let young = self.walked.map_or(Duration::ZERO, |at| now.since(at)).saturating_mul(3) / 2;
+                    let young = elapsed.saturating_mul(3) / 2;
                     let mut twice = Bytes::ZERO;
                     on.ledger.observe(reading, gone, now, |idle, more, bytes| {
-                        law.touched(idle, more, bytes);
+                        law.touched(idle.saturating_sub(unseen), more, bytes);
                         if idle <= young {
                             twice += bytes;
                         }
@@ -207,7 +223,7 @@ impl CgroupState {
                     if let Some(bytes) = usage.touched {
                         on.hot_twice = Bytes(bytes.0 / 2);
                         on.ledger.touch(bytes.min(usage.anon), now, |idle, bytes| {
-                            law.touched(idle, Duration::ZERO, bytes);
+                            law.touched(idle.saturating_sub(unseen), Duration::ZERO, bytes);
                         });
                     }
                 }
@@ -234,25 +250,11 @@ impl CgroupState {
         sample.nodes.clear();
         self.last = Some(sample);
         if walked_slow {
-            let came_up =
-                touched_slow + if self.walked.is_some() { taught.kernel_promoted } else { Bytes::ZERO };
-            let elapsed = self.walked.map_or(Duration::ZERO, |at| now.since(at));
             if self.walked.is_some() {
+                let came_up = touched_slow + taught.kernel_promoted;
                 self.touched_per_minute = per_minute(self.touched_per_minute, came_up, elapsed);
             }
-            let allowed = self.touches.allowance(self.policy.demote.slow_touch_rate);
-            let fast = self.on_fast();
-            self.portion.judge(self.touched_per_minute, allowed, fast, now);
-            self.walked = Some(now);
-            if is_near(self.policy.ceiling(self.footprint()), self.on_fast()) {
-                let (hot, slow) = self
-                    .slow()
-                    .fold((Bytes::ZERO, Bytes::ZERO), |(hot, slow), on| (hot + on.hot, slow + on.anon));
-                let policy = &self.policy.demote;
-                let age = self.exchange.age(policy);
-                let cold = self.fast().map(|on| on.older(age, now)).sum();
-                self.exchange.walked((hot, slow), cold, self.touched_per_minute, policy);
-            }
+            self.judge(now);
         }
         if walked || walked_slow {
             let working_set = self.working_set(MINUTE, now);
@@ -265,6 +267,23 @@ impl CgroupState {
         let per_minute = self.touched_per_minute;
         self.breaker.tick(self.footprint(), per_minute, now);
         taught
+    }
+
+    /// A walk of the slow nodes judges what sank, and what changed places at a ceiling.
+    fn judge(&mut self, now: Instant) {
+        let allowed = self.touches.allowance(self.policy.demote.slow_touch_rate);
+        let fast = self.on_fast();
+        self.portion.judge(self.touched_per_minute, allowed, fast, now);
+        self.walked = Some(now);
+        if is_near(self.policy.ceiling(self.footprint()), fast) {
+            let (hot, slow) = self
+                .slow()
+                .fold((Bytes::ZERO, Bytes::ZERO), |(hot, slow), on| (hot + on.hot, slow + on.anon));
+            let policy = &self.policy.demote;
+            let age = self.exchange.age(policy);
+            let cold = self.fast().map(|on| on.older(age, now)).sum();
+            self.exchange.walked((hot, slow), cold, self.touched_per_minute, policy);
+        }
     }
 
     /// What the kernel promoted since the last sample. Where it does not count that, what left the slow nodes and turned up on the fast ones.
@@ -378,6 +397,14 @@ impl CgroupState {
 
     pub(super) fn slow(&self) -> impl Iterator<Item = &OnNode> {
         self.nodes.iter().filter(|on| on.speed == Speed::Slow)
+    }
+
+    pub(super) fn sums(&self) -> Sums {
+        self.nodes.iter().fold(Sums::default(), |mut sums, on| {
+            sums.fast += if on.speed == Speed::Fast { on.anon } else { Bytes::ZERO };
+            sums.footprint += on.anon;
+            sums
+        })
     }
 
     /// Whether it was watched for long enough to be judged: two walks and an age, or by an agent before.

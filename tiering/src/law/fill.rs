@@ -58,7 +58,7 @@ pub(super) struct Filled {
 }
 
 /// One step of an offer: bytes on a rung.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Step {
     offer: u32,
     rung: u32,
@@ -66,17 +66,17 @@ struct Step {
     age: Duration,
 }
 
-/// The shortfall, taken coldest first.
-pub(super) fn fill<E>(offers: impl Iterator<Item = Offer<E>>, shortfall: Bytes) -> Filled
-where
-    E: Iterator<Item = (Duration, Bytes)>,
-{
-    let mut steps: Vec<Step> = Vec::new();
-    let mut on_rung = [Bytes::ZERO; LADDER + 1];
-    let mut count = 0_u32;
-    for offer in offers {
-        let index = count;
-        count += 1;
+/// What all may give up on a node, in steps: each cgroup's ages are read once.
+#[derive(Debug, Default)]
+pub(super) struct Offers {
+    steps: Vec<Step>,
+    count: u32,
+}
+
+impl Offers {
+    pub(super) fn add(&mut self, offer: Offer<impl Iterator<Item = (Duration, Bytes)>>) {
+        let index = self.count;
+        self.count += 1;
         let (mut bound, mut most) = (offer.bound, offer.most);
         for (age, bytes) in offer.entries {
             if age < offer.least_age || most.is_zero() {
@@ -91,49 +91,72 @@ where
             most -= bytes;
             let scaled =
                 if offer.weight == 100 { age } else { age.saturating_mul(100) / offer.weight.max(1) };
-            let rung = at(scaled);
-            on_rung[rung as usize] += bytes;
-            steps.push(Step { offer: index, rung, bytes, age });
+            self.steps.push(Step { offer: index, rung: at(scaled), bytes, age });
         }
     }
-    let mut given = vec![Given::default(); count as usize];
-    if shortfall.is_zero() {
-        return Filled { given, unmet: Bytes::ZERO, level: None };
-    }
-    let mut missing = shortfall;
-    let mut level = 0;
-    for i in (0..=LADDER).rev() {
-        level = i;
-        if on_rung[i] >= missing {
-            break;
+
+    /// The shortfall, taken coldest first; of each offer no more than `most` by now.
+    pub(super) fn fill(mut self, shortfall: Bytes, most: impl Fn(usize) -> Bytes) -> Filled {
+        let mut given = vec![Given::default(); self.count as usize];
+        if shortfall.is_zero() {
+            return Filled { given, unmet: Bytes::ZERO, level: None };
         }
-        missing -= on_rung[i];
-    }
-    let (last, whole) = (on_rung[level], on_rung[level] <= missing);
-    let mut left = missing;
-    for step in &steps {
-        let take = match (step.rung as usize).cmp(&level) {
-            core::cmp::Ordering::Less => continue,
-            core::cmp::Ordering::Greater => step.bytes,
-            core::cmp::Ordering::Equal if whole => step.bytes,
-            core::cmp::Ordering::Equal => {
-                let share = u128::from(step.bytes.0) * u128::from(missing.0);
-                let share = share.div_ceil(u128::from(last.0.max(1)));
-                Bytes(u64::try_from(share).unwrap_or(u64::MAX)).min(left).min(step.bytes)
+        let mut on_rung = [Bytes::ZERO; LADDER + 1];
+        let mut oldest = 0;
+        for of_one in self.steps.chunk_by_mut(|a, b| a.offer == b.offer) {
+            let mut most = most(of_one[0].offer as usize);
+            for step in of_one {
+                step.bytes = step.bytes.min(most);
+                most -= step.bytes;
+                on_rung[step.rung as usize] += step.bytes;
+                oldest = oldest.max(step.rung as usize);
             }
-        };
-        if step.rung as usize == level {
-            left -= take;
         }
-        if !take.is_zero() {
-            let given = &mut given[step.offer as usize];
-            given.bytes += take;
-            given.least_age = step.age;
+        let mut missing = shortfall;
+        let mut level = 0;
+        for i in (0..=oldest).rev() {
+            level = i;
+            if on_rung[i] >= missing {
+                break;
+            }
+            missing -= on_rung[i];
         }
+        let (last, whole) = (on_rung[level], on_rung[level] <= missing);
+        let mut left = missing;
+        for step in &self.steps {
+            let take = match (step.rung as usize).cmp(&level) {
+                core::cmp::Ordering::Less => continue,
+                core::cmp::Ordering::Greater => step.bytes,
+                core::cmp::Ordering::Equal if whole => step.bytes,
+                core::cmp::Ordering::Equal => {
+                    let share = u128::from(step.bytes.0) * u128::from(missing.0);
+                    let share = share.div_ceil(u128::from(last.0.max(1)));
+                    Bytes(u64::try_from(share).unwrap_or(u64::MAX)).min(left).min(step.bytes)
+                }
+            };
+            if step.rung as usize == level {
+                left -= take;
+            }
+            if !take.is_zero() {
+                let given = &mut given[step.offer as usize];
+                given.bytes += take;
+                given.least_age = step.age;
+            }
+        }
+        let unmet = shortfall - given.iter().map(|given| given.bytes).sum();
+        let age = if level == 0 { Duration::ZERO } else { rung(level - 1) };
+        Filled { given, unmet, level: Some(age) }
     }
-    let unmet = shortfall - given.iter().map(|given| given.bytes).sum();
-    let age = if level == 0 { Duration::ZERO } else { rung(level - 1) };
-    Filled { given, unmet, level: Some(age) }
+}
+
+/// The shortfall, taken coldest first.
+pub(super) fn fill<E>(offers: impl Iterator<Item = Offer<E>>, shortfall: Bytes) -> Filled
+where
+    E: Iterator<Item = (Duration, Bytes)>,
+{
+    let mut all = Offers { steps: Vec::with_capacity(32), count: 0 };
+    offers.for_each(|offer| all.add(offer));
+    all.fill(shortfall, |_| Bytes::MAX)
 }
 
 /// The rung of an age: 0 below one second, then the number of rungs that are not above it.
@@ -144,9 +167,9 @@ fn at(age: Duration) -> u32 {
         return 0;
     }
     let octave = seconds.ilog2().min(19);
-    let base = rung(octave as usize * 4).as_millis();
+    let base = 1000 << octave;
     let quarter =
-        [1189_u128, 1414, 1682].iter().filter(|factor| u128::from(millis) * 1000 >= base * **factor).count();
+        [1189, 1414, 1682].iter().filter(|factor| millis.saturating_mul(1000) >= base * **factor).count();
     octave * 4 + u32::try_from(quarter).unwrap_or(0) + 1
 }
 

@@ -13,11 +13,15 @@
 //! Losses can't be more than what a reading shows to be new, else they were freed. Frequent aging by the kernel hides which cohort of the
 //! oldest class was touched: the youngest is the likeliest.
 //!
+//! There is a ledger of each cgroup on each node, and every plan reads most of them: a cohort is kept in eight bytes, by its age at the last
+//! change.
+//!
 //! # Properties
 //! - `what_is_listed_is_known`: cohorts sum to what the last reading listed.
 //! - `the_kernels_own_aging_erases_nothing`: classes that shrink to seconds leave an hour's age of what they still hold.
 //! - `ages_are_never_less_than_listed`: at any age, at least as much as the reading itself proves.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -37,6 +41,9 @@ type Millis = i64;
 /// A hundred years: as good as for ever, and far from overflowing.
 const EVER: Millis = 100 * 365 * 24 * 3600 * 1000;
 
+/// The smallest page of any kernel.
+const PAGE: u64 = 4096;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cohort {
     /// Not accessed since then.
@@ -44,17 +51,45 @@ struct Cohort {
     bytes: Bytes,
 }
 
+/// A cohort as it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kept {
+    /// Milliseconds; the greatest, seven weeks, is as good as for ever.
+    age: u32,
+    pages: u32,
+}
+
+impl Kept {
+    fn age(self) -> Millis {
+        if self.age == u32::MAX { EVER } else { self.age.into() }
+    }
+
+    fn bytes(self) -> Bytes {
+        Bytes(u64::from(self.pages) * PAGE)
+    }
+
+    /// Takes away what it has of this much.
+    fn take(&mut self, bytes: &mut Bytes) -> Bytes {
+        let part = self.bytes().min(bytes.round_down(PAGE));
+        self.pages = to_pages(self.bytes() - part);
+        *bytes -= part;
+        part
+    }
+}
+
 /// Ages of a cgroup's memory on one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
-    /// Oldest first.
-    cohorts: Vec<Cohort>,
-    /// What the last reading listed, oldest first.
-    listed: Vec<Cohort>,
-    read: Option<Millis>,
-    /// The last walk, and the time between it and the one before.
-    walked: Option<Millis>,
-    interval: Millis,
+    /// The cohorts, then what the last reading listed; each oldest first.
+    kept: Box<[Kept]>,
+    cohorts: u32,
+    /// The moment as of which ages are kept.
+    at: Millis,
+    /// Milliseconds from the last reading, and from the last walk, until then.
+    read: Option<u32>,
+    walked: Option<u32>,
+    /// Between the last walk and the one before.
+    interval: u32,
 }
 
 impl Ledger {
@@ -68,13 +103,12 @@ impl Ledger {
         mut touched: impl FnMut(Duration, Duration, Bytes),
     ) {
         let now = millis(now);
-        let since_last = self.read.map(|read| now - read);
-        self.read = Some(now);
+        let known: Vec<Cohort> = self.cohorts().collect();
+        self.age_until(now);
+        let since_last = self.read.replace(0).map(Millis::from);
         if reading.walked {
-            self.interval = self.walked.map_or(0, |walked| now - walked);
-            self.walked = Some(now);
+            self.interval = self.walked.replace(0).unwrap_or(0);
         }
-        self.listed.clear();
         let mut classes: Vec<Cohort> = reading
             .ages
             .iter()
@@ -87,14 +121,14 @@ impl Ledger {
             older.bytes += if alike { class.bytes } else { Bytes::ZERO };
             alike
         });
-        let mut next = Vec::with_capacity(self.cohorts.len() + classes.len());
+        let mut next = Vec::with_capacity(known.len() + classes.len());
         let mut lost: Vec<(Millis, Bytes)> = Vec::new();
         let mut new = Bytes::ZERO;
         // Whether the kernel aged so often since the last reading that its oldest class holds all that was there then.
         let hidden = classes.len() >= GENERATIONS - 1;
         let oldest = classes.first().map(|class| now - class.since);
         let erased = since_last.is_some_and(|elapsed| oldest.is_none_or(|oldest| oldest < elapsed));
-        let mut rest = self.cohorts.as_slice();
+        let mut rest = known.as_slice();
         if erased && !hidden {
             lost.extend(rest.iter().map(|cohort| (cohort.since, cohort.bytes)));
             rest = &[];
@@ -127,13 +161,8 @@ impl Ledger {
         }
         lost.extend(rest.iter().map(|cohort| (cohort.since, cohort.bytes)));
         next.sort_unstable_by_key(|cohort| cohort.since);
-        self.cohorts = next;
-        self.thin(now);
-        classes.retain(|class| !class.bytes.is_zero());
-        self.listed = classes;
-        // Thousands of these are kept.
-        self.cohorts.shrink_to_fit();
-        self.listed.shrink_to_fit();
+        thin(&mut next, now);
+        self.keep(&next, &classes);
 
         let all: Bytes = lost.iter().map(|(_, bytes)| *bytes).sum();
         let seen = all.min(new + promoted);
@@ -143,7 +172,8 @@ impl Ledger {
             if !share.is_zero() {
                 // What a walk missed once may be missed by another, if it falls otherwise into the period.
                 let idle = now - since;
-                let missed = if idle > self.interval / 2 * 3 { self.interval } else { 0 };
+                let interval = Millis::from(self.interval);
+                let missed = if idle > interval / 2 * 3 { interval } else { 0 };
                 touched(to_duration(idle), to_duration(missed), share);
             }
         }
@@ -153,7 +183,7 @@ impl Ledger {
     pub(super) fn resize(&mut self, to: Bytes, now: Instant) {
         let total = self.total();
         if to > total {
-            push(&mut self.cohorts, Cohort { since: millis(now), bytes: to - total });
+            self.push(Cohort { since: millis(now), bytes: to - total }, now, |_| ());
         } else {
             self.take_youngest(total - to);
         }
@@ -161,94 +191,115 @@ impl Ledger {
 
     /// Memory of at least this age came here.
     pub(super) fn arrived(&mut self, bytes: Bytes, age: Duration, now: Instant) {
-        if bytes.is_zero() {
-            return;
-        }
-        push(&mut self.cohorts, Cohort { since: millis(now) - duration_millis(age), bytes });
-        self.cohorts.sort_unstable_by_key(|cohort| cohort.since);
-        self.thin(millis(now));
+        let since = millis(now) - duration_millis(age);
+        self.push(Cohort { since, bytes }, now, |cohorts| {
+            cohorts.sort_unstable_by_key(|cohort| cohort.since);
+            thin(cohorts, millis(now));
+        });
     }
 
     /// The oldest memory left.
-    pub(super) fn left(&mut self, mut bytes: Bytes) {
-        for list in [&mut self.cohorts, &mut self.listed] {
+    pub(super) fn left(&mut self, bytes: Bytes) {
+        let (cohorts, listed) = self.kept.split_at_mut(self.cohorts as usize);
+        for list in [cohorts, listed] {
             let mut wanted = bytes;
-            for cohort in list.iter_mut() {
-                let part = cohort.bytes.min(wanted);
-                cohort.bytes -= part;
-                wanted -= part;
+            for kept in list {
+                kept.take(&mut wanted);
             }
-            list.retain(|cohort| !cohort.bytes.is_zero());
-            bytes = bytes.max(Bytes::ZERO);
         }
     }
 
     /// Memory was touched here: of the youngest cohorts, whose age is told.
     pub(super) fn touch(&mut self, bytes: Bytes, now: Instant, mut told: impl FnMut(Duration, Bytes)) {
-        let now_ms = millis(now);
+        self.age_until(millis(now));
         let mut left = bytes;
-        for cohort in self.cohorts.iter_mut().rev() {
-            let part = cohort.bytes.min(left);
-            if part.is_zero() {
-                continue;
+        for kept in self.kept[..self.cohorts as usize].iter_mut().rev() {
+            let part = kept.take(&mut left);
+            if !part.is_zero() {
+                told(to_duration(kept.age()), part);
             }
-            cohort.bytes -= part;
-            left -= part;
-            told(to_duration(now_ms - cohort.since), part);
         }
-        self.cohorts.retain(|cohort| !cohort.bytes.is_zero());
-        push(&mut self.cohorts, Cohort { since: now_ms, bytes: bytes - left });
+        self.push(Cohort { since: millis(now), bytes: bytes - left }, now, |_| ());
     }
 
     /// Memory left for having been touched: the youngest.
     pub(super) fn take_youngest(&mut self, mut bytes: Bytes) {
-        for cohort in self.cohorts.iter_mut().rev() {
-            let part = cohort.bytes.min(bytes);
-            cohort.bytes -= part;
-            bytes -= part;
+        for kept in self.kept[..self.cohorts as usize].iter_mut().rev() {
+            kept.take(&mut bytes);
         }
-        self.cohorts.retain(|cohort| !cohort.bytes.is_zero());
     }
 
-    fn thin(&mut self, now: Millis) {
-        while self.cohorts.len() > MOST {
-            let nearest = self
-                .cohorts
-                .windows(2)
-                .enumerate()
-                .min_by_key(|(_, pair)| {
-                    (pair[1].since - pair[0].since) * 1024 / (now - pair[1].since).max(1000)
-                })
-                .map_or(0, |(i, _)| i);
-            let older = self.cohorts.remove(nearest);
-            self.cohorts[nearest].bytes += older.bytes;
+    /// Another cohort, and what to do with all of them then.
+    fn push(&mut self, cohort: Cohort, now: Instant, then: impl FnOnce(&mut Vec<Cohort>)) {
+        if cohort.bytes.is_zero() {
+            return;
         }
+        self.age_until(millis(now));
+        let mut cohorts: Vec<Cohort> = self.cohorts().collect();
+        push(&mut cohorts, cohort);
+        then(&mut cohorts);
+        let listed: Vec<Cohort> = self.listed().collect();
+        self.keep(&cohorts, &listed);
+    }
+
+    fn age_until(&mut self, now: Millis) {
+        let passed = now - self.at;
+        self.at = now;
+        let ages = self.kept.iter_mut().map(|kept| &mut kept.age);
+        for age in ages.chain(&mut self.read).chain(&mut self.walked) {
+            *age = to_age(passed + Millis::from(*age));
+        }
+    }
+
+    fn keep(&mut self, cohorts: &[Cohort], listed: &[Cohort]) {
+        let at = self.at;
+        let some = |cohort: &&Cohort| cohort.bytes.0 >= PAGE;
+        let kept = cohorts.iter().filter(some).chain(listed.iter().filter(some));
+        self.kept = kept
+            .map(|cohort| Kept { age: to_age(at - cohort.since), pages: to_pages(cohort.bytes) })
+            .collect();
+        self.cohorts = u32::try_from(cohorts.iter().filter(some).count()).unwrap_or(u32::MAX);
+    }
+
+    fn cohorts(&self) -> impl Iterator<Item = Cohort> + '_ {
+        self.unpacked(&self.kept[..self.cohorts as usize])
+    }
+
+    fn listed(&self) -> impl Iterator<Item = Cohort> + '_ {
+        self.unpacked(&self.kept[self.cohorts as usize..])
+    }
+
+    fn unpacked<'a>(&self, kept: &'a [Kept]) -> impl Iterator<Item = Cohort> + use<'a> {
+        let at = self.at;
+        let some = kept.iter().filter(|kept| kept.pages > 0);
+        some.map(move |kept| Cohort { since: at - kept.age(), bytes: kept.bytes() })
     }
 
     /// Bytes not accessed for at least `age`.
     #[must_use]
     pub fn at_least(&self, age: Duration, now: Instant) -> Bytes {
-        let before = millis(now) - duration_millis(age);
-        self.cohorts.iter().take_while(|cohort| cohort.since <= before).map(|cohort| cohort.bytes).sum()
+        let least = duration_millis(age) - (millis(now) - self.at);
+        let cohorts = self.kept[..self.cohorts as usize].iter();
+        cohorts.take_while(|kept| kept.age() >= least).map(|kept| kept.bytes()).sum()
     }
 
     /// Least ages and bytes, oldest first.
     pub fn entries(&self, now: Instant) -> impl Iterator<Item = (Duration, Bytes)> + '_ {
         let now = millis(now);
-        self.cohorts.iter().map(move |cohort| (to_duration(now - cohort.since), cohort.bytes))
+        self.cohorts().map(move |cohort| (to_duration(now - cohort.since), cohort.bytes))
     }
 
     /// All bytes.
     #[must_use]
     pub fn total(&self) -> Bytes {
-        self.cohorts.iter().map(|cohort| cohort.bytes).sum()
+        self.cohorts().map(|cohort| cohort.bytes).sum()
     }
 
     /// The greatest age at which the last reading lists at least so much: what the kernel's own listing calls this memory.
     #[must_use]
     pub fn listed_age(&self, bytes: Bytes, now: Instant) -> Duration {
         let mut sum = Bytes::ZERO;
-        for class in &self.listed {
+        for class in self.listed() {
             sum += class.bytes;
             if sum >= bytes {
                 return to_duration(millis(now) - class.since);
@@ -272,6 +323,26 @@ fn push(cohorts: &mut Vec<Cohort>, cohort: Cohort) {
         Some(last) if last.since == cohort.since => last.bytes += cohort.bytes,
         _ => cohorts.push(cohort),
     }
+}
+
+fn thin(cohorts: &mut Vec<Cohort>, now: Millis) {
+    while cohorts.len() > MOST {
+        let nearest = cohorts
+            .windows(2)
+            .enumerate()
+            .min_by_key(|(_, pair)| (pair[1].since - pair[0].since) * 1024 / (now - pair[1].since).max(1000))
+            .map_or(0, |(i, _)| i);
+        let older = cohorts.remove(nearest);
+        cohorts[nearest].bytes += older.bytes;
+    }
+}
+
+fn to_age(millis: Millis) -> u32 {
+    u32::try_from(millis.max(0)).unwrap_or(u32::MAX)
+}
+
+fn to_pages(bytes: Bytes) -> u32 {
+    u32::try_from(bytes.0 / PAGE).unwrap_or(u32::MAX)
 }
 
 fn millis(at: Instant) -> Millis {

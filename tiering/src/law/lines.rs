@@ -61,6 +61,11 @@ impl NodeSample {
         }
     }
 
+    /// Whether what has memory here should bring up no more than its share.
+    pub(super) fn is_tight(&self) -> bool {
+        self.speed == Speed::Fast && self.room() < Ratio::of_parts(2, 100).of(self.total)
+    }
+
     /// Whether less than the kernel's low watermark is left.
     #[must_use]
     pub fn is_urgent(&self) -> bool {

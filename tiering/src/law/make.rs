@@ -9,6 +9,8 @@
 //! For headroom, memory is taken that has been idle for `after`. Only while less than the kernel's low watermark is available, the age
 //! falls, an eighth of `after` every two seconds, down to half of it.
 //!
+//! Thousands of cgroups do not fit into a cache: each is looked at once for all short nodes together, and once in its turn.
+//!
 //! # Properties
 //! - `floor_is_never_crossed`, `ceiling_is_asked_for`.
 //! - `only_a_short_node_takes`: a full node beside an empty one is short, and only its own memory is taken.
@@ -17,17 +19,19 @@
 //! - `observe_decides_the_same` but for headroom, which is asked of those who can give.
 //! - `nothing_is_said_that_is_not_done`: no promotion is planned where we don't promote.
 
-use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::iter;
+use core::mem;
 use core::time::Duration;
 
 use super::Host;
-use super::cgroup::{CgroupState, OnNode};
-use super::fill::{Given, Offer, fill};
+use super::cgroup::{CgroupState, Sums};
+use super::fill::{Given, Offer, Offers, fill};
 use super::plan::{CgroupPlan, Demote, NodePlan, Plan};
-use super::sample::{Barrier, CgroupKey, Promoter, Speed};
+use super::sample::{Barrier, CgroupKey, NodeSample, Promoter, Speed};
 use crate::memory_high;
-use crate::node::NodeId;
+use crate::node::{NodeId, NodeSet};
 use crate::policy::{DemotePolicy, MemoryHighPolicy, Mode};
 use crate::reason::{DemoteReason, Limit};
 use crate::units::{ByteRate, Bytes, Instant};
@@ -41,12 +45,19 @@ const SOON: Duration = Duration::from_secs(5);
 /// A cgroup is sampled at least this often while it has anything to do.
 const BUSY: Duration = Duration::from_secs(1);
 
-/// What is left of a node for this plan.
+/// What is left of a node for this plan: nothing of one that is gone.
+#[derive(Default)]
 pub(super) struct Left {
-    pub(super) targets: Vec<NodeId>,
+    pub(super) targets: Arc<[NodeId]>,
     pub(super) room: Bytes,
     pub(super) rate: Bytes,
-    /// Weights of those who share the node, where it is short of room; zero where it is not.
+    /// Whether the cgroup whose turn it is may use the node.
+    pub(super) may_use: bool,
+    is_short: bool,
+    /// For how long it has been urgent.
+    urgent: Option<Duration>,
+    pub(super) is_tight: bool,
+    /// Weights of those who share the node, where it is tight.
     pub(super) weights: u64,
     pub(super) total: Bytes,
 }
@@ -59,18 +70,30 @@ pub(super) struct Making {
     left: Vec<Left>,
     /// Place in `left` by node number.
     places: Vec<u32>,
+    /// Whose turn it is may use these.
+    allowed: NodeSet,
+}
+
+/// What is wished to move down from a node.
+pub(super) struct Wish {
+    from: NodeId,
+    given: Given,
+    reason: DemoteReason,
+}
+
+fn sum_of(wishes: &[Wish]) -> Bytes {
+    wishes.iter().map(|wish| wish.given.bytes).sum()
 }
 
 /// Time between two walks of a cgroup's page tables: at most four generations exist, so memory that is provably as old as the age
 /// needs two walks within it. At a ceiling the coldest goes whatever its age, and walks tell what is colder ([`super::exchange`]). While more is hot on slow
 /// nodes than is allowed, walks find what is to come up, however long the age.
-pub(super) fn walk_every(state: &CgroupState) -> Duration {
+pub(super) fn walk_every(state: &CgroupState, sums: Sums) -> Duration {
     let DemotePolicy { after, slow_touch_rate, .. } = state.policy.demote;
-    let ceiling = state.policy.ceiling(state.footprint());
-    let hot: Bytes = state.slow().map(|on| on.hot).sum();
-    let age = if is_near(ceiling, state.on_fast()) {
+    let ceiling = state.policy.ceiling(sums.footprint);
+    let age = if is_near(ceiling, sums.fast) {
         state.exchange.age(&state.policy.demote)
-    } else if hot > state.touches.allowance(slow_touch_rate) {
+    } else if state.slow().map(|on| on.hot).sum::<Bytes>() > state.touches.allowance(slow_touch_rate) {
         after
     } else {
         state.touches.age()
@@ -104,53 +127,29 @@ fn least_age(state: &CgroupState, urgent: Option<Duration>) -> Duration {
 }
 
 pub(super) fn plan(host: &mut Host, now: Instant) -> Plan {
-    let mut nodes = Vec::with_capacity(host.nodes.len());
-    let mut making = Making {
-        now,
-        promoter: host.settings.promoter,
-        page: host.settings.page,
-        left: Vec::new(),
-        places: Vec::new(),
-    };
-    for (id, state) in &mut host.nodes {
-        let sample = &state.sample;
-        nodes.push(NodePlan {
-            node: *id,
-            available: sample.available(),
-            headroom: if sample.speed == Speed::Fast { sample.headroom() } else { Bytes::ZERO },
-            shortfall: sample.shortfall(),
-            room: sample.room(),
-            urgent: sample.is_urgent(),
-            fill_age: None,
-            unmet: Bytes::ZERO,
-        });
-        let number = id.0 as usize;
-        if making.places.len() <= number {
-            making.places.resize(number + 1, u32::MAX);
-        }
-        making.places[number] = u32::try_from(making.left.len()).unwrap_or(u32::MAX);
-        making.left.push(Left {
-            targets: sample.targets.clone(),
-            room: sample.room(),
-            rate: state.bucket.available(now),
-            weights: 0,
-            total: sample.total,
-        });
-    }
-    let asked = making.headroom(host, &mut nodes);
-    making.weigh(host);
+    let mut making = Making::new(host, now);
+    let mut nodes =
+        host.nodes.iter().map(|(id, state)| NodePlan::new(*id, &state.sample)).collect::<Vec<_>>();
+    let wishes = making.headroom(host, &mut nodes);
 
-    let mut cgroups: Vec<Option<CgroupPlan>> = Vec::new();
-    cgroups.resize_with(host.cgroups.len(), || None);
     // Where rates or room are short, whoever is first in this plan is last in the next.
-    let first = usize::try_from(host.plans).unwrap_or(0) % host.cgroups.len().max(1);
-    let mut states: Vec<(usize, CgroupKey, &mut CgroupState)> =
-        host.cgroups.iter_mut().enumerate().map(|(i, (key, state))| (i, *key, state)).collect();
-    states.rotate_left(first);
-    for (i, key, state) in states {
-        cgroups[i] = making.cgroup(key, state, asked.get(&key).map_or(&[], Vec::as_slice));
+    let turn = usize::try_from(host.plans).unwrap_or(0) % host.cgroups.len().max(1);
+    let mut cgroups: Vec<CgroupPlan> = Vec::with_capacity(host.cgroups.len());
+    let mut states: Vec<(CgroupKey, &mut CgroupState, Vec<Wish>)> = host
+        .cgroups
+        .iter_mut()
+        .zip(wishes.into_iter().chain(iter::repeat_with(Vec::new)))
+        .map(|((key, state), wishes)| (*key, state.as_mut(), wishes))
+        .collect();
+    let (last, first) = states.split_at_mut(turn);
+    for (key, state, wishes) in first {
+        cgroups.extend(making.cgroup(*key, state, mem::take(wishes)));
     }
-    let cgroups: Vec<CgroupPlan> = cgroups.into_iter().flatten().collect();
+    let ahead = cgroups.len();
+    for (key, state, wishes) in last {
+        cgroups.extend(making.cgroup(*key, state, mem::take(wishes)));
+    }
+    cgroups.rotate_left(ahead);
     let kernel_promotion = match making.promoter {
         Promoter::Kernel => making.kernel_promotion(host),
         Promoter::None | Promoter::Agent => ByteRate(0),
@@ -158,91 +157,160 @@ pub(super) fn plan(host: &mut Host, now: Instant) -> Plan {
     Plan { at: now, nodes, cgroups, kernel_promotion }
 }
 
+impl NodePlan {
+    fn new(node: NodeId, sample: &NodeSample) -> Self {
+        Self {
+            node,
+            available: sample.available(),
+            headroom: if sample.speed == Speed::Fast { sample.headroom() } else { Bytes::ZERO },
+            shortfall: sample.shortfall(),
+            room: sample.room(),
+            urgent: sample.is_urgent(),
+            fill_age: None,
+            unmet: Bytes::ZERO,
+        }
+    }
+}
+
 impl Making {
+    fn new(host: &mut Host, now: Instant) -> Self {
+        let (promoter, page) = (host.settings.promoter, host.settings.page);
+        let mut making =
+            Self { now, promoter, page, left: Vec::new(), places: Vec::new(), allowed: NodeSet::default() };
+        let known = host.nodes.iter().flat_map(|(id, state)| iter::once(id).chain(&state.sample.targets));
+        let known: NodeSet = known.copied().collect();
+        for node in known.iter() {
+            making.places.resize(node.0 as usize, u32::MAX);
+            making.places.push(u32::try_from(making.left.len()).unwrap_or(u32::MAX));
+            making.left.push(host.nodes.get_mut(&node).map_or_else(Left::default, |state| Left {
+                targets: state.sample.targets.as_slice().into(),
+                room: state.sample.room(),
+                rate: state.bucket.available(now),
+                total: state.sample.total,
+                is_tight: state.sample.is_tight(),
+                is_short: !state.sample.shortfall().is_zero(),
+                urgent: state.urgent_since.map(|since| now.since(since)),
+                ..Left::default()
+            }));
+        }
+        making
+    }
+
+    fn place(&self, node: NodeId) -> Option<usize> {
+        self.places.get(node.0 as usize).map(|place| *place as usize)
+    }
+
     pub(super) fn left(&self, node: NodeId) -> Option<&Left> {
-        self.left.get(*self.places.get(node.0 as usize)? as usize)
+        self.left.get(self.place(node)?)
     }
 
     pub(super) fn left_mut(&mut self, node: NodeId) -> Option<&mut Left> {
-        self.left.get_mut(*self.places.get(node.0 as usize)? as usize)
+        let place = self.place(node)?;
+        self.left.get_mut(place)
     }
 
-    /// Room, and what the links let pass, on the nodes where memory of a node may go.
-    fn room_below(&self, state: &CgroupState, from: NodeId) -> (Bytes, Bytes) {
-        let Some(left) = self.left(from) else { return (Bytes::ZERO, Bytes::ZERO) };
-        let targets = left.targets.iter().filter(|to| state.may_use(**to));
-        targets.filter_map(|to| self.left(*to)).fold((Bytes::ZERO, Bytes::ZERO), |(room, rate), to| {
+    /// It is a cgroup's turn: where its memory may be is looked up by node from now on.
+    fn turn_to(&mut self, state: &CgroupState) {
+        // Most cgroups may use the same.
+        if self.allowed == state.reach.allowed {
+            return;
+        }
+        self.allowed.clone_from(&state.reach.allowed);
+        self.left.iter_mut().for_each(|left| left.may_use = false);
+        for node in state.reach.allowed.iter() {
+            if let Some(left) = self.left_mut(node) {
+                left.may_use = true;
+            }
+        }
+    }
+
+    /// The nodes where memory of a node may go.
+    fn targets(&self, from: NodeId) -> impl Iterator<Item = (NodeId, &Left)> {
+        let targets = self.left(from).into_iter().flat_map(|left| left.targets.iter());
+        targets.filter_map(|to| Some((*to, self.left(*to).filter(|to| to.may_use)?)))
+    }
+
+    /// Room, and what the links let pass, on these.
+    fn room_below(&self, from: NodeId) -> (Bytes, Bytes) {
+        self.targets(from).fold((Bytes::ZERO, Bytes::ZERO), |(room, rate), (_, to)| {
             (room + to.room, rate + to.room.min(to.rate))
         })
     }
 
-    fn has_target(&self, state: &CgroupState, from: NodeId) -> bool {
-        self.left(from).is_some_and(|left| left.targets.iter().any(|to| state.may_use(*to)))
+    fn has_target(&self, from: NodeId) -> bool {
+        self.targets(from).next().is_some()
     }
 
-    /// What each cgroup gives for headroom, by node.
-    fn headroom(&self, host: &Host, nodes: &mut [NodePlan]) -> BTreeMap<CgroupKey, Vec<(NodeId, Given)>> {
-        let mut asked: BTreeMap<CgroupKey, Vec<(NodeId, Given)>> = BTreeMap::new();
-        for node in nodes.iter_mut().filter(|node| !node.shortfall.is_zero()) {
-            let urgent = host.nodes[&node.node].urgent_since.map(|since| self.now.since(since));
-            let able: Vec<(CgroupKey, &CgroupState, &OnNode)> = host
-                .cgroups
-                .iter()
-                .filter(|(_, state)| is_enforced(state) && state.reach.barrier.is_none())
-                .filter_map(|(key, state)| {
-                    let on = state.nodes.iter().find(|on| on.node == node.node)?;
-                    self.has_target(state, node.node).then_some((*key, state, on))
-                })
-                .collect();
-            let offers = able.iter().map(|(key, state, on)| {
-                let given = asked.get(key).into_iter().flatten().map(|(_, given)| given.bytes).sum::<Bytes>();
-                let (room, _) = self.room_below(state, node.node);
-                Offer {
+    /// What each cgroup gives for headroom, in the order of the host; empty where nothing is short. Who shares tight nodes is noted.
+    fn headroom(&mut self, host: &Host, nodes: &mut [NodePlan]) -> Vec<Vec<Wish>> {
+        let mut wishes: Vec<Vec<Wish>> = Vec::new();
+        if !self.left.iter().any(|left| left.is_short || left.is_tight) {
+            return wishes;
+        }
+        wishes.resize_with(host.cgroups.len(), Vec::new);
+        // What a cgroup has above what is protected, less what it gives on other nodes.
+        let mut above = Vec::with_capacity(host.cgroups.len());
+        let mut offers: Vec<(Offers, Vec<usize>)> = Vec::new();
+        offers.resize_with(self.left.len(), Default::default);
+        for (i, state) in host.cgroups.values().enumerate() {
+            self.weigh(state);
+            let sums = state.sums();
+            above.push(sums.fast - protected(state, sums));
+            if !is_enforced(state) || state.reach.barrier.is_some() {
+                continue;
+            }
+            self.turn_to(state);
+            let soon = state.policy.demote.max_rate.over(SOON);
+            for on in &state.nodes {
+                let Some(place) = self.place(on.node) else { continue };
+                let Some(&Left { is_short: true, urgent, .. }) = self.left.get(place) else { continue };
+                let least_age = least_age(state, urgent);
+                if !self.has_target(on.node) || state.worth(on.older(least_age, self.now)).is_zero() {
+                    continue;
+                }
+                let (room, _) = self.room_below(on.node);
+                let (offers, of) = &mut offers[place];
+                of.push(i);
+                offers.add(Offer {
                     entries: on.ledger.entries(self.now),
                     bound: on.bound.get(self.now),
-                    most: (state.on_fast() - given - self.protected(state))
-                        .min(on.anon)
-                        .min(room)
-                        .min(state.policy.demote.max_rate.over(SOON)),
-                    least_age: least_age(state, urgent),
+                    most: above[i].min(on.anon).min(room).min(soon),
+                    least_age,
                     weight: state.policy.dram.weight,
-                }
-            });
-            let filled = fill(offers, node.shortfall);
-            node.fill_age = filled.level;
-            node.unmet = filled.unmet;
-            for ((key, ..), given) in able.iter().zip(filled.given) {
-                if !given.bytes.is_zero() {
-                    asked.entry(*key).or_default().push((node.node, given));
-                }
+                });
             }
         }
-        asked
+        for node in nodes.iter_mut().filter(|node| !node.shortfall.is_zero()) {
+            let Some((offers, of)) = self.place(node.node).map(|place| mem::take(&mut offers[place])) else {
+                continue;
+            };
+            let filled = offers.fill(node.shortfall, |offer| above[of[offer]]);
+            node.fill_age = filled.level;
+            node.unmet = filled.unmet;
+            for (i, given) in of.into_iter().zip(filled.given).filter(|(_, given)| !given.bytes.is_zero()) {
+                above[i] -= given.bytes;
+                wishes[i].push(Wish { from: node.node, given, reason: DemoteReason::Headroom });
+            }
+        }
+        wishes
     }
 
-    /// What no other's need takes: the stated floor, and of what the kernel protects the part that DRAM is of the host's memory.
-    pub(super) fn protected(&self, state: &CgroupState) -> Bytes {
-        let limits = state.last.as_ref().map(|last| last.limits).unwrap_or_default();
-        let low = limits.low.unwrap_or_default().max(limits.min.unwrap_or_default());
-        let (floor, _) = bounds(state, self.now);
-        floor.max(low.min(state.footprint()).min(state.on_fast()))
-    }
-
-    /// The plan of one cgroup, of which a sample is known.
-    fn cgroup(
-        &mut self,
-        key: CgroupKey,
-        state: &mut CgroupState,
-        asked: &[(NodeId, Given)],
-    ) -> Option<CgroupPlan> {
+    /// The plan of one cgroup, of which a sample is known, and of which so much is wished for headroom.
+    fn cgroup(&mut self, key: CgroupKey, state: &mut CgroupState, wishes: Vec<Wish>) -> Option<CgroupPlan> {
         let now = self.now;
         let sampled = state.last.as_ref()?.at;
-        let (floor, ceiling) = bounds(state, now);
-        let fast = state.on_fast();
+        self.turn_to(state);
+        let sums = state.sums();
+        let floor = state.policy.floor(sums.footprint);
         let age = state.touches.age();
-        let bound: Bytes = state.fast().map(|on| on.bound.get(now).min(on.anon)).sum();
-        let cold: Bytes = state.fast().map(|on| on.older(age, now)).sum();
-        let allowed_touch = state.touches.allowance(state.policy.demote.slow_touch_rate);
+        let (mut bound, mut cold, mut would_free) = (Bytes::ZERO, Bytes::ZERO, Bytes::ZERO);
+        for on in state.fast() {
+            let old = on.older(age, now);
+            bound += on.bound.get(now).min(on.anon);
+            cold += old;
+            would_free += state.worth(old).min(self.room_below(on.node).0);
+        }
+        let walk_every = walk_every(state, sums);
         let mut plan = CgroupPlan {
             key,
             mode: if is_enforced(state) { Mode::Enforce } else { Mode::Observe },
@@ -254,46 +322,35 @@ impl Making {
             promote_budget: ByteRate(0),
             promote_limit: None,
             floor,
-            ceiling,
-            would_free: self.would_free(state, age, fast - floor),
+            ceiling: state.policy.ceiling(sums.footprint),
+            would_free: would_free.min(sums.fast - floor),
             bound,
             touched_per_minute: state.touched_per_minute,
-            allowed_touch,
+            allowed_touch: state.touches.allowance(state.policy.demote.slow_touch_rate),
             memory_high: memory_high::Step::Leave,
-            reclaim: None,
-            walk_every: walk_every(state),
-            look_again: sampled + walk_every(state),
+            walk_every,
+            look_again: sampled + walk_every,
         };
         // Enforced cgroups share rates and room; what an observed one would do takes nothing from them.
         let held = plan.mode == Mode::Observe;
         let saved: Vec<(Bytes, Bytes)> =
             if held { self.left.iter().map(|left| (left.room, left.rate)).collect() } else { Vec::new() };
-        self.demote(state, asked, &mut plan);
-        self.promote(state, !asked.is_empty(), &mut plan);
+        let gives = !wishes.is_empty();
+        self.demote(state, sums, wishes, &mut plan);
+        self.promote(state, sums, gives, &mut plan);
         for (left, (room, rate)) in self.left.iter_mut().zip(saved) {
             (left.room, left.rate) = (room, rate);
         }
-        self.limits(state, &mut plan);
+        self.limits(state, sums, &mut plan);
         if !plan.is_hold() || matches!(plan.limit, Some(Limit::RateCap | Limit::NodeRate)) {
             plan.look_again = plan.look_again.min(now + BUSY);
         }
         Some(plan)
     }
 
-    fn would_free(&self, state: &CgroupState, age: Duration, above_floor: Bytes) -> Bytes {
-        let by_node = state.fast().map(|on| on.older(age, self.now).min(self.room_below(state, on.node).0));
-        by_node.sum::<Bytes>().min(above_floor)
-    }
-
-    fn demote(&mut self, state: &mut CgroupState, asked: &[(NodeId, Given)], plan: &mut CgroupPlan) {
-        let fast = state.on_fast();
+    fn demote(&mut self, state: &mut CgroupState, sums: Sums, mut wishes: Vec<Wish>, plan: &mut CgroupPlan) {
+        let fast = sums.fast;
         let mut budget = fast - plan.floor;
-        let cap = state.demote_bucket.available(self.now);
-        let mut wishes: Vec<(NodeId, Given, DemoteReason)> =
-            asked.iter().map(|(node, given)| (*node, *given, DemoteReason::Headroom)).collect();
-        let sum_of = |wishes: &[(NodeId, Given, DemoteReason)]| -> Bytes {
-            wishes.iter().map(|(_, given, _)| given.bytes).sum()
-        };
         let over = fast - plan.ceiling - sum_of(&wishes);
         // Where nothing tells ages, in steps: what is in use is used again between two.
         let blind = state.last.as_ref().is_some_and(|last| last.blind);
@@ -302,26 +359,27 @@ impl Making {
             self.over_ceiling(state, over, &mut wishes);
         }
         // What is younger than `after` no listing proves: there, age does not matter.
-        for (_, given, _) in wishes.iter_mut().filter(|(.., reason)| *reason == DemoteReason::Ceiling) {
-            if given.least_age < state.policy.demote.after {
-                given.least_age = Duration::ZERO;
+        for wish in wishes.iter_mut().filter(|wish| wish.reason == DemoteReason::Ceiling) {
+            if wish.given.least_age < state.policy.demote.after {
+                wish.given.least_age = Duration::ZERO;
             }
         }
         let guard = self.guard(state, plan);
+        let movable: Bytes = state.fast().map(|on| state.worth(on.older(plan.effective_age, self.now))).sum();
         let free = match guard {
-            None => plan.cold - sum_of(&wishes),
+            None => movable - sum_of(&wishes),
             Some(_) => Bytes::ZERO,
         };
-        let voluntary = self.on_trial(state, plan, free);
+        let voluntary = self.on_trial(state, sums, plan, free);
         let worth = Bytes::mib(1).min(Bytes(fast.0 / 128));
         if voluntary >= worth {
             self.cold(state, plan.effective_age, voluntary, &mut wishes);
         }
-        let swapped = self.exchange(state, plan);
+        let swapped = self.exchange(state, sums, plan);
         if !swapped.is_zero() && wishes.is_empty() {
             self.cold(state, state.exchange.age(&state.policy.demote), swapped, &mut wishes);
-            for (.., reason) in &mut wishes {
-                *reason = DemoteReason::Ceiling;
+            for wish in &mut wishes {
+                wish.reason = DemoteReason::Ceiling;
             }
         }
         plan.limit = match guard {
@@ -330,10 +388,11 @@ impl Making {
             _ if wishes.is_empty() && !plan.bound.is_zero() && plan.cold.is_zero() => {
                 Some(Limit::Bound(plan.bound))
             }
+            _ if wishes.is_empty() && movable < plan.cold => Some(Limit::TooFew(plan.cold - movable)),
             _ if wishes.is_empty() => Some(Limit::NothingCold),
             _ => None,
         };
-        if !fast.is_zero() && !state.fast().any(|on| self.has_target(state, on.node)) {
+        if !fast.is_zero() && !state.fast().any(|on| self.has_target(on.node)) {
             plan.limit = Some(Limit::NoTarget);
             return;
         }
@@ -344,15 +403,16 @@ impl Making {
             });
             return;
         }
-        wishes.sort_by_key(|(_, _, reason)| core::cmp::Reverse(*reason));
-        let mut left = cap;
-        for (node, given, reason) in wishes {
-            if !self.has_target(state, node) {
+        wishes.sort_by_key(|wish| core::cmp::Reverse(wish.reason));
+        let mut left = state.demote_bucket.available(self.now);
+        plan.demote.reserve_exact(wishes.len());
+        for Wish { from, given, reason } in wishes {
+            if !self.has_target(from) {
                 plan.limit = Some(Limit::NoTarget);
                 continue;
             }
-            let (room, link) = self.room_below(state, node);
-            let rate = self.left(node).map_or(Bytes::ZERO, |left| left.rate).min(link);
+            let (room, link) = self.room_below(from);
+            let rate = self.left(from).map_or(Bytes::ZERO, |left| left.rate).min(link);
             let mut bytes = Bytes(given.bytes.0.next_multiple_of(self.page.max(1)));
             for (most, limit) in [
                 (budget, Limit::Floor),
@@ -370,29 +430,30 @@ impl Making {
             }
             budget -= bytes;
             left -= bytes;
-            let to = self.take(state, node, bytes);
-            match plan.demote.iter_mut().find(|demote| demote.from == node) {
+            let to = self.take(from, bytes);
+            match plan.demote.iter_mut().find(|demote| demote.from == from) {
                 Some(known) => {
                     known.bytes += bytes;
                     known.least_age = known.least_age.min(given.least_age);
                 }
-                None => {
-                    plan.demote.push(Demote { from: node, to, bytes, least_age: given.least_age, reason });
-                }
+                None => plan.demote.push(Demote { from, to, bytes, least_age: given.least_age, reason }),
             }
         }
     }
 
     /// Takes room and rate of a move; where it goes.
-    fn take(&mut self, state: &CgroupState, from: NodeId, bytes: Bytes) -> Vec<NodeId> {
-        let mut targets = Vec::new();
-        if let Some(left) = self.left_mut(from) {
-            left.rate -= bytes;
-            targets.clone_from(&left.targets);
-        }
-        targets.retain(|to| state.may_use(*to));
+    fn take(&mut self, from: NodeId, bytes: Bytes) -> Arc<[NodeId]> {
+        let Some(left) = self.left_mut(from) else { return Arc::default() };
+        left.rate -= bytes;
+        // Most cgroups may use them all.
+        let all = Arc::clone(&left.targets);
+        let targets = if self.targets(from).count() == all.len() {
+            all
+        } else {
+            self.targets(from).map(|(to, _)| to).collect()
+        };
         let mut missing = bytes;
-        for to in &targets {
+        for to in &*targets {
             let Some(left) = self.left_mut(*to) else { continue };
             let part = missing.min(left.room);
             left.room -= part;
@@ -403,15 +464,10 @@ impl Making {
     }
 
     /// What is above the ceiling: the oldest of all its fast nodes.
-    fn over_ceiling(
-        &self,
-        state: &CgroupState,
-        over: Bytes,
-        wishes: &mut Vec<(NodeId, Given, DemoteReason)>,
-    ) {
+    fn over_ceiling(&self, state: &CgroupState, over: Bytes, wishes: &mut Vec<Wish>) {
         let mut entries: Vec<(Duration, Bytes, NodeId)> = Vec::new();
-        for on in state.fast().filter(|on| self.has_target(state, on.node)) {
-            let taken = wishes.iter().filter(|(node, ..)| *node == on.node).map(|(_, given, _)| given.bytes);
+        for on in state.fast().filter(|on| self.has_target(on.node)) {
+            let taken = wishes.iter().filter(|wish| wish.from == on.node).map(|wish| wish.given.bytes);
             let mut skip = on.bound.get(self.now) + taken.sum();
             let mut rest = on.anon - skip;
             for (age, bytes) in on.ledger.entries(self.now) {
@@ -427,63 +483,59 @@ impl Making {
         }
         entries.sort_by_key(|(age, ..)| core::cmp::Reverse(*age));
         let mut missing = over;
-        for (age, bytes, node) in entries {
+        for (age, bytes, from) in entries {
             let bytes = bytes.min(missing);
             if bytes.is_zero() {
                 continue;
             }
             missing -= bytes;
-            let known =
-                wishes.iter_mut().find(|(from, _, reason)| *from == node && *reason == DemoteReason::Ceiling);
-            match known {
-                Some((_, given, _)) => {
-                    given.bytes += bytes;
-                    given.least_age = age;
+            let reason = DemoteReason::Ceiling;
+            match wishes.iter_mut().find(|wish| wish.from == from && wish.reason == reason) {
+                Some(known) => {
+                    known.given.bytes += bytes;
+                    known.given.least_age = age;
                 }
-                None => wishes.push((node, Given { bytes, least_age: age }, DemoteReason::Ceiling)),
+                None => wishes.push(Wish { from, given: Given { bytes, least_age: age }, reason }),
             }
         }
     }
 
     /// Cold memory, the oldest of all fast nodes first.
-    fn cold(
-        &self,
-        state: &CgroupState,
-        age: Duration,
-        bytes: Bytes,
-        wishes: &mut Vec<(NodeId, Given, DemoteReason)>,
-    ) {
-        let on: Vec<&OnNode> = state.fast().filter(|on| self.has_target(state, on.node)).collect();
-        let offers = on.iter().map(|on| {
-            let taken = wishes.iter().filter(|(node, ..)| *node == on.node).map(|(_, given, _)| given.bytes);
+    fn cold(&self, state: &CgroupState, age: Duration, bytes: Bytes, wishes: &mut Vec<Wish>) {
+        let able = || state.fast().filter(|on| self.has_target(on.node));
+        let offers = able().map(|on| {
+            let taken = wishes.iter().filter(|wish| wish.from == on.node).map(|wish| wish.given.bytes);
             Offer {
                 entries: on.ledger.entries(self.now),
                 bound: on.bound.get(self.now) + taken.sum(),
-                most: on.anon,
+                most: if state.worth(on.older(age, self.now)).is_zero() { Bytes::ZERO } else { on.anon },
                 least_age: age,
                 weight: 100,
             }
         });
         let filled = fill(offers, bytes);
-        for (on, given) in on.iter().zip(filled.given) {
+        let reason = DemoteReason::Cold;
+        for (on, given) in able().zip(filled.given) {
             if !given.bytes.is_zero() {
-                wishes.push((on.node, given, DemoteReason::Cold));
+                wishes.push(Wish { from: on.node, given, reason });
             }
         }
-        if on.is_empty() {
+        if able().next().is_none() {
             // So that the missing target is what is told.
-            let nodes = state.fast().map(|on| on.node);
-            let least_age = age;
-            wishes.extend(nodes.map(|node| (node, Given { bytes, least_age }, DemoteReason::Cold)));
+            let given = Given { bytes, least_age: age };
+            wishes.extend(state.fast().map(|on| Wish { from: on.node, given, reason }));
         }
     }
 
     /// What of `free` may sink before the last portion is judged; what is several times as old needs no trial.
-    fn on_trial(&self, state: &CgroupState, plan: &CgroupPlan, free: Bytes) -> Bytes {
-        let age = plan.effective_age;
-        let sure: Bytes = state.fast().map(|on| on.older(age.saturating_mul(3), self.now)).sum();
+    fn on_trial(&self, state: &CgroupState, sums: Sums, plan: &CgroupPlan, free: Bytes) -> Bytes {
+        if free.is_zero() {
+            return free;
+        }
+        let age = plan.effective_age.saturating_mul(3);
+        let sure: Bytes = state.fast().map(|on| on.older(age, self.now)).sum();
         let foreseen = state.touches.foreseen(plan.allowed_touch);
-        state.portion.left(free, state.on_fast(), foreseen).max(sure).min(free)
+        state.portion.left(free, sums.fast, foreseen).max(sure).min(free)
     }
 
     /// What holds voluntary demotion, if anything does.
@@ -507,8 +559,8 @@ impl Making {
         (touched > allowed).then_some(Limit::SlowTouch { touched, allowed })
     }
 
-    fn limits(&self, state: &mut CgroupState, plan: &mut CgroupPlan) {
-        let anon = state.footprint();
+    fn limits(&self, state: &mut CgroupState, sums: Sums, plan: &mut CgroupPlan) {
+        let anon = sums.footprint;
         let Some(last) = state.last.as_ref() else { return };
         let limits = last.limits;
         plan.memory_high = match state.policy.memory_high {
@@ -527,20 +579,14 @@ impl Making {
                 )
             }
         };
-        if state.policy.reclaim_ahead {
-            let (reclaim, soon) = state.usage.reclaim(last, anon);
-            plan.reclaim = reclaim;
-            if let Some(soon) = soon {
-                plan.look_again = plan.look_again.min(self.now + soon);
-            }
-        }
     }
 }
 
-/// The floor and the ceiling that apply to a cgroup. Where no floor is stated it is the working set; but not above a stated ceiling.
-fn bounds(state: &CgroupState, _now: Instant) -> (Bytes, Bytes) {
-    let footprint = state.footprint();
-    (state.policy.floor(footprint), state.policy.ceiling(footprint))
+/// What no other's need takes: the stated floor, and of what the kernel protects the part that DRAM is of the host's memory.
+pub(super) fn protected(state: &CgroupState, sums: Sums) -> Bytes {
+    let limits = state.last.as_ref().map(|last| last.limits).unwrap_or_default();
+    let low = limits.low.unwrap_or_default().max(limits.min.unwrap_or_default());
+    state.policy.floor(sums.footprint).max(low.min(sums.footprint).min(sums.fast))
 }
 
 fn is_enforced(state: &CgroupState) -> bool {

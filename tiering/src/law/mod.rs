@@ -16,6 +16,7 @@
 //! # Properties
 //! Each module states its own; `tests/law.rs` has those of the whole.
 
+mod ahead;
 mod bound;
 mod cgroup;
 mod churn;
@@ -32,14 +33,16 @@ mod raise;
 mod sample;
 mod touches;
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::time::Duration;
 
+pub use ahead::{Ahead, Reclaim, Uncharged};
 pub use cgroup::{CgroupState, Taught};
 pub use learned::Learned;
 pub use ledger::Ledger;
-pub use plan::{CgroupPlan, Demote, NodePlan, Plan, Promote, PromoteReason, Reclaim};
+pub use plan::{CgroupPlan, Demote, NodePlan, Plan, Promote, PromoteReason};
 pub use sample::{
     AgeReading, Barrier, CgroupKey, CgroupSample, HostSample, Limits, Moved, NodeSample, NodeUse, Promoter,
     Reach, Speed, Stayed,
@@ -90,7 +93,8 @@ struct NodeState {
 pub struct Host {
     settings: Settings,
     nodes: BTreeMap<NodeId, NodeState>,
-    cgroups: BTreeMap<CgroupKey, CgroupState>,
+    /// In boxes: a tree keeps room for eleven values where six are.
+    cgroups: BTreeMap<CgroupKey, Box<CgroupState>>,
     plans: u64,
 }
 
@@ -127,7 +131,7 @@ impl Host {
         match self.cgroups.get_mut(&key) {
             Some(state) => state.set_policy(policy, now),
             None => {
-                self.cgroups.insert(key, CgroupState::new(policy, learned, now));
+                self.cgroups.insert(key, Box::new(CgroupState::new(policy, learned, now)));
             }
         }
     }
@@ -161,7 +165,7 @@ impl Host {
     /// What is known of a cgroup.
     #[must_use]
     pub fn cgroup(&self, key: CgroupKey) -> Option<&CgroupState> {
-        self.cgroups.get(&key)
+        self.cgroups.get(&key).map(Box::as_ref)
     }
 
     /// What was learned of a cgroup, to be kept for whoever comes after.
@@ -227,7 +231,7 @@ impl Host {
     /// Time between two walks of a cgroup's page tables.
     #[must_use]
     pub fn walk_every(&self, key: CgroupKey) -> Option<Duration> {
-        self.cgroups.get(&key).map(make::walk_every)
+        self.cgroups.get(&key).map(|state| make::walk_every(state, state.sums()))
     }
 
     /// What to do now. It changes nothing but for rates, which are counted when [`Host::demoted`] says what was moved.

@@ -1,5 +1,6 @@
 //! What to do about a host, and why.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
@@ -80,7 +81,7 @@ pub struct Demote {
     /// From this fast node.
     pub from: NodeId,
     /// To these slow nodes, the first that takes it.
-    pub to: Vec<NodeId>,
+    pub to: Arc<[NodeId]>,
     /// At most this much, until the next plan.
     pub bytes: Bytes,
     /// Only memory at least this old; the coldest first. Zero where the age does not matter (a ceiling).
@@ -127,15 +128,6 @@ pub struct Promote {
     pub reason: PromoteReason,
 }
 
-/// Memory to be given back ahead of a limit, by `memory.reclaim`, without demotion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reclaim {
-    /// This much.
-    pub bytes: Bytes,
-    /// Clean file memory only; otherwise anonymous memory may be swapped out, too.
-    pub file_only: bool,
-}
-
 /// What to do about one cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CgroupPlan {
@@ -172,8 +164,6 @@ pub struct CgroupPlan {
     pub allowed_touch: Bytes,
     /// `memory.high`.
     pub memory_high: memory_high::Step,
-    /// What to reclaim ahead of a limit.
-    pub reclaim: Option<Reclaim>,
     /// Time between two walks of its page tables.
     pub walk_every: Duration,
     /// When to sample it again at the latest, for something is expected to change by then.

@@ -8,43 +8,35 @@
 //! fro pauses ([`super::churn`]). At the ceiling, memory that two walks found touched changes places with memory that two walks did not,
 //! one for one (memory-optimizer's rule: hot less cold at least two), in portions ([`super::exchange`]).
 
-use alloc::vec::Vec;
+use alloc::sync::Arc;
 
 use super::Host;
-use super::cgroup::CgroupState;
-use super::make::{Making, is_at};
+use super::cgroup::{CgroupState, OnNode, Sums};
+use super::make::{Left, Making, is_at, protected};
 use super::plan::{CgroupPlan, Promote, PromoteReason};
 use super::sample::Promoter;
-use crate::node::NodeId;
 use crate::reason::Limit;
-use crate::units::{ByteRate, Bytes, Ratio};
+use crate::units::{ByteRate, Bytes};
 
 impl Making {
-    /// The weights of those who share each tight node.
-    pub(super) fn weigh(&mut self, host: &Host) {
-        for (id, node) in &host.nodes {
-            let tight = node.sample.room() < Ratio::of_parts(2, 100).of(node.sample.total);
-            if !tight || node.sample.speed != super::Speed::Fast {
-                continue;
-            }
-            let holds = |state: &&CgroupState| state.fast().any(|on| on.node == *id && !on.anon.is_zero());
-            let weights =
-                host.cgroups.values().filter(holds).map(|state| u64::from(state.policy.dram.weight)).sum();
-            if let Some(left) = self.left_mut(*id) {
-                left.weights = weights;
+    /// A cgroup is among those who share the tight nodes where it has memory.
+    pub(super) fn weigh(&mut self, state: &CgroupState) {
+        for on in state.fast().filter(|on| !on.anon.is_zero()) {
+            if let Some(left) = self.left_mut(on.node).filter(|left| left.is_tight) {
+                left.weights += u64::from(state.policy.dram.weight);
             }
         }
     }
 
     /// What a cgroup may promote per second: its policy's rate, less for who churns or holds more than its share of a tight node.
-    fn rate_up(&self, state: &CgroupState) -> ByteRate {
-        let most = state.breaker.allows(state.policy.promote.max_rate, state.footprint());
+    fn rate_up(&self, state: &CgroupState, sums: Sums) -> ByteRate {
+        let most = state.breaker.allows(state.policy.promote.max_rate, sums.footprint);
         let mut sixteenths = 16;
         for on in state.fast() {
             let Some(left) = self.left(on.node).filter(|left| left.weights > 0) else { continue };
             let share =
                 u128::from(left.total.0) * u128::from(state.policy.dram.weight) / u128::from(left.weights);
-            let share = Bytes(u64::try_from(share).unwrap_or(u64::MAX)).max(self.protected(state));
+            let share = Bytes(u64::try_from(share).unwrap_or(u64::MAX)).max(protected(state, sums));
             if on.anon > share {
                 // In 1/1000, to the fourth.
                 let part = u128::from(share.0) * 1000 / u128::from(on.anon.0.max(1));
@@ -55,10 +47,16 @@ impl Making {
         ByteRate(most.0 / 16 * sixteenths)
     }
 
-    pub(super) fn promote(&mut self, state: &mut CgroupState, gives: bool, plan: &mut CgroupPlan) {
+    pub(super) fn promote(
+        &mut self,
+        state: &mut CgroupState,
+        sums: Sums,
+        gives: bool,
+        plan: &mut CgroupPlan,
+    ) {
         let hot: Bytes = state.slow().map(|on| on.hot.min(on.anon)).sum();
-        let rate_up = self.rate_up(state);
-        plan.promote_budget = self.promote_budget(state, gives, plan, rate_up);
+        let rate_up = self.rate_up(state, sums);
+        plan.promote_budget = self.promote_budget(state, sums, gives, plan, rate_up);
         let undo = state.portion.undo();
         if hot.is_zero() && undo.is_zero() {
             return;
@@ -80,7 +78,7 @@ impl Making {
             return;
         }
         // What was just asked to leave is not brought up in the same plan.
-        let mut below_ceiling = if gives { Bytes::ZERO } else { plan.ceiling - state.on_fast() };
+        let mut below_ceiling = if gives { Bytes::ZERO } else { plan.ceiling - sums.fast };
         state.promote_bucket.set_rate(rate_up, self.now);
         let mut cap = state.promote_bucket.available(self.now);
         let reason = if undo > hot {
@@ -90,18 +88,19 @@ impl Making {
         } else {
             PromoteReason::Touched
         };
-        let slow: Vec<(NodeId, Bytes, Bytes)> =
-            state.slow().map(|on| (on.node, on.hot.min(on.anon), on.anon)).collect();
         let mut more = undo - hot;
-        for (from, hot, anon) in slow {
-            let warm = more.min(anon - hot);
+        for OnNode { node: from, hot, anon, .. } in state.slow() {
+            let (from, hot) = (*from, *hot.min(anon));
+            let warm = more.min(*anon - hot);
             more -= warm;
             let mut missing = hot + warm;
-            let targets = self.left(from).map(|left| left.targets.clone()).unwrap_or_default();
-            for to in targets.into_iter().filter(|to| state.may_use(*to)) {
+            let targets = self.left(from).map(|left| Arc::clone(&left.targets)).unwrap_or_default();
+            for to in targets.iter().copied() {
+                if missing.is_zero() {
+                    break;
+                }
                 let link = self.left(from).map_or(Bytes::ZERO, |left| left.rate);
-                let (room, rate) =
-                    self.left(to).map_or((Bytes::ZERO, Bytes::ZERO), |left| (left.room, left.rate));
+                let Some(&Left { room, rate, may_use: true, .. }) = self.left(to) else { continue };
                 let mut bytes = missing;
                 for (most, limit) in [
                     (room.min(below_ceiling), Limit::FastFull),
@@ -138,6 +137,7 @@ impl Making {
     fn promote_budget(
         &self,
         state: &CgroupState,
+        sums: Sums,
         gives: bool,
         plan: &CgroupPlan,
         rate_up: ByteRate,
@@ -147,13 +147,13 @@ impl Making {
             && state.policy.promote.enabled
             && !gives
             && has_room
-            && state.on_fast() < plan.ceiling;
+            && sums.fast < plan.ceiling;
         if may { rate_up } else { ByteRate(0) }
     }
 
     /// What is to change places at the ceiling. Where the kernel promotes, nothing is known of what comes up for it: no portion is kept.
-    pub(super) fn exchange(&self, state: &mut CgroupState, plan: &CgroupPlan) -> Bytes {
-        let fast = state.on_fast();
+    pub(super) fn exchange(&self, state: &mut CgroupState, sums: Sums, plan: &CgroupPlan) -> Bytes {
+        let fast = sums.fast;
         if !is_at(plan.ceiling, fast) || self.promoter == Promoter::None || !state.policy.promote.enabled {
             return state.exchange.plan(Bytes::ZERO);
         }
@@ -161,18 +161,20 @@ impl Making {
         let room = plan.ceiling - fast;
         let age = state.exchange.age(&state.policy.demote);
         let cold: Bytes = state.fast().map(|on| on.older(age, self.now)).sum();
-        let second = self.rate_up(state).over(core::time::Duration::from_secs(1));
+        let second = self.rate_up(state, sums).over(core::time::Duration::from_secs(1));
         let able = (twice - room).min(cold).min(second);
         if self.promoter == Promoter::Agent { state.exchange.plan(able) } else { able }
     }
 
     /// What the kernel may promote: what the policies of those allow that have something to bring up.
     pub(super) fn kernel_promotion(&self, host: &Host) -> ByteRate {
-        let able = host.cgroups.values().filter(|state| {
-            let below = state.on_fast() < state.policy.ceiling(state.footprint());
-            state.policy.promote.enabled && below && state.slow().any(|on| !on.anon.is_zero())
+        let able = host.cgroups.values().filter_map(|state| {
+            let sums = state.sums();
+            let below = sums.fast < state.policy.ceiling(sums.footprint);
+            let able = state.policy.promote.enabled && below && sums.footprint > sums.fast;
+            able.then(|| self.rate_up(state, sums).0)
         });
-        let rates = able.map(|state| self.rate_up(state).0).fold(0, u64::saturating_add);
+        let rates = able.fold(0, u64::saturating_add);
         ByteRate(rates.min(host.settings.link_rate.0))
     }
 }

@@ -131,6 +131,8 @@ pub struct Reach {
     pub allowed: NodeSet,
     /// What keeps us from demoting it at all, if anything does.
     pub barrier: Option<Barrier>,
+    /// Less cold memory than this on one node stays: the move would cost more than it saves.
+    pub least: Bytes,
 }
 
 /// What keeps a cgroup from being demoted whatever its memory does.

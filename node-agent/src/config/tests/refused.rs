@@ -171,12 +171,12 @@ fn values_that_do_not_fit_each_other_are_pointed_at() {
           |                   ^"#]],
     );
     refused(
-        &with_spec("memoryHigh: { mode: Pressure, target: 1% }"),
+        &with_spec("memoryHigh: { mode: Pressure, target: 0% }"),
         &expect![[r#"
-        agent.yaml:5:27: memoryHigh.mode Pressure is not supported by this version: use None, Fixed or Formula; demotion itself already backs off under pressure
+        agent.yaml:5:45: memoryHigh.target is zero: every cgroup stalls now and then
           |
-        5 |       memoryHigh: { mode: Pressure, target: 1% }
-          |                           ^"#]],
+        5 |       memoryHigh: { mode: Pressure, target: 0% }
+          |                                             ^"#]],
     );
     refused(
         &with_spec("memoryHigh: { mode: None, value: 1Gi }"),

@@ -29,10 +29,6 @@ const STAYS_YOUNG: u64 = 8;
 /// Where the kernel would turn to other lists, a request is for this part of what is old.
 const CAREFUL_PART: u64 = 8;
 
-/// Where each step is told by a reading, cold memory stays where it is that has fewer pages than so many per cgroup that the kernel
-/// lists: a reading takes 15 us for each of them, and to find out what moved is not to be dearer than the move.
-const LEAST_PER_LISTED: u64 = 2;
-
 /// Where the kernel would turn to other lists, a walk proves for this part of the age that what it left old is old still, within
 /// the bounds below. Each walk opens a generation and so merges two others, of which the younger is evicted first: a second walk soon
 /// after costs what the generations prove.
@@ -79,6 +75,8 @@ struct Course {
     /// As the kernel counts demotions.
     demoted_before: Bytes,
     moved: Bytes,
+    /// A walk was made for it.
+    walked: bool,
 }
 
 impl LruGenEngine {
@@ -101,7 +99,7 @@ impl LruGenEngine {
         }
         let wanted = (order.bytes.0 / host::pages::page_size()).max(1);
         let leaves: Vec<&Cgroup> = order.leaves.iter().filter(|leaf| lives(leaf)).collect();
-        let (mut parts, mut few) = self.parts(&leaves, order.from, order.age, now);
+        let mut parts = self.parts(&leaves, order.from, order.age, now);
         if order.age.is_zero() && parts.iter().map(|part| part.pages).sum::<u64>() < wanted {
             // Not enough is old. Two walks on end make everything old but what is touched in between.
             for leaf in &leaves {
@@ -109,14 +107,15 @@ impl LruGenEngine {
                     self.walk_and_read(ground, leaf, order.from.0, now)?;
                 }
             }
-            (parts, few) = self.parts(&leaves, order.from, order.age, now);
+            parts = self.parts(&leaves, order.from, order.age, now);
         }
         // A thousand idle cgroups have each some pages that an eviction must not ask for: to find that out has to cost nothing.
         if parts.is_empty() {
-            return Ok(Moved { failed: too_few(few), ..Moved::default() });
+            return Ok(Moved::default());
         }
         let demoted_before = demoted(order.cgroup, &ground.slow)?;
-        let mut course = Course { began, wanted, asked: 0, demoted_before, moved: Bytes::ZERO };
+        let mut course =
+            Course { began, wanted, asked: 0, demoted_before, moved: Bytes::ZERO, walked: false };
         for part in parts {
             let end = match self.syntax {
                 AnonSyntax::Max => self.evict(ground, state, &order, part, &mut course, now)?,
@@ -129,39 +128,29 @@ impl LruGenEngine {
             }
         }
         let stayed = course.asked.saturating_sub(course.moved.0 / host::pages::page_size());
-        let mut failed = too_few(few);
-        if stayed > 0 {
-            failed.insert("stayed", stayed);
-        }
-        Ok(Moved { bytes: course.moved, tried: bytes(course.asked).max(course.moved), failed })
+        let failed = if stayed > 0 { BTreeMap::from([("stayed", stayed)]) } else { BTreeMap::new() };
+        Ok(Moved {
+            bytes: course.moved,
+            tried: bytes(course.asked).max(course.moved),
+            failed,
+            walked: course.walked,
+        })
     }
 
-    /// What is at least `age` old, oldest first; and the pages of that which are not worth the readings.
-    fn parts<'a>(
-        &self,
-        leaves: &[&'a Cgroup],
-        from: NodeId,
-        age: Duration,
-        now: Instant,
-    ) -> (Vec<Part<'a>>, u64) {
-        let is_careful = self.syntax == AnonSyntax::TwoHundred;
-        let least = if is_careful && !age.is_zero() { self.listed * LEAST_PER_LISTED } else { 0 };
-        let (mut parts, mut few) = (Vec::new(), 0);
+    /// What is at least `age` old, oldest first.
+    fn parts<'a>(&self, leaves: &[&'a Cgroup], from: NodeId, age: Duration, now: Instant) -> Vec<Part<'a>> {
+        let mut parts = Vec::new();
         for leaf in leaves {
             let on = self.leaves.get(&leaf.id()).and_then(|known| known.on(from.0));
             let old = on.and_then(|on| on.layers.at_least(age, now));
             let Some(Old { pages, oldest, .. }) = old else { continue };
-            if is_careful && careful_request(pages, u64::MAX).is_none() {
-                continue;
-            }
-            if pages < least {
-                few += pages;
+            if self.is_careful() && careful_request(pages, u64::MAX).is_none() {
                 continue;
             }
             parts.push(Part { leaf, node: from.0, pages, oldest });
         }
         parts.sort_unstable_by_key(|part| std::cmp::Reverse(part.oldest));
-        (parts, few)
+        parts
     }
 
     /// Evicts by the kernel's strictly anonymous eviction.
@@ -222,9 +211,11 @@ impl LruGenEngine {
         let proven = order.age / 8 * 3;
         let Some(mut before) = self.read(ground, part.leaf, part.node, now)? else { return Ok(End::Part) };
         if !is_fresh {
-            if before.after_a_walk < proven {
+            let is_ripe = order.is_urgent || walked.is_none_or(|walked| now.since(walked) >= proven);
+            if !is_ripe || before.after_a_walk < proven {
                 return Ok(End::Part);
             }
+            course.walked = true;
             match self.walk_and_read(ground, part.leaf, part.node, now)? {
                 Some(walked) => before = walked,
                 None => return Ok(End::Part),
@@ -329,11 +320,6 @@ impl Course {
     fn is_over(&self, budget: Duration) -> bool {
         self.asked >= self.wanted || self.began.elapsed() >= budget
     }
-}
-
-/// What stayed because it is not worth the readings.
-fn too_few(pages: u64) -> BTreeMap<&'static str, u64> {
-    if pages > 0 { BTreeMap::from([("too_few", pages)]) } else { BTreeMap::new() }
 }
 
 /// How much to ask for of what a walk has just left `old`, so that the kernel finds it among that even where part of it was written

@@ -109,6 +109,7 @@ fn a_relocation_is_stuck_when_all_was_looked_at_and_nothing_moved() {
             to: &[NodeId(1)],
             bytes: Bytes::mib(1),
             age: Duration::ZERO,
+            is_urgent: false,
             budget,
         };
         let now = Instant(Duration::from_secs(at));
@@ -132,6 +133,7 @@ fn a_relocation_goes_on_where_it_was_unless_it_ended_or_is_long_ago() {
         to: &[NodeId(1)],
         bytes: Bytes::mib(1),
         age: Duration::ZERO,
+        is_urgent: false,
         budget: Duration::ZERO,
     };
     let left = |engine: &mut PagesEngine, at| {

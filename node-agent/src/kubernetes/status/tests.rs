@@ -61,7 +61,7 @@ fn snapshot(views: impl IntoIterator<Item = CgroupView>) -> Snapshot {
         tiers: vec![tier("dram", 0), tier("slow", 1)],
         kernel_release: "7.2.13".to_owned(),
         kernel_features: [("damon".to_owned(), broken), ("lru-gen".to_owned(), works)].into(),
-        cgroups: views.into_iter().map(|view| (view.path.clone(), view)).collect(),
+        cgroups: views.into_iter().map(|view| (view.path.clone(), Arc::new(view))).collect(),
         cluster: Some(ClusterView { generation: Some(5), api_server_up: true, ..ClusterView::default() }),
         ..Snapshot::default()
     }
