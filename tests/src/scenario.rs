@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::guest::Guest;
 use crate::report::Verdict;
-pub use crate::scenarios::{NODE, SCENARIOS, in_short_run};
+pub use crate::scenarios::{KILLS_A_GUEST, NODE, SCENARIOS, TERMS_A_GUEST, in_short_run};
 
 /// A kernel series that guests run. Ordered by age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

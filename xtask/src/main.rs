@@ -12,6 +12,7 @@ mod guest_image;
 mod image;
 mod interrupt;
 mod kernels;
+mod kills;
 mod kube;
 mod node;
 mod qemu;
@@ -58,6 +59,7 @@ enum Task {
     Fuzz(fuzz::Args),
     Kube(kube::Args),
     Image(image::Args),
+    Kills(kills::Args),
     Node(node::Args),
     Release(release::Args),
     Simulate(simulate::Args),

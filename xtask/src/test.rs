@@ -6,17 +6,13 @@ use std::io::{BufRead as _, BufReader};
 use std::ops::AddAssign;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
 use thermocline_tests::scenario::{Kernel, Machine, SCENARIOS, Scenario, in_short_run};
 
-use crate::vm::{Guests, Outcome, render};
-use crate::{bench, cluster, codegen, fuzz, guest_image, interrupt, kube, out, say, simulate, tools};
-
-/// Guests at a time. Each keeps one CPU busy.
-const GUESTS_AT_A_TIME: usize = 2;
+use crate::vm::{GUESTS_AT_A_TIME, Guests, Outcome, render};
+use crate::{bench, cluster, codegen, fuzz, guest_image, interrupt, kube, out, say, simulate, tools, vm};
 
 /// How long each fuzz target runs: enough to trip over what a change just broke. Longer is `cargo xtask fuzz`.
 const FUZZ_SECONDS: u32 = 8;
@@ -243,23 +239,14 @@ fn guests(jobs: &[(&'static Scenario, Machine)], verbose: bool) -> Result<Count>
     let guests = Guests::prepare(&kernels, with_agent, false)?;
     say!("{} scenarios in guests, {GUESTS_AT_A_TIME} at a time", jobs.len());
     let start = Instant::now();
-    let next = AtomicUsize::new(0);
     let done = Mutex::new(BTreeMap::new());
-    let work = || -> Result<()> {
-        while let Some(&(scenario, machine)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let guest = guests.guest(machine, Some(scenario), false, false)?;
-            let outcome = guests.run(scenario, &guest, |_| {})?;
-            let mut done = done.lock().map_err(|_| anyhow!("another guest's thread panicked"))?;
-            show(&outcome, verbose);
-            done.insert((scenario.name, machine), outcome);
-        }
+    vm::at_a_time(jobs, |&(scenario, machine)| {
+        let guest = guests.guest(machine, Some(scenario), false, false)?;
+        let outcome = guests.run(scenario, &guest, |_| {})?;
+        let mut done = done.lock().map_err(|_| anyhow!("another guest's thread panicked"))?;
+        show(&outcome, verbose);
+        done.insert((scenario.name, machine), outcome);
         Ok(())
-    };
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..GUESTS_AT_A_TIME).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_for_each(|worker| {
-            worker.join().unwrap_or_else(|_| Err(anyhow!("a guest's thread panicked")))
-        })
     })?;
     interrupt::check()?;
     let done = done.into_inner().map_err(|_| anyhow!("a guest's thread panicked"))?;

@@ -117,9 +117,9 @@ impl Host {
         evicted
     }
 
-    /// Moves pages that the last walk found touched on a slow node up to the pod's own node, as far as that has room above its high
-    /// watermark; says how many.
-    pub fn promote(&mut self, pod: usize, node: usize, pages: u64) -> u64 {
+    /// Moves pages that the last `walks` walks on end found touched on a slow node up to the pod's own node, as far as that has room
+    /// above its high watermark; says how many.
+    pub fn promote(&mut self, pod: usize, node: usize, pages: u64, walks: u32) -> u64 {
         let home = self.pods[pod].home;
         let pages = pages.min(self.nodes[home].above(self.nodes[home].high));
         let mut moved = 0;
@@ -127,13 +127,13 @@ impl Host {
         let newest = [lru.max_seq, lru.max_seq.saturating_sub(1).max(lru.min_seq)];
         let interval = lru.birth(newest[0]).saturating_sub(lru.birth(newest[1]));
         let groups = self.pods[pod].groups.clone();
-        // As in the agent's `pages` engine, what two walks on end found touched, first what most did; of what is alike in that, a scan
-        // meets pages in the order of their addresses, not of their heat.
-        for walks_before in [3, 2, 1] {
+        // As in the agent's `pages` engine, first what most walks on end found touched; of what is alike in that, a scan meets pages in
+        // the order of their addresses, not of their heat.
+        for walks_before in (walks.saturating_sub(1)..=3).rev() {
             for seq in newest {
                 let slot = Generations::slot(seq);
                 let has = |host: &Self, group: usize| {
-                    let before = host.touched_before(group, interval).powi(walks_before);
+                    let before = host.touched_before(group, interval).powi(walks_before.cast_signed());
                     let group = &host.groups[group];
                     if group.kind == Kind::Anonymous {
                         group.cells[node][slot].found as f64 * before
@@ -152,6 +152,29 @@ impl Host {
                     moved += self.bring_up(group, node, cell, false);
                 }
             }
+        }
+        if walks == 0 {
+            for seq in (lru.min_seq..=lru.max_seq).rev() {
+                moved += self.promote_any(pod, node, Generations::slot(seq), pages - moved);
+            }
+        }
+        moved
+    }
+
+    /// Moves pages of one generation up, touched or not; says how many.
+    fn promote_any(&mut self, pod: usize, node: usize, slot: usize, pages: u64) -> u64 {
+        let groups = self.pods[pod].groups.clone();
+        let has = |host: &Self, group: usize| {
+            let group = &host.groups[group];
+            if group.kind == Kind::Anonymous { group.cells[node][slot].pages } else { 0 }
+        };
+        let all: u64 = groups.clone().map(|group| has(self, group)).sum();
+        let share = (pages as f64 / all.max(1) as f64).min(1.0);
+        let mut moved = 0;
+        for group in groups {
+            let wanted = round(has(self, group) as f64 * share, &mut self.random).min(pages - moved);
+            let cell = self.groups[group].cells[node][slot].take(wanted, &mut self.random);
+            moved += self.bring_up(group, node, cell, false);
         }
         moved
     }

@@ -63,6 +63,8 @@ pub struct PodLedger {
     pub refused: u64,
     /// The age that the law says counts as cold.
     pub age: f64,
+    /// Pages that the law says it could free.
+    pub would_free: u64,
     /// What the law said of it, and when it began to; numbers alone are nothing new.
     pub said: Vec<(Duration, String)>,
 }

@@ -4,16 +4,17 @@
 //! eviction of generations that proves nothing of single pages, so much in a round as time allows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tiering::law::{
     self, AgeReading, CgroupKey, CgroupPlan, CgroupSample, Demote, HostSample, Learned, Limits, Moved,
     NodeSample, NodeUse, Promoter, Reach, Settings, Speed, Stayed,
 };
-use tiering::{AgeHistogram, Bytes, Generation, Instant, NodeId, StallTotals};
+use tiering::{AgeHistogram, Bytes, Generation, Instant, Mode, NodeId, Policy, StallTotals};
 
 use super::Law;
-use crate::host::{Evicted, GenerationSize, Host, Walked};
+use crate::host::{Evicted, GenerationSize, Host, Pod, Walked};
 use crate::world::{NodeKind, PAGE, Promotes, World};
 
 /// The agent's interval.
@@ -40,6 +41,8 @@ pub struct Thermocline {
     restarted: BTreeMap<usize, Learned>,
     short: bool,
     next: Duration,
+    /// Until then it only observes; `None` where it enforces.
+    enforces: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,6 +99,7 @@ impl Thermocline {
             restarted: BTreeMap::new(),
             short: false,
             next: Duration::ZERO,
+            enforces: world.agent.enforces.map(|at| at.0),
         }
     }
 
@@ -121,7 +125,7 @@ impl Thermocline {
                 }
                 let own = self.restarted.remove(&index);
                 let learned = own.as_ref().or_else(|| self.learned.get(&pod.spec_name));
-                self.law.add(key, pod.policy.clone(), learned, now);
+                self.law.add(key, self.policy(pod), learned, now);
                 let allowed = host.nodes.iter().map(|node| NodeId(node.id)).collect();
                 self.law.set_reach(key, Reach { allowed, ..Reach::default() });
                 self.known.insert(index, Known::default());
@@ -132,6 +136,20 @@ impl Thermocline {
                     self.keep(&pod.spec_name, &learned);
                 }
             }
+        }
+    }
+
+    /// The policy of a pod, observed or enforced.
+    fn policy(&self, pod: &Pod) -> Arc<Policy> {
+        let mode = if self.enforces.is_some() { Mode::Observe } else { Mode::Enforce };
+        Arc::new(Policy { mode, ..pod.policy.clone() })
+    }
+
+    /// From now on policies are enforced.
+    fn enforce(&mut self, host: &Host) {
+        self.enforces = None;
+        for index in self.known.keys() {
+            self.law.set_policy(key(*index), self.policy(&host.pods[*index]), Instant(host.now));
         }
     }
 
@@ -218,7 +236,7 @@ impl Thermocline {
         let now = Instant(host.now);
         let Some(node) = host.nodes.iter().position(|node| NodeId(node.id) == order.from) else { return };
         let wanted = (order.bytes.0 / PAGE).min(MOVED_IN_A_ROUND);
-        let done = host.promote(index, node, wanted);
+        let done = host.promote(index, node, wanted, order.reason.hot_walks());
         let moved = Moved {
             from: order.from,
             to: Some(order.to),
@@ -252,6 +270,9 @@ impl Law for Thermocline {
         if at < self.next {
             return;
         }
+        if self.enforces.is_some_and(|from| at >= from) {
+            self.enforce(host);
+        }
         self.discover(host);
         self.law.observe_nodes(nodes(host));
         let due = self.due(at);
@@ -263,6 +284,7 @@ impl Law for Thermocline {
         for cgroup in &plan.cgroups {
             let ledger = &mut host.pods[cgroup.key.0 as usize].ledger;
             ledger.age = cgroup.effective_age.as_secs_f64();
+            ledger.would_free = cgroup.would_free.0 / PAGE;
             ledger.note(at, cgroup.to_string());
         }
         for cgroup in due.iter().filter_map(|index| plan.of(key(*index))) {
@@ -275,7 +297,7 @@ impl Law for Thermocline {
             let cgroup = &plan.cgroups[which];
             let index = cgroup.key.0 as usize;
             // What was moved since its sample would be moved again.
-            if self.known.get(&index).is_none_or(|known| known.sampled != at) {
+            if cgroup.mode == Mode::Observe || self.known.get(&index).is_none_or(|known| known.sampled != at) {
                 continue;
             }
             for order in &cgroup.demote {

@@ -11,7 +11,7 @@ use api::{Percentage, PolicySpec, Quantity, Rate, WireDuration};
 use serde::Deserialize;
 use tiering::Policy;
 
-pub use bar::{AgeBack, Bar, Moved, SetRef, SharesOf, Shift, Sinks, Within};
+pub use bar::{AgeBack, Bar, Moved, SetRef, SharesOf, Shift, Sinks, Within, WouldFree};
 pub use heat::{Activity, Heat, Part};
 
 /// Bytes of a page.
@@ -207,6 +207,9 @@ pub struct AgentSpec {
     /// It is started again at these times.
     #[serde(default)]
     pub restarts: Vec<WireDuration>,
+    /// Until this time it only observes. Default: it enforces from the start.
+    #[serde(default)]
+    pub enforces: Option<WireDuration>,
     /// Who promotes. Default: the kernel.
     #[serde(default)]
     pub promotes: Promotes,

@@ -27,9 +27,10 @@ pub(super) const SCENARIO: Scenario = Scenario {
     run,
 };
 
-/// Six kinds of machine: 204 in all.
-const KILLS: usize = 34;
-const TERMS: usize = 10;
+/// Kills in a guest. Six kinds of machine: 204 in all.
+pub const KILLS: usize = 34;
+/// SIGTERMs in a guest.
+pub const TERMS: usize = 10;
 
 /// `main` gets a limit and sinks, `cold` moves from DRAM to the slow tier, `pinned` is bound to DRAM.
 const CONFIG: &str = r#"

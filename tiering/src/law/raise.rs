@@ -81,7 +81,7 @@ impl Making {
         let mut below_ceiling = if gives { Bytes::ZERO } else { plan.ceiling - sums.fast };
         state.promote_bucket.set_rate(rate_up, self.now);
         let mut cap = state.promote_bucket.available(self.now);
-        let reason = if undo > hot {
+        let reason = if !undo.is_zero() {
             PromoteReason::TooWarm
         } else if plan.ceiling < Bytes::MAX && below_ceiling < hot {
             PromoteReason::Exchange

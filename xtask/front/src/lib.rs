@@ -36,6 +36,10 @@ pub const TASKS: &[(&str, &str)] = &[
     ("kube", "Finds or makes Kubernetes' servers, helm, kubectl and promtool, for tests"),
     ("image", "The agent's and the controller's container images, as OCI archives"),
     (
+        "kills",
+        "kill -9 inside every kind of write, thousands of times, in guests: nothing of the agent may be left",
+    ),
+    (
         "node",
         "A real Kubernetes node in a virtual machine with two memory tiers: pods, their annotations, and the agent",
     ),
