@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::host::Host;
 use crate::laws::Law;
-use crate::world::{Bar, NodeKind, SetRef, WouldFree, World};
+use crate::world::{Bar, NodeKind, SetRef, World, WouldFree};
 
 /// What a run left.
 #[derive(Clone, Debug)]
@@ -97,9 +97,8 @@ impl Run {
                     }
                 }
                 Bar::WouldFree(WouldFree { of, told, freed, .. }) => {
-                    let (of_bar, passed) = (&mut self.freed[index], |at: Duration| {
-                        host.now >= at && host.now < at + host.tick
-                    });
+                    let (of_bar, passed) =
+                        (&mut self.freed[index], |at: Duration| host.now >= at && host.now < at + host.tick);
                     if passed(told.0) {
                         of_bar.0 = pods(host, of).map(|pod| host.pods[pod].ledger.would_free).sum();
                     }

@@ -17,7 +17,6 @@ const LONG: &[&str] = &[
     "fleet",
     "log-rotation",
     "nightly-job",
-    "observed-first",
     "revisits",
     "agent-restarted",
     "zipf-1.2-save-25",

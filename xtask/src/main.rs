@@ -94,6 +94,7 @@ fn run(cli: &Cli) -> Result<bool> {
         Task::Fuzz(args) => fuzz::run(args),
         Task::Kube(args) => kube::run(args),
         Task::Image(args) => image::run(args),
+        Task::Kills(args) => kills::run(args),
         Task::Node(args) => node::run(args),
         Task::Release(args) => release::run(args),
         Task::Simulate(args) => simulate::run(args),

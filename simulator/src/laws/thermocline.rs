@@ -297,7 +297,8 @@ impl Law for Thermocline {
             let cgroup = &plan.cgroups[which];
             let index = cgroup.key.0 as usize;
             // What was moved since its sample would be moved again.
-            if cgroup.mode == Mode::Observe || self.known.get(&index).is_none_or(|known| known.sampled != at) {
+            if cgroup.mode == Mode::Observe || self.known.get(&index).is_none_or(|known| known.sampled != at)
+            {
                 continue;
             }
             for order in &cgroup.demote {
