@@ -160,8 +160,9 @@ proptest! {
                 for order in &cgroup.demote {
                     let least = match order.reason {
                         DemoteReason::Cold => cgroup.effective_age,
-                        DemoteReason::Headroom => pod.policy.demote.after / 2,
-                        DemoteReason::Ceiling => Duration::ZERO,
+                        DemoteReason::Headroom if pod.policy.dram.ceiling.is_none() => pod.policy.demote.after / 2,
+                        // A ceiling takes what is coldest, whatever its age, and others may need it as well.
+                        DemoteReason::Headroom | DemoteReason::Ceiling => Duration::ZERO,
                     };
                     prop_assert!(order.least_age >= least, "{pod:?}: {order:?}");
                 }
@@ -176,7 +177,9 @@ proptest! {
             for (pod, cgroup) in world.pods.iter().zip(&plan.cgroups) {
                 for order in cgroup.demote.iter().filter(|order| order.reason == DemoteReason::Headroom) {
                     prop_assert!(
-                        urgent(order.from) || order.least_age >= pod.policy.demote.after,
+                        urgent(order.from)
+                            || pod.policy.dram.ceiling.is_some()
+                            || order.least_age >= pod.policy.demote.after,
                         "{pod:?}: {order:?}"
                     );
                 }

@@ -13,6 +13,8 @@
 //! - `nothing_more_sinks_unjudged`.
 //! - `good_portions_grow`, `bad_ones_come_up_again`, `a_portion_is_no_larger_than_its_touches_foretell`.
 
+use core::mem;
+
 use crate::units::{Bytes, Instant};
 
 /// The first portion is this part of the memory on fast nodes.
@@ -54,7 +56,7 @@ impl Portion {
     }
 
     /// A walk since the last portion says what was touched of what is down.
-    pub(super) fn judge(&mut self, touched: Bytes, allowed: Bytes, fast: Bytes, now: Instant) {
+    pub(super) fn judge(&mut self, touched: Bytes, allowed: Bytes, fast: Bytes, slow: Bytes, now: Instant) {
         self.undo = Bytes::ZERO;
         if self.sunk.is_zero() {
             self.touched = touched;
@@ -63,7 +65,10 @@ impl Portion {
             return;
         }
         let size = self.size.unwrap_or(Bytes(fast.0 / FIRST)).max(LEAST);
-        let by_it = touched - core::mem::replace(&mut self.touched, touched);
+        // What came up meanwhile was touched before: at least as hot as all that is down it is taken to be.
+        let alike = u128::from(touched.0) * u128::from(self.sunk.0) / u128::from(slow.0.max(self.sunk.0));
+        let by_it = (touched - mem::replace(&mut self.touched, touched))
+            .max(Bytes(u64::try_from(alike).unwrap_or(u64::MAX)));
         if touched <= allowed {
             let next = if self.sunk.0 >= size.0 / 2 { Bytes(size.0.saturating_mul(4)) } else { size };
             self.size = Some(next.min(fits(self.sunk, by_it, allowed - touched)).max(LEAST));
@@ -110,7 +115,7 @@ mod tests {
     /// Sinks all that may, and has it judged by what is touched then, in MiB a minute.
     fn sink(portion: &mut Portion, now: u64, touched: u64) {
         portion.sank(Bytes::mib(left(portion)), at(now));
-        portion.judge(Bytes::mib(touched), ALLOWED, FAST, at(now + 1));
+        portion.judge(Bytes::mib(touched), ALLOWED, FAST, Bytes::ZERO, at(now + 1));
     }
 
     #[test]
@@ -119,9 +124,9 @@ mod tests {
         assert_eq!(left(&portion), 1024);
         portion.sank(Bytes::mib(1024), at(9));
         assert_eq!(left(&portion), 0);
-        portion.judge(Bytes::ZERO, ALLOWED, FAST, at(9));
+        portion.judge(Bytes::ZERO, ALLOWED, FAST, ALL, at(9));
         assert_eq!(left(&portion), 0, "a walk from before it sank says nothing of it");
-        portion.judge(Bytes::ZERO, ALLOWED, FAST, at(10));
+        portion.judge(Bytes::ZERO, ALLOWED, FAST, ALL, at(10));
         assert!(left(&portion) > 0);
     }
 
