@@ -9,7 +9,7 @@ use simulator::world::World;
 const OPEN: &[(&str, &str)] = &[
     ("zipf-1.0-save-25", "slow accesses over the oracle's"),
     ("zipf-1.2-save-25", "slow accesses over the oracle's"),
-    ("zipf-default", "touches on slow nodes"),
+    ("revisits", "touches on slow nodes"),
 ];
 
 /// Worlds of days or of hundreds of pods: `cargo xtask simulate` alone runs them.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tiering::law::{
-    AgeReading, CgroupKey, CgroupSample, Host, HostSample, NodeSample, NodeUse, Plan, Promoter, Reach,
-    Settings, Speed,
+    AgeReading, CgroupKey, CgroupPlan, CgroupSample, Host, HostSample, NodeSample, NodeUse, Plan, Promoter,
+    Reach, Settings, Speed,
 };
 use tiering::{
     ByteRate, Bytes, DemoteReason, Instant, Mode, NodeId, NodeSet, Policy, Ratio, Share, StallTotals,
@@ -67,7 +67,9 @@ fn pod() -> impl Strategy<Value = Pod> {
     let ages = || proptest::collection::vec((0_u64..4000, 0_u64..32 << 10), 0..4);
     let slow = || (0_u64..32 << 10, 0_u64..4096);
     (policy(), [ages(), ages()], [slow(), slow()]).prop_map(|(policy, mut fast, slow)| {
-        fast.iter_mut().for_each(|ages| ages.sort_by_key(|(age, _)| std::cmp::Reverse(*age)));
+        for ages in &mut fast {
+            ages.sort_by_key(|(age, _)| std::cmp::Reverse(*age));
+        }
         Pod { policy, fast, slow }
     })
 }
@@ -205,7 +207,7 @@ proptest! {
                 ids.iter().filter_map(|id| plan.node(NodeId(*id))).map(|node| node.room).sum()
             };
             let acts = || plan.cgroups.iter().filter(|cgroup| cgroup.mode == Mode::Enforce);
-            let down: Bytes = acts().map(|cgroup| cgroup.demoted()).sum();
+            let down: Bytes = acts().map(CgroupPlan::demoted).sum();
             prop_assert!(down <= room(SLOW), "{down}");
             for id in FAST.map(NodeId) {
                 let up: Bytes = acts()
