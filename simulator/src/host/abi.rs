@@ -56,6 +56,9 @@ impl Evicted {
     }
 }
 
+/// What so many walks on end found touched before the last did is all alike.
+const MOST_WALKS: u32 = 7;
+
 impl Host {
     /// `memory.numa_stat` and `memory.stat` of a pod, which lag: an update is seen after two seconds, or when 64 of each CPU wait.
     pub fn numa_stat(&mut self, pod: usize) -> NumaStat {
@@ -127,9 +130,9 @@ impl Host {
         let newest = [lru.max_seq, lru.max_seq.saturating_sub(1).max(lru.min_seq)];
         let interval = lru.birth(newest[0]).saturating_sub(lru.birth(newest[1]));
         let groups = self.pods[pod].groups.clone();
-        // As in the agent's `pages` engine, first what most walks on end found touched; of what is alike in that, a scan meets pages in
-        // the order of their addresses, not of their heat.
-        for walks_before in (walks.saturating_sub(1)..=3).rev() {
+        // As in the agent's `pages` engine, which counts them, first what most walks on end found touched; of what is alike in that, a scan
+        // meets pages in the order of their addresses, not of their heat.
+        for walks_before in (walks.saturating_sub(1)..=MOST_WALKS).rev() {
             for seq in newest {
                 let slot = Generations::slot(seq);
                 let has = |host: &Self, group: usize| {
