@@ -20,7 +20,7 @@ use tiering::{Bytes, Instant};
 /// Between two readings of usage of who is near a limit.
 const EVERY: Duration = Duration::from_millis(250);
 /// And of who is far from it: limits change, too.
-const SELDOM: Duration = Duration::from_secs(5);
+const SELDOM: Duration = Duration::from_secs(1);
 
 /// Of a core, reading takes no more than one part in so many: with very many cgroups it is done less often.
 const PART_OF_A_CORE: u32 = 200;
