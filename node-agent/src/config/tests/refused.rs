@@ -437,6 +437,10 @@ fn faults_of_yaml_say_what_to_write() {
         5 |       request: 1Gi
           |       ^"#]],
     );
+}
+
+#[test]
+fn what_stands_in_the_wrong_place_is_sent_to_the_right_one() {
     refused(
         "policies:\n  - name: a\n    cgroups: [/a]\n    mode: Observe\n    demote: { after: 5m }\n",
         &expect![[r#"
