@@ -156,29 +156,6 @@ impl Host {
                 }
             }
         }
-        if walks == 0 {
-            for seq in (lru.min_seq..=lru.max_seq).rev() {
-                moved += self.promote_any(pod, node, Generations::slot(seq), pages - moved);
-            }
-        }
-        moved
-    }
-
-    /// Moves pages of one generation up, touched or not; says how many.
-    fn promote_any(&mut self, pod: usize, node: usize, slot: usize, pages: u64) -> u64 {
-        let groups = self.pods[pod].groups.clone();
-        let has = |host: &Self, group: usize| {
-            let group = &host.groups[group];
-            if group.kind == Kind::Anonymous { group.cells[node][slot].pages } else { 0 }
-        };
-        let all: u64 = groups.clone().map(|group| has(self, group)).sum();
-        let share = (pages as f64 / all.max(1) as f64).min(1.0);
-        let mut moved = 0;
-        for group in groups {
-            let wanted = round(has(self, group) as f64 * share, &mut self.random).min(pages - moved);
-            let cell = self.groups[group].cells[node][slot].take(wanted, &mut self.random);
-            moved += self.bring_up(group, node, cell, false);
-        }
         moved
     }
 
