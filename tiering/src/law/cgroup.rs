@@ -331,7 +331,8 @@ impl CgroupState {
     pub(super) fn demoted(&mut self, moved: &Moved, reason: Option<DemoteReason>, now: Instant) {
         let mut age = moved.least_age;
         if let Some(on) = self.on(moved.from) {
-            let movable = on.movable(now);
+            // What is younger was not asked for.
+            let movable = on.movable(now).min(on.older(moved.least_age, now));
             if matches!(moved.stayed, Stayed::Unknown | Stayed::Bound) && !moved.asked.is_zero() {
                 on.bound.learn(moved.asked, moved.moved.min(moved.asked), movable, now);
             }
