@@ -121,7 +121,7 @@ impl Watching {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            let (mut watched, pass) = (std::mem::take(&mut self.watched), Clock::now());
+            let (mut watched, pass) = (std::mem::take(&mut self.watched), cpu_time());
             let mut reclaiming = Duration::ZERO;
             let now = Instant(began.elapsed());
             watched.retain_mut(|watched| match self.step(watched, now, &mut reclaiming) {
@@ -133,7 +133,7 @@ impl Watching {
                 }
             });
             self.watched = watched;
-            pause = EVERY.max(pass.elapsed().saturating_sub(reclaiming) * PART_OF_A_CORE);
+            pause = EVERY.max(cpu_time().saturating_sub(pass + reclaiming) * PART_OF_A_CORE);
         }
     }
 
@@ -177,9 +177,9 @@ impl Watching {
         if ahead.over(limit).is_zero() {
             return Ok(());
         }
-        let began = Clock::now();
+        let began = cpu_time();
         let outcome = self.reclaim(watched, current, limit);
-        *reclaiming += began.elapsed();
+        *reclaiming += cpu_time().saturating_sub(began);
         outcome
     }
 
@@ -224,6 +224,12 @@ impl Watching {
             swappable: if may_swap { of(stat.anon) } else { Bytes::ZERO },
         })
     }
+}
+
+/// CPU time of this thread.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// Kernels before 6.7 or so take no swappiness; there the kernel chooses, and swaps only where the cgroup may.
