@@ -44,11 +44,8 @@ pub const STALE_AFTER: std::time::Duration = std::time::Duration::from_hours(4);
     doc = "The tiering of one node's pods: assigned by the controller (spec), carried out and reported by the node's agent (status).",
     printcolumn(name = "Engine", type_ = "string", json_path = ".status.engine"),
     printcolumn(name = "Kernel", type_ = "string", json_path = ".status.kernel.release"),
-    printcolumn(
-        name = "Slow Tier",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"TiersAvailable\")].status"
-    ),
+    printcolumn(name = "Tiers", type_ = "string", json_path = ".status.memory"),
+    printcolumn(name = "Pods", type_ = "integer", json_path = ".spec.assignedPods"),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -71,6 +68,10 @@ pub struct NodeTieringSpec {
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     #[serde(default)]
     pub pods: Vec<PodAssignment>,
+    /// How many pods that are, for tables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>")]
+    pub assigned_pods: Option<u32>,
     /// Namespaces whose pods did not all fit: each has its share of what one object can hold.
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -254,6 +255,9 @@ pub struct NodeTieringStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["rank".into()]))]
     pub tiers: Vec<TierStatus>,
+    /// The tiers and their sizes in words, for tables, as `dram 384 GiB, pmem 1.5 TiB`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
     /// Conditions of the node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -91,3 +91,20 @@ impl fmt::Display for Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_without_our_definitions_is_told_in_words_with_what_to_do() {
+        let status =
+            kube::core::Status::failure("404 page not found\n", "Failed to parse error data").with_code(404);
+        let failure = Failure::of_list("tieringpolicies", &kube::Error::Api(Box::new(status)));
+        assert_eq!(failure.code as u8, 5);
+        assert_eq!(
+            failure.to_string(),
+            "the cluster knows no tieringpolicies\n  to do: install the chart first: helm install thermocline charts/thermocline"
+        );
+    }
+}

@@ -217,6 +217,14 @@ mod tests {
         Time(Timestamp::from_second(second).unwrap())
     }
 
+    /// What a policy is refused for whose floor is above its ceiling.
+    fn bounds_crossed() -> SpecError {
+        let spec: api::PolicySpec =
+            serde_json::from_value(serde_json::json!({ "dram": { "floor": "2Gi", "ceiling": "1Gi" } }))
+                .unwrap();
+        spec.to_policy(None).unwrap_err()
+    }
+
     #[test]
     fn the_time_of_a_transition_moves_only_when_the_status_flips() {
         let accepted = status(&Standing::Accepted, 1, 3, &[], &TieringPolicyStatus::default(), &at(10));
@@ -233,6 +241,12 @@ mod tests {
         assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "Invalid"));
         assert!(condition.message.starts_with("tiers is empty"), "{}", condition.message);
         assert_eq!(condition.last_transition_time, at(40));
+        // The field is named once.
+        let above = status(&Standing::Rejected(bounds_crossed()), 3, 0, &[], &newer, &at(40));
+        assert_eq!(
+            above.conditions[0].message,
+            "dram.floor is above dram.ceiling: no amount of DRAM satisfies both"
+        );
         let unreadable =
             status(&Standing::Unreadable("unknown field".to_owned()), 4, 0, &[], &rejected, &at(50));
         assert_eq!(unreadable.conditions[0].last_transition_time, at(40));

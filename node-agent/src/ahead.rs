@@ -17,8 +17,13 @@ use host::swap::{read_has_swap, read_may_swap};
 use tiering::law::{Ahead, Reclaim, Uncharged};
 use tiering::{Bytes, Instant};
 
-/// Between two readings of usage.
+/// Between two readings of usage of who is near a limit.
 const EVERY: Duration = Duration::from_millis(250);
+/// And of who is far from it: limits change, too.
+const SELDOM: Duration = Duration::from_secs(1);
+
+/// Of a core, reading takes no more than one part in so many: with very many cgroups it is done less often.
+const PART_OF_A_CORE: u32 = 200;
 
 /// An eviction of ours has demotion on for about so long, and so many follow each other at most.
 const WINDOW: Duration = Duration::from_millis(5);
@@ -98,24 +103,28 @@ struct Watched {
     of: CgroupId,
     cgroup: Cgroup,
     ahead: Ahead,
+    next: Instant,
 }
 
 impl Watching {
     fn serve(mut self, targets: &Receiver<Vec<Target>>) {
         let began = Clock::now();
+        let mut pause = EVERY;
         loop {
             let taken = if self.watched.is_empty() {
                 targets.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
-                targets.recv_timeout(EVERY)
+                targets.recv_timeout(pause)
             };
             match taken {
                 Ok(targets) => self.take(targets),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            let mut watched = std::mem::take(&mut self.watched);
-            watched.retain_mut(|watched| match self.step(watched, Instant(began.elapsed())) {
+            let (mut watched, pass) = (std::mem::take(&mut self.watched), cpu_time());
+            let mut reclaiming = Duration::ZERO;
+            let now = Instant(began.elapsed());
+            watched.retain_mut(|watched| match self.step(watched, now, &mut reclaiming) {
                 Ok(()) => true,
                 Err(error) if error.is_gone() => false,
                 Err(error) => {
@@ -124,6 +133,7 @@ impl Watching {
                 }
             });
             self.watched = watched;
+            pause = EVERY.max(cpu_time().saturating_sub(pass + reclaiming) * PART_OF_A_CORE);
         }
     }
 
@@ -139,6 +149,7 @@ impl Watching {
                 of,
                 ahead: known.get(&cgroup.id()).copied().unwrap_or_default(),
                 cgroup,
+                next: Instant::default(),
             })
             .collect();
     }
@@ -147,20 +158,33 @@ impl Watching {
         how(self.done.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default());
     }
 
-    /// Reads one cgroup, and reclaims where it is near its limit.
-    fn step(&self, watched: &mut Watched, now: Instant) -> host::Result<()> {
-        let Watched { of, cgroup, ahead } = watched;
+    /// Reads one cgroup where it is time to, and reclaims where it is near its limit; adds what the latter took.
+    fn step(&self, watched: &mut Watched, now: Instant, reclaiming: &mut Duration) -> host::Result<()> {
+        let Watched { cgroup, ahead, next, .. } = watched;
+        if now < *next {
+            return Ok(());
+        }
+        *next = now + SELDOM;
         let bytes = |limit: Option<Limit>| match limit {
             Some(Limit::Bytes(bytes)) => Some(Bytes(bytes)),
             Some(Limit::Max) | None => None,
         };
         let limits = [bytes(cgroup.read_memory_high()?), bytes(cgroup.read_memory_max()?)];
         let Some(limit) = limits.into_iter().flatten().min() else { return Ok(()) };
-        let Some(current) = cgroup.read_memory_current()? else { return Ok(()) };
-        ahead.observe(Bytes(current), now);
+        let Some(current) = cgroup.read_memory_current()?.map(Bytes) else { return Ok(()) };
+        ahead.observe(current, now);
+        *next = now + ahead.safe_for(limit).min(SELDOM);
         if ahead.over(limit).is_zero() {
             return Ok(());
         }
+        let began = cpu_time();
+        let outcome = self.reclaim(watched, current, limit);
+        *reclaiming += cpu_time().saturating_sub(began);
+        outcome
+    }
+
+    fn reclaim(&self, watched: &mut Watched, current: Bytes, limit: Bytes) -> host::Result<()> {
+        let Watched { of, cgroup, ahead, .. } = watched;
         if self.demotes()? {
             self.note(*of, |done| done.failed = Some(Failed::Demotes));
             return Ok(());
@@ -170,10 +194,10 @@ impl Watching {
             return Ok(());
         };
         write(cgroup, reclaim)?;
-        let left = cgroup.read_memory_current()?.unwrap_or(current);
-        ahead.reclaimed(Bytes(left));
+        let left = cgroup.read_memory_current()?.map_or(current, Bytes);
+        ahead.reclaimed(left);
         self.note(*of, |done| {
-            done.bytes += current.saturating_sub(left);
+            done.bytes += (current - left).0;
             done.failed = None;
         });
         Ok(())
@@ -200,6 +224,12 @@ impl Watching {
             swappable: if may_swap { of(stat.anon) } else { Bytes::ZERO },
         })
     }
+}
+
+/// CPU time of this thread.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// Kernels before 6.7 or so take no swappiness; there the kernel chooses, and swaps only where the cgroup may.
@@ -244,8 +274,8 @@ mod tests {
             Watching { roots: ground.roots.clone(), root, done: Done::default(), watched: Vec::new() };
         let cgroup = cgroup(dir.path(), "/pod");
         let id = cgroup.id();
-        let mut watched = Watched { of: id, cgroup, ahead: Ahead::default() };
-        watching.step(&mut watched, Instant::default()).unwrap();
+        let mut watched = Watched { of: id, cgroup, ahead: Ahead::default(), next: Instant::default() };
+        watching.step(&mut watched, Instant::default(), &mut Duration::default()).unwrap();
         let written = std::fs::read_to_string(dir.path().join("cgroup/pod/memory.reclaim")).unwrap();
         assert_eq!(written, reclaim.unwrap_or(""), "{current_mib} MiB {demotes} {stat}");
         let done = watching.done.lock().unwrap().get(&id).and_then(|done| done.failed.clone());

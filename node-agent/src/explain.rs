@@ -3,7 +3,7 @@
 use tiering::Bytes;
 
 use crate::shown::{Cgroup, Shown, bytes_by_age};
-use crate::table::age_words;
+use crate::table::{age_words, touched_words};
 use crate::text::short_time;
 
 /// Names that are offered in the place of one that is not there.
@@ -69,11 +69,11 @@ pub fn explain(shown: &Shown, cgroup: &Cgroup) -> Vec<String> {
         shown.tiers.iter().map(|tier| format!("{} {}", tier.name, Bytes(cgroup.on(&tier.name)))).collect();
     lines.push(format!("Memory: {}.", tiers.join(", ")));
     lines.push(format!(
-        "Cold: {} of {} not accessed for {}; working set {}.",
+        "Cold: {} of {} not accessed for {}; {}.",
         Bytes(cgroup.cold_bytes),
         Bytes(savings.dram_bytes),
         short_time(age),
-        Bytes(cgroup.working_set_bytes)
+        touched_words(cgroup).0
     ));
     let words = age_words(age);
     let classes = words.iter().zip(bytes_by_age(&cgroup.ages, age)).filter(|(_, bytes)| *bytes > 0);
@@ -213,7 +213,7 @@ mod tests {
             Saving: would free 180 MiB of 300 MiB (60 %) of its memory in dram.
             Freed already: 600 MiB are on slower tiers.
             Memory: dram 300 MiB, pmem 600 MiB.
-            Cold: 180 MiB of 300 MiB not accessed for 2m; working set 120 MiB.
+            Cold: 180 MiB of 300 MiB not accessed for 2m; touched within 1m: 120 MiB.
             Ages: <30s 100 MiB, 30s-2m 20 MiB, 2m-10m 80 MiB, >10m 100 MiB.
             Bounds: floor 64 MiB, ceiling 400 MiB.
 

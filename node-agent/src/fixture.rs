@@ -41,6 +41,7 @@ pub(crate) fn cgroup(path: &str, tiers: &[(&str, u64)], ages: &[(f64, u64)], tex
         effective_age_seconds: 120.0,
         cold_bytes: cold,
         would_free_bytes: cold,
+        working_set_seconds: 60.0,
         working_set_bytes: ages.iter().filter(|(age, _)| *age < 60.0).map(|(_, mib)| mib * MIB).sum(),
         floor_bytes: 64 * MIB,
         decision: DecisionView { text: text.to_owned(), action, ..DecisionView::default() },

@@ -21,6 +21,9 @@ use crate::promoter::Promoter;
 use crate::snapshot::{CgroupView, Condition, DecisionView, DriftView};
 use crate::state::State;
 
+/// What was accessed within this is the working set; or within the age that counts as cold, if that is less.
+const WORKING_SET: Duration = Duration::from_mins(1);
+
 /// A managed cgroup.
 #[derive(Debug)]
 pub struct Managed {
@@ -537,6 +540,8 @@ impl Managed {
             }
         }
         let plan = self.plan.as_ref();
+        let age = known.map_or(self.policy.demote.after, |known| known.touches().age());
+        let lately = age.min(WORKING_SET);
         let ages = sampled.map(|known| known.ages(now)).unwrap_or_default();
         CgroupView {
             id: self.cgroup.id().get(),
@@ -552,12 +557,11 @@ impl Managed {
             memory_high_bytes: high,
             cpuset_mems: mems,
             ages: ages.entries().iter().map(|(age, bytes)| (age.as_secs_f64(), bytes.0)).collect(),
-            effective_age_seconds: known
-                .map_or(self.policy.demote.after, |known| known.touches().age())
-                .as_secs_f64(),
+            effective_age_seconds: age.as_secs_f64(),
             cold_bytes: plan.map_or(0, |plan| plan.cold.0),
             would_free_bytes: plan.map_or(0, |plan| plan.would_free.0),
-            working_set_bytes: sampled.map_or(0, |known| known.working_set(Duration::from_mins(1), now).0),
+            working_set_bytes: sampled.map_or(0, |known| known.working_set(lately, now).0),
+            working_set_seconds: lately.as_secs_f64(),
             slow_touched_bytes_per_minute: known.map_or(0, |known| known.touched_per_minute().0),
             floor_bytes: plan.map_or(0, |plan| plan.floor.0),
             ceiling_bytes: plan.filter(|plan| plan.ceiling < Bytes::MAX).map(|plan| plan.ceiling.0),
@@ -667,6 +671,23 @@ mod tests {
         assert_eq!(managed.next_look, at(1));
         for (second, due) in [(5, false), (6, true)] {
             assert_eq!(managed.walk_due(at(second)), due, "{second}");
+        }
+    }
+
+    #[test]
+    fn the_working_set_is_of_a_minute_or_of_the_age_that_counts_as_cold_if_that_is_less() {
+        let (dir, mut managed) = managed("");
+        let tiers = crate::engine::fixture::ground(dir.path()).tiers;
+        for (after, within) in [(10, 10.0), (60, 60.0), (120, 60.0)] {
+            let mut policy = Policy::default();
+            policy.demote.after = Duration::from_secs(after);
+            managed.set_policy(policy.into(), at(1));
+            let view = managed.view(&tiers, None, None, None, at(1));
+            assert!((view.working_set_seconds - within).abs() < f64::EPSILON, "{after} s");
+            assert!(
+                view.working_set_seconds <= view.effective_age_seconds,
+                "what is cold would be in it, too"
+            );
         }
     }
 

@@ -3,7 +3,7 @@
 use tiering::Bytes;
 
 use crate::shown::{Cgroup, Shown, Tier, bytes_by_age};
-use crate::table::{age_words, amount, nothing_managed, warning_lines};
+use crate::table::{age_words, amount, nothing_managed, touched_words, warning_lines};
 use crate::text::{Ink, Line, bar_cells, middle_cut, shared_cells, short_time};
 
 const FREE: &str = "·";
@@ -11,6 +11,8 @@ const FREE: &str = "·";
 const DRAM: [&str; 2] = ["█", "▓"];
 const SLOWER: [&str; 3] = ["▒", "░", "╌"];
 const NAME_WIDTH: usize = 28;
+/// With fewer lines than this, the sums have one.
+const ROOMY: usize = 16;
 
 /// How much a cgroup is told.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,7 +39,8 @@ impl Detail {
 /// Clearing the screen is the caller's. Ends with a newline.
 #[must_use]
 pub fn live_picture(shown: &Shown, width: usize, height: usize, colour: bool) -> String {
-    let mut above = vec![title(shown), totals(shown)];
+    let mut above = vec![title(shown, width)];
+    above.extend(totals(shown, width, if height < ROOMY { 1 } else { 2 }));
     above.extend(shown.tiers.iter().enumerate().map(|(index, tier)| tier_line(tier, index, width)));
     above.push(Line::default());
     let mut below = warning_lines(shown, width);
@@ -54,7 +57,7 @@ pub fn live_picture(shown: &Shown, width: usize, height: usize, colour: bool) ->
     out
 }
 
-fn title(shown: &Shown) -> Line {
+fn title(shown: &Shown, width: usize) -> Line {
     let mut line = Line::default();
     line.push(Ink::Heat(0), " ≈")
         .push(Ink::Heat(2), "≈")
@@ -67,26 +70,43 @@ fn title(shown: &Shown) -> Line {
         _ => "agent promotes",
     };
     let doing = if shown.command == "observe" { "observing, nothing is moved" } else { promoter };
-    line.push(Ink::Plain, format!("   engine {}, {doing}", shown.engine));
-    line.push(Ink::Faint, format!("   round {}, {:.0} ms", shown.rounds, shown.last_round_seconds * 1e3));
+    let round = format!("   round {}, {:.0} ms", shown.rounds, shown.last_round_seconds * 1e3);
+    line.push_if_fits(width, [(Ink::Plain, &*format!("   engine {}, {doing}", shown.engine))]);
+    line.push_if_fits(width, [(Ink::Faint, &*round)]);
     line
 }
 
-fn totals(shown: &Shown) -> Line {
+/// The sums on at most so many lines, the most telling first; what has no room is left out whole.
+fn totals(shown: &Shown, width: usize, most_lines: usize) -> Vec<Line> {
+    const INDENT: &str = "     ";
     let totals = &shown.totals;
-    let demoted = Bytes(totals.demoted_bytes.values().sum());
-    let promoted = Bytes(totals.promoted_bytes.values().sum());
+    let demoted = format!("demoted {}", Bytes(totals.demoted_bytes.values().sum()));
+    let promoted = format!("promoted {}", Bytes(totals.promoted_bytes.values().sum()));
     let failed: u64 = totals.failed_pages.values().sum();
-    let mut line = Line::default();
-    line.push(Ink::Good, format!("     {}", shown.savings.total))
-        .push(Ink::Heat(3), "   ↓ ")
-        .push(Ink::Plain, format!("demoted {demoted}"));
-    line.push(Ink::Heat(0), "   ↑ ").push(Ink::Plain, format!("promoted {promoted}"));
-    line.push(
-        Ink::Faint,
-        format!("   came back soon: {}   could not be moved: {failed} pages", totals.comebacks),
-    );
-    line
+    let (comebacks, failed) =
+        (format!("came back soon: {}", totals.comebacks), format!("could not be moved: {failed} pages"));
+    let parts: [&[(Ink, &str)]; 5] = [
+        &[(Ink::Good, &shown.savings.total.to_string())],
+        &[(Ink::Heat(3), "↓ "), (Ink::Plain, &demoted)],
+        &[(Ink::Heat(0), "↑ "), (Ink::Plain, &promoted)],
+        &[(Ink::Faint, &comebacks)],
+        &[(Ink::Faint, &failed)],
+    ];
+    let mut lines: Vec<Line> = Vec::new();
+    for part in parts {
+        let gap = [(Ink::Plain, "   ")];
+        let beside = lines
+            .last_mut()
+            .is_some_and(|line| line.push_if_fits(width, gap.into_iter().chain(part.iter().copied())));
+        if !beside && lines.len() < most_lines {
+            let mut line = Line::default();
+            line.push(Ink::Plain, INDENT);
+            if line.push_if_fits(width, part.iter().copied()) {
+                lines.push(line);
+            }
+        }
+    }
+    lines
 }
 
 /// Ink of the tier at this place in the order of speed.
@@ -198,34 +218,38 @@ fn push_bar(line: &mut Line, shown: &Shown, cgroup: &Cgroup, cells: usize) {
     }
 }
 
-/// Bytes by tier, and by age. The working set stands where there is room for it.
+/// Bytes by tier, and by age. What was touched lately stands where there is room for it.
 fn amounts(shown: &Shown, cgroup: &Cgroup, indent: usize, width: usize) -> [Line; 2] {
-    let mut tiers = tiers_line(shown, cgroup, indent);
-    let mut ages = ages_line(cgroup, indent);
-    let words = format!("   working set {}", Bytes(cgroup.working_set_bytes));
-    let line = if tiers.fits(words.chars().count(), width) { &mut tiers } else { &mut ages };
-    line.push(Ink::Faint, words);
+    let mut tiers = tiers_line(shown, cgroup, indent, width);
+    let mut ages = ages_line(cgroup, indent, width);
+    let (long, short) = touched_words(cgroup);
+    for words in [long, short] {
+        let words = format!("   {words}");
+        let piece = [(Ink::Faint, &*words)];
+        if tiers.push_if_fits(width, piece) || ages.push_if_fits(width, piece) {
+            break;
+        }
+    }
     [tiers, ages]
 }
 
-fn tiers_line(shown: &Shown, cgroup: &Cgroup, indent: usize) -> Line {
+fn tiers_line(shown: &Shown, cgroup: &Cgroup, indent: usize, width: usize) -> Line {
     let age = short_time(cgroup.effective_age_seconds);
     let mut line = Line::default();
     line.pad_to(indent + 1);
     for (index, tier) in shown.tiers.iter().enumerate() {
-        if index > 0 {
-            line.push(Ink::Plain, "   ");
-        }
-        line.push(tier_ink(index), &tier.name)
-            .push(Ink::Plain, format!(" {}", Bytes(on(cgroup, &tier.name))));
+        let gap = if index > 0 { "   " } else { "" };
+        let bytes = format!(" {}", Bytes(on(cgroup, &tier.name)));
+        line.push_if_fits(width, [(Ink::Plain, gap), (tier_ink(index), &*tier.name), (Ink::Plain, &*bytes)]);
         if tier.name == shown.dram() && cgroup.cold_bytes > 0 {
-            line.push(Ink::Heat(1), format!(" ({} cold, {age}+)", Bytes(cgroup.cold_bytes)));
+            let cold = format!(" ({} cold, {age}+)", Bytes(cgroup.cold_bytes));
+            line.push_if_fits(width, [(Ink::Heat(1), &*cold)]);
         }
     }
     line
 }
 
-fn ages_line(cgroup: &Cgroup, indent: usize) -> Line {
+fn ages_line(cgroup: &Cgroup, indent: usize, width: usize) -> Line {
     let mut line = Line::default();
     line.pad_to(indent + 1).push(Ink::Faint, "age");
     for (class, (words, bytes)) in age_words(cgroup.effective_age_seconds)
@@ -234,7 +258,8 @@ fn ages_line(cgroup: &Cgroup, indent: usize) -> Line {
         .enumerate()
     {
         if bytes > 0 {
-            line.push(Ink::Heat(class), format!("  {words} ")).push(Ink::Plain, Bytes(bytes).to_string());
+            let (words, bytes) = (format!("  {words} "), Bytes(bytes).to_string());
+            line.push_if_fits(width, [(Ink::Heat(class), &*words), (Ink::Plain, &*bytes)]);
         }
     }
     line

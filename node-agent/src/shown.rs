@@ -128,6 +128,8 @@ pub struct Cgroup {
     pub would_free_bytes: u64,
     /// Accessed lately.
     pub working_set_bytes: u64,
+    /// Within this time.
+    pub working_set_seconds: f64,
     /// A minute, on slow nodes.
     pub slow_touched_bytes_per_minute: u64,
     /// Least DRAM.

@@ -137,6 +137,8 @@ pub struct CgroupView {
     pub would_free_bytes: u64,
     /// Bytes accessed within the last minute, or within the age that counts as cold if that is less.
     pub working_set_bytes: u64,
+    /// Within which time that is.
+    pub working_set_seconds: f64,
     /// Bytes touched on slow nodes per minute.
     pub slow_touched_bytes_per_minute: u64,
     /// Least DRAM.

@@ -25,6 +25,12 @@ pub(crate) fn age_words(cold: f64) -> [String; 4] {
     [format!("<{young}"), format!("{young}-{cold}"), format!("{cold}-{old}"), format!(">{old}")]
 }
 
+/// What was touched lately, and within which time; and the same as short as the head of a column.
+pub(crate) fn touched_words(cgroup: &Cgroup) -> (String, String) {
+    let (time, bytes) = (short_time(cgroup.working_set_seconds), Bytes(cgroup.working_set_bytes));
+    (format!("touched within {time}: {bytes}"), format!("WSS {time} {bytes}"))
+}
+
 /// Words that hold for all of these cgroups.
 fn common_age_words(shown: &Shown) -> [String; 4] {
     let age = shown.cgroups.values().next().map_or(0.0, |cgroup| cgroup.effective_age_seconds);
@@ -32,6 +38,17 @@ fn common_age_words(shown: &Shown) -> [String; 4] {
         age_words(age)
     } else {
         ["new", "young", "cold", "5 times that"].map(str::to_owned)
+    }
+}
+
+/// Over which time the working sets are, where it is the same for all.
+fn working_set_head(shown: &Shown) -> String {
+    let mut times = shown.cgroups.values().map(|cgroup| cgroup.working_set_seconds);
+    let first = times.next().unwrap_or(0.0);
+    if first > 0.0 && times.all(|time| (time - first).abs() < 0.5) {
+        format!("WSS {}", short_time(first))
+    } else {
+        "WSS".to_owned()
     }
 }
 
@@ -165,7 +182,7 @@ fn table(shown: &Shown, width: usize) -> Vec<Line> {
     cgroups.sort_by_key(|cgroup| (Reverse(cgroup.would_free_bytes), Reverse(cgroup.anon())));
     let mut rows: Vec<Row> = cgroups.into_iter().map(|cgroup| row(cgroup, shown)).collect();
     let mut heads: Vec<String> = shown.tiers.iter().map(|tier| tier.name.to_uppercase()).collect();
-    heads.extend(["WSS", "COLD", "WOULD FREE"].map(str::to_owned));
+    heads.extend([working_set_head(shown), "COLD".to_owned(), "WOULD FREE".to_owned()]);
     let widths: Vec<usize> = (0..heads.len())
         .map(|column| {
             let cells = rows.iter().map(|row| row.cells[column].chars().count());

@@ -57,17 +57,29 @@ impl Line {
         self
     }
 
-    /// Whether so many columns more are no wider than `width`.
-    pub(crate) fn fits(&self, columns: usize, width: usize) -> bool {
-        self.width + columns <= width
+    /// Adds the pieces where all of them fit into `width` columns, none of them otherwise; whether they did.
+    pub(crate) fn push_if_fits<'a>(
+        &mut self,
+        width: usize,
+        pieces: impl IntoIterator<Item = (Ink, &'a str)>,
+    ) -> bool {
+        let pieces: Vec<(Ink, &str)> = pieces.into_iter().collect();
+        let columns: usize = pieces.iter().map(|(_, text)| text.chars().count()).sum();
+        let fits = self.width + columns <= width;
+        if fits {
+            for (ink, text) in pieces {
+                self.push(ink, text);
+            }
+        }
+        fits
     }
 
-    /// Appends the line to `out`, cut at `width` columns.
+    /// Appends the line to `out`, cut at `width` columns: after a word, if not much is lost by it.
     pub(crate) fn render(&self, width: usize, colour: bool, out: &mut String) {
         let text: String = self.pieces.iter().map(|(_, text)| text.as_str()).collect();
         let length = text.trim_end().chars().count();
         let cut = length > width;
-        let mut room = if cut { width.saturating_sub(1) } else { length };
+        let mut room = if cut { after_a_word(&text, width.saturating_sub(1)) } else { length };
         let mut line = String::new();
         for (ink, text) in &self.pieces {
             let text: String = text.chars().take(room).collect();
@@ -84,6 +96,20 @@ impl Line {
         }
         out.push('\n');
     }
+}
+
+/// Where to cut a text that has room for so many characters: after the last whole word, unless that is in its first half. An amount
+/// and its unit are one word.
+pub(crate) fn after_a_word(text: &str, room: usize) -> usize {
+    let chars: Vec<char> = text.chars().collect();
+    let ends = |end: usize| {
+        let (last, next) = (chars.get(end.wrapping_sub(1)), chars.get(end));
+        let after_blank = chars.get(end + 1);
+        let is_unit = |c: Option<&char>| c.is_some_and(|c| c.is_ascii_uppercase() || *c == '%');
+        next == Some(&' ')
+            && last.is_some_and(|last| *last != ' ' && !(last.is_ascii_digit() && is_unit(after_blank)))
+    };
+    (room / 2..=room).rev().find(|end| ends(*end)).unwrap_or(room)
 }
 
 /// `words` on lines of at most `width` columns, broken at blanks: a remedy that is cut off cannot be typed.
@@ -224,12 +250,31 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_cut_after_a_word_and_an_amount_keeps_its_unit() {
+        let check = |text: &str, width: usize, shown: &str| {
+            let mut line = Line::default();
+            line.push(Ink::Plain, text);
+            let mut out = String::new();
+            line.render(width, false, &mut out);
+            assert_eq!(out, format!("{shown}\n"));
+        };
+        check("not accessed for a minute", 25, "not accessed for a minute");
+        check("not accessed for a minute", 24, "not accessed for a…");
+        check("demote 180 MiB", 13, "demote…");
+        check("demoted 180 MiB and 27 % of it", 26, "demoted 180 MiB and 27 %…");
+        check("demoted 180 MiB and 27 % of it", 24, "demoted 180 MiB and…");
+        // Without a blank near the end, the name is cut.
+        check("a-name-without-any-blank", 10, "a-name-wi…");
+        check("a name-without-any-blank", 10, "a name-wi…");
+    }
+
+    #[test]
     fn a_line_is_cut_at_its_width_and_obeys_no_escape_of_a_name() {
         let mut line = Line::default();
         line.push(Ink::Strong, "name\x1b[2J").push(Ink::Plain, " and more");
         let mut plain = String::new();
         line.render(12, false, &mut plain);
-        assert_eq!(plain, "name\u{fffd}[2J an…\n");
+        assert_eq!(plain, "name\u{fffd}[2J…\n");
         let mut coloured = String::new();
         line.render(80, true, &mut coloured);
         assert_eq!(coloured, "\x1b[1mname\u{fffd}[2J\x1b[0m and more\n");

@@ -18,6 +18,7 @@
 pub mod host;
 pub mod judge;
 pub mod laws;
+pub mod moments;
 pub mod picture;
 pub mod report;
 mod run;

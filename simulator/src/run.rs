@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::host::Host;
 use crate::laws::Law;
-use crate::world::{Bar, NodeKind, SetRef, World};
+use crate::world::{Bar, NodeKind, SetRef, World, WouldFree};
 
 /// What a run left.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct Run {
     pub(crate) shifts: Vec<ShiftSeen>,
     /// When a fast node last lacked its headroom, by the world's bars.
     pub(crate) last_short: Vec<Option<Duration>>,
+    /// Pages that were told to be freed and those that were, by the world's bars.
+    pub(crate) freed: Vec<(u64, u64)>,
     /// What had been demoted of each group at the times that bars name.
     pub(crate) demoted_by: Vec<(Duration, Vec<u64>)>,
 }
@@ -37,6 +39,7 @@ pub fn run(world: &World, law: &mut dyn Law, seed: u64) -> Run {
         law: law.name(),
         shifts: world.bars.iter().map(|_| ShiftSeen::default()).collect(),
         last_short: vec![None; world.bars.len()],
+        freed: vec![(0, 0); world.bars.len()],
         demoted_by: Vec::new(),
         host: host.clone(),
     };
@@ -93,6 +96,16 @@ impl Run {
                         self.last_short[index] = Some(host.now);
                     }
                 }
+                Bar::WouldFree(WouldFree { of, told, freed, .. }) => {
+                    let (of_bar, passed) =
+                        (&mut self.freed[index], |at: Duration| host.now >= at && host.now < at + host.tick);
+                    if passed(told.0) {
+                        of_bar.0 = pods(host, of).map(|pod| host.pods[pod].ledger.would_free).sum();
+                    }
+                    if passed(freed.0) {
+                        of_bar.1 = pages_on(host, of, NodeKind::Slow);
+                    }
+                }
                 _ => {}
             }
         }
@@ -106,16 +119,17 @@ pub(crate) fn pods<'a>(host: &'a Host, of: &'a SetRef) -> impl Iterator<Item = u
 
 /// Share of a set's pages on a tier; of nothing, 1.
 pub(crate) fn share_on(host: &Host, of: &SetRef, tier: NodeKind) -> f64 {
-    let on = |nodes: &[usize]| -> u64 {
-        pods(host, of)
-            .map(|pod| nodes.iter().map(|node| host.truly_on(pod, of.set.as_deref(), *node)).sum::<u64>())
-            .sum()
-    };
-    let all: Vec<usize> = (0..host.nodes.len()).collect();
-    match on(&all) {
+    match pages_on(host, of, NodeKind::Fast) + pages_on(host, of, NodeKind::Slow) {
         0 => 1.0,
-        whole => on(&host.on_tier(tier)) as f64 / whole as f64,
+        whole => pages_on(host, of, tier) as f64 / whole as f64,
     }
+}
+
+/// A set's pages on a tier.
+fn pages_on(host: &Host, of: &SetRef, tier: NodeKind) -> u64 {
+    let nodes = host.on_tier(tier);
+    let on = |pod: usize| nodes.iter().map(|node| host.truly_on(pod, of.set.as_deref(), *node)).sum::<u64>();
+    pods(host, of).map(on).sum()
 }
 
 fn age(host: &Host, of: &SetRef) -> f64 {

@@ -9,7 +9,9 @@ use crate::guest::Guest;
 use crate::machine::{Kind, NodeKind, kinds};
 use crate::report::Verdict;
 use crate::scenarios::Written;
-pub use crate::scenarios::{LEFT_OUT, LeftOut, NODE, SCENARIOS, in_short_run, left_out};
+pub use crate::scenarios::{
+    KILLS_A_GUEST, LEFT_OUT, LeftOut, NODE, SCENARIOS, TERMS_A_GUEST, in_short_run, left_out,
+};
 
 /// A kernel series that guests run. Ordered by age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -201,7 +201,7 @@ fn after_is_a_promise_that_only_the_low_watermark_breaks() {
 }
 
 #[test]
-fn floor_is_never_crossed_and_ceiling_is_asked_for() {
+fn ceiling_is_asked_for() {
     let check = |floor, ceiling, hot, moves| {
         let mut run = Run::new(Promoter::Agent);
         let mut policy = Policy::default();

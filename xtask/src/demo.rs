@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: two pods in a guest with two memory tiers, shown live, judged at the end.
+//! `cargo xtask demo`: two cgroups in a guest with two memory tiers, shown live, judged at the end.
 
 mod screen;
 
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         scenario.runs_on(machine),
         "there is no demo on {machine}: this kernel sees no lower tier there; try --machine kmem or a newer kernel"
     );
-    say!("the demo runs in a virtual machine: two memory tiers, two pods, the agent");
+    say!("the demo runs in a virtual machine: two memory tiers, two cgroups, the agent");
     say!(
         "what is missing is installed, downloaded or built first, once: about 4 minutes on two cores and 1 GB of disk"
     );

@@ -12,6 +12,7 @@ mod guest_image;
 mod image;
 mod interrupt;
 mod kernels;
+mod kills;
 mod kube;
 mod machines;
 mod node;
@@ -59,6 +60,7 @@ enum Task {
     Fuzz(fuzz::Args),
     Kube(kube::Args),
     Image(image::Args),
+    Kills(kills::Args),
     Node(node::Args),
     Release(release::Args),
     Simulate(simulate::Args),
@@ -93,6 +95,7 @@ fn run(cli: &Cli) -> Result<bool> {
         Task::Fuzz(args) => fuzz::run(args),
         Task::Kube(args) => kube::run(args),
         Task::Image(args) => image::run(args),
+        Task::Kills(args) => kills::run(args),
         Task::Node(args) => node::run(args),
         Task::Release(args) => release::run(args),
         Task::Simulate(args) => simulate::run(args),

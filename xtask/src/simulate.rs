@@ -1,5 +1,7 @@
 //! `cargo xtask simulate`: worlds in the simulated host, judged.
 
+mod beside;
+
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,8 +11,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use simulator::judge::{Judged, judge, peers};
 use simulator::report::Report;
 use simulator::world::World;
+use thermocline_tests::scenario::{Kernel, Machine};
 
 use crate::guest_image::root;
+use crate::machines::MachineArgs;
 use crate::{out, say};
 
 /// Runs at a time.
@@ -36,13 +40,22 @@ pub(crate) struct Args {
     /// Prints what the law said of the first pods, and each minute of them
     #[arg(long)]
     explain: bool,
+    /// Runs the worlds in guests as well, and shows both beside each other; without a name, those that have bounds for it
+    #[arg(long, conflicts_with_all = ["seed", "seeds", "peers", "explain"])]
+    beside_guest: bool,
+    #[command(flatten)]
+    machine: MachineArgs,
     /// Where the pictures go, one a world
     #[arg(long, value_name = "DIR", default_value = "target/simulate")]
     pictures: PathBuf,
 }
 
 pub(crate) fn run(args: &Args) -> Result<bool> {
-    let worlds = worlds(args)?;
+    if args.beside_guest {
+        let machine = args.machine.or(Kernel::V7_2);
+        return beside_guests(&args.worlds, args.policy.as_deref(), machine);
+    }
+    let worlds = worlds(&args.worlds, args.policy.as_deref())?;
     let seeds: Vec<u64> = match args.seed {
         Some(seed) => vec![seed],
         None => (0..args.seeds.max(1)).collect(),
@@ -79,6 +92,22 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     Ok(open.is_empty())
 }
 
+/// That the simulated host does what the newest kernel does.
+pub(crate) fn beside() -> Result<bool> {
+    beside_guests(&[], None, MachineArgs::usual().or(Kernel::V7_2))
+}
+
+/// The worlds that are named, or all that say how far a guest may be from them, in guests as well.
+fn beside_guests(named: &[PathBuf], policy: Option<&Path>, machine: Machine) -> Result<bool> {
+    let worlds = worlds(named, policy)?;
+    let is_meant = |(_, world): &&(String, World)| !named.is_empty() || world.beside_guest.is_some();
+    let mut holds = true;
+    for (name, world) in worlds.iter().filter(is_meant) {
+        holds &= beside::run(name, world, machine)?;
+    }
+    Ok(holds)
+}
+
 /// All runs, a few at a time; of each world, in the order of the seeds.
 fn judged(worlds: &[(String, World)], seeds: &[u64]) -> Vec<Vec<Judged>> {
     let next = AtomicUsize::new(0);
@@ -106,17 +135,17 @@ fn judged(worlds: &[(String, World)], seeds: &[u64]) -> Vec<Vec<Judged>> {
     worlds.iter().map(|_| judged.by_ref().take(seeds.len()).flatten().collect()).collect()
 }
 
-/// The worlds that were asked for, by name.
-fn worlds(args: &Args) -> Result<Vec<(String, World)>> {
+/// The worlds that are named, all without a name; with a policy from a file, all have that.
+fn worlds(named: &[PathBuf], policy: Option<&Path>) -> Result<Vec<(String, World)>> {
     let own = root().join("simulator/worlds");
-    let files: Vec<PathBuf> = if args.worlds.is_empty() {
+    let files: Vec<PathBuf> = if named.is_empty() {
         let mut files = yaml_files(&own)?;
         files.sort();
         files
     } else {
-        args.worlds.iter().map(|world| find(&own, world)).collect::<Result<_>>()?
+        named.iter().map(|world| find(&own, world)).collect::<Result<_>>()?
     };
-    let policy = match &args.policy {
+    let policy = match policy {
         None => None,
         Some(file) => {
             let text =

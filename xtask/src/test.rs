@@ -6,7 +6,6 @@ use std::io::{BufRead as _, BufReader};
 use std::ops::AddAssign;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -14,11 +13,8 @@ use thermocline_tests::scenario::{
     Kernel, LEFT_OUT, LeftOut, Machine, SCENARIOS, Scenario, in_short_run, left_out,
 };
 
-use crate::vm::{Guests, Outcome, render};
-use crate::{bench, cluster, codegen, fuzz, guest_image, interrupt, kube, out, say, tools};
-
-/// Guests at a time. Each keeps one CPU busy.
-const GUESTS_AT_A_TIME: usize = 2;
+use crate::vm::{GUESTS_AT_A_TIME, Guests, Outcome, render};
+use crate::{bench, cluster, codegen, fuzz, guest_image, interrupt, kube, out, say, simulate, tools, vm};
 
 /// How long each fuzz target runs: enough to trip over what a change just broke. Longer is `cargo xtask fuzz`.
 const FUZZ_SECONDS: u32 = 8;
@@ -32,7 +28,7 @@ pub(crate) struct Args {
     /// Every scenario on every kind of guest: an hour or more
     #[arg(long, conflicts_with = "quick")]
     full: bool,
-    /// Only steps whose name contains this, or one of these: fmt, clippy, unit, cluster, manifests, codegen, fuzz, bench, "smoke 6.12 hmat", crash,drift
+    /// Only steps whose name contains this, or one of these: fmt, clippy, unit, cluster, manifests, codegen, fuzz, bench, beside, "smoke 6.12 hmat", crash,drift
     #[arg(long, default_value = "")]
     filter: String,
     /// Show every number also of what passed
@@ -154,19 +150,22 @@ fn beside_servers(args: &Args, wanted: impl Fn(&str) -> bool) -> Result<Count> {
         count += guests(&jobs, args.verbose)?;
     }
     if wanted("bench") && !args.quick {
-        count.add(bench_smoke());
+        count.add(timed("bench misses", bench::smoke));
+    }
+    if wanted("beside") && !args.quick {
+        count.add(timed("simulated host beside a guest", simulate::beside));
     }
     Ok(count)
 }
 
-/// That the benchmarks work; what they measure here says nothing.
-fn bench_smoke() -> bool {
+/// A step that says itself what it found.
+fn timed(name: &str, step: impl FnOnce() -> Result<bool>) -> bool {
     let start = Instant::now();
-    let pass = bench::smoke().unwrap_or_else(|error| {
+    let pass = step().unwrap_or_else(|error| {
         out!("{error:#}");
         false
     });
-    out!("{} bench misses, {:.1} s", word(pass), start.elapsed().as_secs_f64());
+    out!("{} {name}, {:.1} s", word(pass), start.elapsed().as_secs_f64());
     pass
 }
 
@@ -243,23 +242,14 @@ fn guests(jobs: &[(&'static Scenario, Machine)], verbose: bool) -> Result<Count>
     let guests = Guests::prepare(&kernels, with_agent, false)?;
     say!("{} scenarios in guests, {GUESTS_AT_A_TIME} at a time", jobs.len());
     let start = Instant::now();
-    let next = AtomicUsize::new(0);
     let done = Mutex::new(BTreeMap::new());
-    let work = || -> Result<()> {
-        while let Some(&(scenario, machine)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let guest = guests.guest(machine, Some(scenario), false, false)?;
-            let outcome = guests.run(scenario, &guest, |_| {})?;
-            let mut done = done.lock().map_err(|_| anyhow!("another guest's thread panicked"))?;
-            show(&outcome, verbose);
-            done.insert((scenario.name, machine), outcome);
-        }
+    vm::at_a_time(jobs, |&(scenario, machine)| {
+        let guest = guests.guest(machine, Some(scenario), false, false)?;
+        let outcome = guests.run(scenario, &guest, |_| {})?;
+        let mut done = done.lock().map_err(|_| anyhow!("another guest's thread panicked"))?;
+        show(&outcome, verbose);
+        done.insert((scenario.name, machine), outcome);
         Ok(())
-    };
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..GUESTS_AT_A_TIME).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_for_each(|worker| {
-            worker.join().unwrap_or_else(|_| Err(anyhow!("a guest's thread panicked")))
-        })
     })?;
     interrupt::check()?;
     let done = done.into_inner().map_err(|_| anyhow!("a guest's thread panicked"))?;

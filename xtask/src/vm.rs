@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use thermocline_tests::report::{Check, Line, Verdict};
 use thermocline_tests::scenario::{Kernel, Machine, SCENARIOS, Scenario};
 
@@ -158,6 +159,29 @@ impl Guests {
             log: log_path,
         })
     }
+}
+
+/// Guests at a time. Each keeps one CPU busy.
+pub(crate) const GUESTS_AT_A_TIME: usize = 2;
+
+/// Does something with each, [`GUESTS_AT_A_TIME`] at a time, and no more of them after an error.
+pub(crate) fn at_a_time<T: Sync>(jobs: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let in_turn = || -> Result<()> {
+        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = work(job) {
+                next.store(jobs.len(), Ordering::Relaxed);
+                return Err(error);
+            }
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..GUESTS_AT_A_TIME).map(|_| scope.spawn(in_turn)).collect();
+        workers.into_iter().try_for_each(|worker| {
+            worker.join().unwrap_or_else(|_| Err(anyhow!("a guest's thread panicked")))
+        })
+    })
 }
 
 /// How a scenario ended on one kind of guest.

@@ -209,6 +209,27 @@ async fn what_a_write_without_an_answer_did_is_told_when_it_is_known() {
 }
 
 #[tokio::test]
+async fn what_everybody_has_by_default_and_what_is_only_observed_is_no_news() {
+    let (mut controller, _poster) = controller();
+    controller.index = Index::new(Some("everybodys"));
+    let parse = |object: serde_json::Value| object.to_string();
+    let namespace = parse(json!({ "metadata": { "name": "a" } }));
+    controller.index.apply_namespace(&serde_json::from_str(&namespace).unwrap());
+    let node = parse(json!({ "metadata": { "name": "n1", "uid": "of-node" } }));
+    controller.index.apply_node(&serde_json::from_str(&node).unwrap());
+    for (policy, mode) in [("everybodys", "Enforce"), ("watched", "Observe"), ("batch", "Enforce")] {
+        let spec = serde_json::from_value(json!({ "mode": mode })).unwrap();
+        controller.index.apply_policy(&TieringPolicy::new(policy, spec));
+    }
+    controller.index.apply_pod(&pod("says-nothing", &json!({})));
+    controller.index.apply_pod(&pod("observed", &json!({ "thermocline.io/policy": "watched" })));
+    controller.index.apply_pod(&pod("enforced", &json!({ "thermocline.io/policy": "batch" })));
+    let spec = controller.index.assignment("n1", &()).unwrap();
+    assert_eq!(spec.assigned_pods, Some(3));
+    assert_eq!(pods(&controller.consequences(&"n1".into(), &spec)), BTreeSet::from(["enforced"]));
+}
+
+#[tokio::test]
 async fn a_policy_that_cannot_be_read_keeps_the_status_that_says_so() {
     let (mut controller, mut poster) = controller();
     let mut policy = json!({

@@ -46,7 +46,9 @@ impl Index {
                 spec.pods.push(pod);
             }
         }
-        Some(fit::within(spec, MOST_SPEC_BYTES))
+        let mut spec = fit::within(spec, MOST_SPEC_BYTES);
+        spec.assigned_pods = u32::try_from(spec.pods.len()).ok();
+        Some(spec)
     }
 
     fn managed_on<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = (&'a PodKey, &'a Pod)> {

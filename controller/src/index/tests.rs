@@ -136,7 +136,8 @@ fn an_assignment_has_what_the_agent_needs_and_no_more() {
                 }
               ]
             }
-          ]
+          ],
+          "assignedPods": 1
         }"#]]
     .assert_eq(
         &serde_json::to_string_pretty(&assignment)

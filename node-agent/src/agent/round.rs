@@ -418,7 +418,7 @@ impl Agent {
             is_urgent: false,
             budget: MOVE_BUDGET,
         };
-        let moved = pages.promote(&self.ground, order);
+        let moved = pages.promote(&self.ground, order, wanted.reason.hot_walks());
         managed.note_promoted(&moved);
         let done = law::Moved {
             from: wanted.from,

@@ -77,10 +77,16 @@ pub(super) fn written(text: &str, place: Place) -> String {
 /// What is wrong where `written` stands.
 pub(super) fn message(error: &Error, written: &str) -> String {
     match error {
+        Error::SerdeUnknownField { field, expected, .. } if expected.contains(&"cgroups") && is_of_spec(field) => {
+            format!("`{field}` is a field of the policy's `spec`: write `spec:`, and below it `{field}`")
+        }
         Error::SerdeUnknownField { field, expected, .. } => match similar(field, expected) {
             Some(known) => format!("there is no field `{field}` here; did you mean `{known}`?"),
             None => format!("there is no field `{field}` here; there are {}", expected.join(", ")),
         },
+        Error::SerdeUnknownVariant { variant, .. } if goes_on(variant, written) => {
+            format!("`{written}` goes on in the next line, which is indented deeper: indent that line like this one")
+        }
         Error::SerdeUnknownVariant { variant, expected, .. } => match similar(variant, expected) {
             Some(known) => format!("`{variant}` is not known; did you mean {known}?"),
             None => format!("`{variant}` is not known; write one of {}", expected.join(", ")),
@@ -107,8 +113,31 @@ pub(super) fn message(error: &Error, written: &str) -> String {
             "to YAML a * at the beginning is a reference: write the value in quotes; a glob begins with /, for example \"/*/a\"".to_owned()
         }
         Error::Eof { .. } => "the file ends in the middle of a value: look for a bracket, brace or quote that is not closed".to_owned(),
-        error => DefaultMessageFormatter.format_message(error).into_owned(),
+        error => plain_words(DefaultMessageFormatter.format_message(error).into_owned()),
     }
+}
+
+/// Whether a value that begins with what is written in its line has more below.
+fn goes_on(value: &str, written: &str) -> bool {
+    !written.is_empty() && value.strip_prefix(written).is_some_and(|rest| rest.starts_with(' '))
+}
+
+/// What a parser says of YAML, for people who never wrote one.
+fn plain_words(message: String) -> String {
+    if message.contains("mapping values are not allowed") {
+        "a field can't begin here: indent the line like those beside it, or, where `: ` is a part of a text, put the text in quotes".to_owned()
+    } else if message.contains("illegal placement of ':'") {
+        "a field can't begin here".to_owned()
+    } else {
+        message
+    }
+}
+
+/// Whether a policy's `spec` has such a field.
+fn is_of_spec(field: &str) -> bool {
+    let spec = serde_json::Map::from_iter([(field.to_owned(), serde_json::Value::Null)]);
+    let read = serde_json::from_value::<api::PolicySpec>(spec.into());
+    read.err().is_none_or(|error| !error.to_string().starts_with("unknown field"))
 }
 
 fn quoted(written: &str, otherwise: &str) -> String {

@@ -27,9 +27,6 @@ use step::Step;
 /// Address space that is looked at page by page in one go: 16 MiB of small pages. A round may end after each.
 const WINDOW: u64 = 16 << 20;
 
-/// A mapping that is accessed in two walks on end is hot, not just passed by.
-const HOT_WALKS: u32 = 2;
-
 /// Where more is asked for than is known, what came since the last walk is looked for at most this often.
 const WALK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -223,12 +220,12 @@ impl PagesEngine {
         Ok(moved)
     }
 
-    /// Moves mappings on slow nodes that are hot up.
-    pub fn promote(&mut self, ground: &Ground, order: Order<'_>) -> Moved {
+    /// Moves mappings on slow nodes that so many walks on end found accessed up, the hottest first.
+    pub fn promote(&mut self, ground: &Ground, order: Order<'_>, hot_walks: u32) -> Moved {
         let from = NodeSet::from_iter([order.from]);
         let leaves = order.leaves.iter().flat_map(|leaf| self.mappings(leaf.id()));
         let mut hot: Vec<Mapping> = leaves
-            .filter(|mapping| mapping.hot_walks >= HOT_WALKS && !mapping.on(&from).is_zero())
+            .filter(|mapping| mapping.hot_walks >= hot_walks && !mapping.on(&from).is_zero())
             .cloned()
             .collect();
         hot.sort_by_key(|mapping| std::cmp::Reverse((mapping.hot_walks, mapping.referenced)));

@@ -61,6 +61,7 @@ impl Facts<'_> {
             promotion: Some(snapshot.promoter.as_str().to_owned()),
             kernel: Some(self.kernel()),
             tiers: self.tiers(),
+            memory: self.memory(),
             conditions: conditions.collect(),
             pods: Vec::new(),
             more_pods: None,
@@ -99,6 +100,13 @@ impl Facts<'_> {
             capacity: Quantity(Bytes(tier.capacity_bytes)),
         };
         self.snapshot.tiers.iter().map(tier).collect()
+    }
+
+    /// The tiers in words; `None` before any are known.
+    fn memory(&self) -> Option<String> {
+        let tier = |tier: &crate::snapshot::TierView| format!("{} {}", tier.name, Bytes(tier.capacity_bytes));
+        let words = self.snapshot.tiers.iter().map(tier).collect::<Vec<_>>().join(", ");
+        (!words.is_empty()).then_some(words)
     }
 
     /// A condition only where there is no engine, though there is something to do for one.

@@ -30,12 +30,13 @@ fn hot_memory_stays_up() {
         &expect![[r#"
             100 x 24
              ≈≈≈ thermocline   engine lru-gen, kernel promotes   round 42, 12 ms
-                 would free 0 B of 512 MiB (0 %)   ↓ demoted 0 B   ↑ promoted 0 B   came back soon: 0   could n…
+                 would free 0 B of 512 MiB (0 %)   ↓ demoted 0 B   ↑ promoted 0 B   came back soon: 0
+                 could not be moved: 0 pages
              dram   ██████████████████████████████······························  1 GiB used of 2 GiB
              pmem   ▒···························································  8 MiB used of 2 GiB
 
              pods/web                    ███████████████████████████████████████████████████████████ 512 MiB
-                                         dram 512 MiB   pmem 0 B   working set 512 MiB
+                                         dram 512 MiB   pmem 0 B   touched within 1m: 512 MiB
                                          age  <30s 512 MiB
                                          · hold: nothing is cold
 
@@ -53,22 +54,23 @@ fn cold_memory_sinks() {
         &expect![[r#"
             100 x 30
              ≈≈≈ thermocline   engine lru-gen, kernel promotes   round 42, 12 ms
-                 would free 244 MiB of 876 MiB (27 %)   ↓ demoted 824 MiB   ↑ promoted 21 MiB   came back soon:…
+                 would free 244 MiB of 876 MiB (27 %)   ↓ demoted 824 MiB   ↑ promoted 21 MiB
+                 came back soon: 2   could not be moved: 0 pages
              dram   ███████████████████████████████████████·····················  1.3 GiB used of 2 GiB
              pmem   ▒▒▒▒▒▒▒▒▒▒▒▒················································  796 MiB used of 4 GiB
 
              pods/batch                  ███████▓▓▓▓▓▓▓▓▓▓▓▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒ 900 MiB
-                                         dram 300 MiB (180 MiB cold, 2m+)   pmem 600 MiB   working set 120 MiB
+                                         dram 300 MiB (180 MiB cold, 2m+)   pmem 600 MiB   WSS 1m 120 MiB
                                          age  <30s 100 MiB  30s-2m 20 MiB  2m-10m 80 MiB  >10m 100 MiB
                                          → demote 180 MiB: 180 MiB not accessed for 120s
 
              pods/cache                  ▓▓▓▓▒▒▒▒▒▒▒▒▒▒▒▒▒ 264 MiB
-                                         dram 64 MiB (64 MiB cold, 2m+)   pmem 200 MiB   working set 0 B
+                                         dram 64 MiB (64 MiB cold, 2m+)   pmem 200 MiB   touched within 1m: 0 B
                                          age  >10m 64 MiB
                                          · hold: the floor is reached
 
              pods/web                    █████████████████████████████████▒ 515 MiB
-                                         dram 512 MiB   pmem 3 MiB   working set 500 MiB
+                                         dram 512 MiB   pmem 3 MiB   touched within 1m: 500 MiB
                                          age  <30s 500 MiB  30s-2m 12 MiB
                                          · hold: nothing is cold
 
@@ -86,7 +88,7 @@ fn a_small_terminal_gets_bars_and_decisions() {
         &expect![[r#"
             80 x 13
              ≈≈≈ thermocline   engine lru-gen, kernel promotes   round 42, 12 ms
-                 would free 244 MiB of 876 MiB (27 %)   ↓ demoted 824 MiB   ↑ promoted 21 M…
+                 would free 244 MiB of 876 MiB (27 %)   ↓ demoted 824 MiB
              dram   █████████████████████████████···············  1.3 GiB used of 2 GiB
              pmem   ▒▒▒▒▒▒▒▒▒···································  796 MiB used of 4 GiB
 
@@ -109,8 +111,8 @@ fn a_tiny_terminal_gets_the_greatest_cgroups() {
         8,
         &expect![[r#"
             60 x 8
-             ≈≈≈ thermocline   engine lru-gen, kernel promotes   round …
-                 would free 244 MiB of 876 MiB (27 %)   ↓ demoted 824 M…
+             ≈≈≈ thermocline   engine lru-gen, kernel promotes
+                 would free 244 MiB of 876 MiB (27 %)
              dram   ████████████████········  1.3 GiB used of 2 GiB
              pmem   ▒▒▒▒▒···················  796 MiB used of 4 GiB
 
@@ -130,14 +132,15 @@ fn three_tiers_are_three_shades() {
         &expect![[r#"
             110 x 30
              ≈≈≈ thermocline   engine lru-gen, kernel promotes   round 42, 12 ms
-                 would free 100 MiB of 400 MiB (25 %)   ↓ demoted 0 B   ↑ promoted 0 B   came back soon: 0   could not be…
+                 would free 100 MiB of 400 MiB (25 %)   ↓ demoted 0 B   ↑ promoted 0 B   came back soon: 0
+                 could not be moved: 0 pages
              dram   ████████████████············································  548 MiB used of 2 GiB
              cxl    ▒▒▒·························································  200 MiB used of 4 GiB
              pmem   ░░░░░░░░····················································  1 GiB used of 8 GiB
 
              system.s…postgresql.service ████████████▓▓▓▓▒▒▒▒▒▒▒▒░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░ 1.6 GiB
                                          dram 400 MiB (100 MiB cold, 2m+)   cxl 200 MiB   pmem 1000 MiB
-                                         age  <30s 200 MiB  30s-2m 100 MiB  2m-10m 100 MiB   working set 300 MiB
+                                         age  <30s 200 MiB  30s-2m 100 MiB  2m-10m 100 MiB   touched within 1m: 300 MiB
                                          → demote 100 MiB: 100 MiB not accessed for 120s (the rate cap is reached)
 
              █ dram  ▓ dram, cold  ▒ cxl  ░ pmem
@@ -154,7 +157,8 @@ fn what_is_wrong_stands_below() {
         &expect![[r#"
             100 x 16
              ≈≈≈ thermocline   engine lru-gen, kernel promotes   round 42, 12 ms
-                 would free 244 MiB of 876 MiB (27 %)   ↓ demoted 824 MiB   ↑ promoted 21 MiB   came back soon:…
+                 would free 244 MiB of 876 MiB (27 %)   ↓ demoted 824 MiB   ↑ promoted 21 MiB
+                 came back soon: 2   could not be moved: 3 pages
              dram   ███████████████████████████████████████·····················  1.3 GiB used of 2 GiB
              pmem   ▒▒▒▒▒▒▒▒▒▒▒▒················································  796 MiB used of 4 GiB
 
@@ -181,7 +185,8 @@ fn nothing_managed_says_what_to_do() {
         &expect![[r#"
             100 x 24
              ≈≈≈ thermocline   engine lru-gen, kernel promotes   round 42, 12 ms
-                 would free 0 B of 0 B   ↓ demoted 0 B   ↑ promoted 0 B   came back soon: 0   could not be move…
+                 would free 0 B of 0 B   ↓ demoted 0 B   ↑ promoted 0 B   came back soon: 0
+                 could not be moved: 0 pages
              dram   ██████████████████████████████······························  1 GiB used of 2 GiB
 
              No cgroup of this host is named by the policies of /etc/thermocline/agent.yaml now.

@@ -23,7 +23,7 @@ fn hot_memory_is_solid() {
         &fixture::hot_only(),
         140,
         &expect![[r#"
-            CGROUP           DRAM  PMEM      WSS  COLD  WOULD FREE  AGE IN DRAM       DECISION
+            CGROUP           DRAM  PMEM   WSS 1m  COLD  WOULD FREE  AGE IN DRAM       DECISION
             pods/web      512 MiB     ·  512 MiB     ·           ·  ████████████████  hold: nothing is cold
             not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
             would free 0 B of 512 MiB (0 %)
@@ -37,7 +37,7 @@ fn colder_memory_fades() {
         &fixture::mixed(),
         140,
         &expect![[r#"
-            CGROUP           DRAM     PMEM      WSS     COLD  WOULD FREE  AGE IN DRAM       DECISION
+            CGROUP           DRAM     PMEM   WSS 1m     COLD  WOULD FREE  AGE IN DRAM       DECISION
             pods/batch    300 MiB  600 MiB  120 MiB  180 MiB     180 MiB  ██████▓▒▒▒▒░░░░░  demote 180 MiB: 180 MiB not accessed for 120s
             pods/cache     64 MiB  200 MiB        ·   64 MiB      64 MiB  ░░░░░░░░░░░░░░░░  hold: the floor is reached
             pods/web      512 MiB    3 MiB  500 MiB        ·           ·  ███████████████▓  hold: nothing is cold
@@ -53,7 +53,7 @@ fn a_narrow_terminal_has_decisions_below() {
         &fixture::mixed(),
         90,
         &expect![[r#"
-            CGROUP           DRAM     PMEM      WSS     COLD  WOULD FREE  AGE IN DRAM
+            CGROUP           DRAM     PMEM   WSS 1m     COLD  WOULD FREE  AGE IN DRAM
             pods/batch    300 MiB  600 MiB  120 MiB  180 MiB     180 MiB  ██████▓▒▒▒▒░░░░░
               demote 180 MiB: 180 MiB not accessed for 120s
             pods/cache     64 MiB  200 MiB        ·   64 MiB      64 MiB  ░░░░░░░░░░░░░░░░
@@ -72,7 +72,7 @@ fn each_tier_has_its_column() {
         &fixture::three_tiers(),
         160,
         &expect![[r#"
-            CGROUP                              DRAM      CXL      PMEM      WSS     COLD  WOULD FREE  AGE IN DRAM       DECISION
+            CGROUP                              DRAM      CXL      PMEM   WSS 1m     COLD  WOULD FREE  AGE IN DRAM       DECISION
             system.slice/postgresql.service  400 MiB  200 MiB  1000 MiB  300 MiB  100 MiB     100 MiB  ████████▓▓▓▓▒▒▒▒  demote 100 MiB: 100 MiB not accessed for 120s (the…
             not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
             would free 100 MiB of 400 MiB (25 %); freed 1.2 GiB
@@ -90,8 +90,8 @@ fn a_long_path_is_cut_in_the_middle() {
         &snapshot,
         120,
         &expect![[r#"
-            CGROUP                                           DRAM  WSS  COLD  WOULD FREE  AGE IN DRAM
-            kubepods.slice…ice/cri-containerd-8e1a.scope  100 MiB    ·     ·           ·  ·
+            CGROUP                                           DRAM  WSS 1m  COLD  WOULD FREE  AGE IN DRAM
+            kubepods.slice…ice/cri-containerd-8e1a.scope  100 MiB       ·     ·           ·  ·
               hold: no age is known yet
             not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
             would free 0 B of 100 MiB (0 %)
@@ -168,7 +168,7 @@ fn what_is_wrong_stands_below() {
         &fixture::full(),
         120,
         &expect![[r#"
-            CGROUP              DRAM     PMEM      WSS     COLD  WOULD FREE  AGE IN DRAM       DECISION
+            CGROUP              DRAM     PMEM   WSS 1m     COLD  WOULD FREE  AGE IN DRAM       DECISION
             jobs/batch/main  300 MiB  600 MiB  120 MiB  180 MiB     180 MiB  ██████▓▒▒▒▒░░░░░  demote 180 MiB: 180 MiB not accessed…
             pods/cache        64 MiB  200 MiB        ·   64 MiB      64 MiB  ░░░░░░░░░░░░░░░░  hold: the floor is reached
             pods/web         512 MiB    3 MiB  500 MiB        ·           ·  ███████████████▓  hold: nothing is cold

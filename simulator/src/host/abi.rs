@@ -56,6 +56,9 @@ impl Evicted {
     }
 }
 
+/// What so many walks on end found touched before the last did is all alike.
+const MOST_WALKS: u32 = 7;
+
 impl Host {
     /// `memory.numa_stat` and `memory.stat` of a pod, which lag: an update is seen after two seconds, or when 64 of each CPU wait.
     pub fn numa_stat(&mut self, pod: usize) -> NumaStat {
@@ -117,9 +120,9 @@ impl Host {
         evicted
     }
 
-    /// Moves pages that the last walk found touched on a slow node up to the pod's own node, as far as that has room above its high
-    /// watermark; says how many.
-    pub fn promote(&mut self, pod: usize, node: usize, pages: u64) -> u64 {
+    /// Moves pages that the last `walks` walks on end found touched on a slow node up to the pod's own node, as far as that has room
+    /// above its high watermark; says how many.
+    pub fn promote(&mut self, pod: usize, node: usize, pages: u64, walks: u32) -> u64 {
         let home = self.pods[pod].home;
         let pages = pages.min(self.nodes[home].above(self.nodes[home].high));
         let mut moved = 0;
@@ -127,13 +130,13 @@ impl Host {
         let newest = [lru.max_seq, lru.max_seq.saturating_sub(1).max(lru.min_seq)];
         let interval = lru.birth(newest[0]).saturating_sub(lru.birth(newest[1]));
         let groups = self.pods[pod].groups.clone();
-        // What most walks on end found touched comes first, as in the agent's `pages` engine; of what is alike in that, a scan meets pages in
-        // the order of their addresses, not of their heat.
-        for walks_before in [3, 2, 1, 0] {
+        // As in the agent's `pages` engine, which counts them, first what most walks on end found touched; of what is alike in that, a scan
+        // meets pages in the order of their addresses, not of their heat.
+        for walks_before in (walks.saturating_sub(1)..=MOST_WALKS).rev() {
             for seq in newest {
                 let slot = Generations::slot(seq);
                 let has = |host: &Self, group: usize| {
-                    let before = (1.0 - host.idle_chance(group, interval)).powi(walks_before);
+                    let before = host.touched_before(group, interval).powi(walks_before.cast_signed());
                     let group = &host.groups[group];
                     if group.kind == Kind::Anonymous {
                         group.cells[node][slot].found as f64 * before
@@ -236,6 +239,21 @@ impl Host {
         match (group.part.activity, group.active_since) {
             (Activity::Random(rate), Some(_)) => (-rate * idle.as_secs_f64()).exp(),
             _ if since(group.touched) => 1.0,
+            _ => 0.0,
+        }
+    }
+
+    /// Chance that a page of a group that was touched since the last walk was touched in such an interval before it as well.
+    fn touched_before(&self, group: usize, interval: Duration) -> f64 {
+        let group = &self.groups[group];
+        let was_in_use = group.active_since.is_some_and(|since| self.now.saturating_sub(since) > interval);
+        match group.part.activity {
+            Activity::Random(rate) if was_in_use => 1.0 - (-rate * interval.as_secs_f64()).exp(),
+            // At any time in the last interval, and a period earlier.
+            Activity::AtOnce { period, .. } if was_in_use => {
+                let intervals = period.as_secs_f64() / interval.as_secs_f64().max(1e-9);
+                (2.0 - intervals).clamp(0.0, 1.0)
+            }
             _ => 0.0,
         }
     }

@@ -63,6 +63,8 @@ pub struct PodLedger {
     pub refused: u64,
     /// The age that the law says counts as cold.
     pub age: f64,
+    /// Pages that the law says it could free.
+    pub would_free: u64,
     /// What the law said of it, and when it began to; numbers alone are nothing new.
     pub said: Vec<(Duration, String)>,
 }
@@ -105,8 +107,8 @@ pub(super) struct GroupUse {
     pub demoted: u64,
     /// Pages promoted in all.
     pub promoted: u64,
-    /// Minutes in which it was touched on slow nodes.
-    pub(super) comebacks: u32,
+    /// Pages touched on slow nodes, by minutes, in all.
+    pub(super) came_back: u64,
     pub(super) window: Window,
     /// By minutes.
     pub windows: Vec<Window>,
@@ -129,7 +131,7 @@ impl Host {
                 .filter(|node| self.nodes[*node].kind == NodeKind::Slow)
                 .map(|node| group.on(node))
                 .sum::<u64>();
-            let answers = group.answers(pages, self.now, &pod.policy);
+            let answered_for = group.answered_for(pages, self.now, &pod.policy);
             let usage = &mut group.usage;
             let this = &mut pod.ledger.minute;
             if group.kind != Kind::Shared {
@@ -140,7 +142,7 @@ impl Host {
             this.slow_accesses += usage.slow_accesses;
             this.working_set += usage.minute_seen;
             this.slow_touched += usage.minute_slow_seen;
-            this.answered_for += if answers { usage.minute_slow_seen } else { 0 };
+            this.answered_for += answered_for;
             usage.window.accesses += usage.accesses;
             usage.window.slow_accesses += usage.slow_accesses;
             usage.window.pages += pages as f64 / WINDOW_MINUTES as f64;
@@ -192,22 +194,22 @@ impl Host {
 }
 
 impl Group {
-    /// Whether the policy has to answer for what was touched of it on slow nodes in this minute. Counts comebacks.
-    fn answers(&mut self, pages: u64, now: Duration, policy: &Policy) -> bool {
-        let noticeable = self.usage.minute_slow_seen > (pages / 100).max(512);
-        if noticeable {
-            self.usage.comebacks += 1;
-        }
-        if let Activity::AtOnce { period, .. } = self.part.activity
-            && (period > policy.demote.after_max || self.usage.comebacks <= 2)
-        {
-            return false;
-        }
+    /// What the policy has to answer for of what was touched of it on slow nodes in this minute: of what is touched all at once, each page may
+    /// come back twice.
+    fn answered_for(&mut self, pages: u64, now: Duration, policy: &Policy) -> u64 {
+        let touched = self.usage.minute_slow_seen;
+        let to_learn = (2 * pages).saturating_sub(self.usage.came_back);
+        self.usage.came_back += touched;
+        let touched = match self.part.activity {
+            Activity::AtOnce { period, .. } if period > policy.demote.after_max => 0,
+            Activity::AtOnce { .. } => touched.saturating_sub(to_learn),
+            _ => touched,
+        };
         // From the start of the world on, all use is known. What comes up later takes three scans, and the rate.
         let is_shift = self.began > Duration::from_mins(3);
         let bytes = (pages * PAGE) as f64;
         let moving = Duration::from_secs_f64(bytes / (policy.promote.max_rate.0.max(1) as f64 * 0.8));
-        !is_shift
-            || now.saturating_sub(self.began) > policy.demote.after * 3 / 2 + moving + Duration::from_mins(1)
+        let comes_up = policy.demote.after * 3 / 2 + moving + Duration::from_mins(1);
+        if is_shift && now.saturating_sub(self.began) <= comes_up { 0 } else { touched }
     }
 }

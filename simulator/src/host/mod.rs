@@ -308,7 +308,9 @@ impl Host {
                     continue;
                 }
                 let slot = Generations::slot(self.pods[pod].lru[node].max_seq);
-                self.put(group, node, slot, Cell { pages: here, young: here, ..Cell::default() });
+                // The first touch is what allocates.
+                self.put(group, node, slot, Cell { pages: here, young: here, seen: here, ..Cell::default() });
+                self.groups[group].usage.minute_seen += here;
                 self.nodes[node].used += here;
                 pages -= here;
             }

@@ -7,7 +7,7 @@ use api::Percentage;
 use super::{Regret, Runs, Verdict};
 use crate::host::{Host, Minute, Pod};
 use crate::run::{Run, pods, share_on};
-use crate::world::{AgeBack, Bar, Moved, NodeKind, PAGE, SetRef, SharesOf, Shift, Sinks, Within};
+use crate::world::{AgeBack, Bar, Moved, NodeKind, PAGE, SetRef, SharesOf, Shift, Sinks, Within, WouldFree};
 
 /// Nanoseconds of an access to DRAM and to a slow node, and of a page's move (literature: MEMTIS' CXL, `move_pages(2)`).
 const FAST_NS: f64 = 80.0;
@@ -78,6 +78,7 @@ impl Runs<'_> {
             Bar::Shift(shift) => self.shift(index, shift),
             Bar::TouchesAllowed(_) => self.touches(),
             Bar::AtCeiling(SharesOf { of, share }) => self.at_ceiling(of, part(*share)),
+            Bar::WouldFree(would) => self.would_free(index, would),
         }
     }
 
@@ -168,6 +169,18 @@ impl Runs<'_> {
             format!("{now:.0} s"),
             now <= most,
             now / then.max(1.0),
+        )
+    }
+
+    fn would_free(&self, index: usize, WouldFree { of, told, freed, within }: &WouldFree) -> Verdict {
+        let (would, did) = self.ours.freed[index];
+        let off = (would as f64 / did.max(1) as f64 - 1.0).abs();
+        verdict(
+            format!("told of {of} at {told}, freed by {freed}"),
+            format!("within {}", percent(part(*within))),
+            format!("{} and {}", size(would * PAGE), size(did * PAGE)),
+            off <= part(*within) && did > 0,
+            off,
         )
     }
 

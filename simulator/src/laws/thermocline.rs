@@ -4,16 +4,17 @@
 //! eviction of generations that proves nothing of single pages, so much in a round as time allows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tiering::law::{
-    self, AgeReading, CgroupKey, CgroupSample, Demote, HostSample, Learned, Limits, Moved, NodeSample,
-    NodeUse, Promoter, Reach, Settings, Speed, Stayed,
+    self, AgeReading, CgroupKey, CgroupPlan, CgroupSample, Demote, HostSample, Learned, Limits, Moved,
+    NodeSample, NodeUse, Promoter, Reach, Settings, Speed, Stayed,
 };
-use tiering::{AgeHistogram, Bytes, Generation, Instant, NodeId, StallTotals};
+use tiering::{AgeHistogram, Bytes, Generation, Instant, Mode, NodeId, Policy, StallTotals};
 
 use super::Law;
-use crate::host::{Evicted, GenerationSize, Host, Walked};
+use crate::host::{Evicted, GenerationSize, Host, Pod, Walked};
 use crate::world::{NodeKind, PAGE, Promotes, World};
 
 /// The agent's interval.
@@ -21,6 +22,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Pages that one order moves in a round: 300 ms of about 1.5 us a page (measurements.md).
 const MOVED_IN_A_ROUND: u64 = 200_000;
+
+/// So many cgroups wait longer for each other, to be walked at once.
+const MANY: usize = 100;
 
 /// While a node is short, a cgroup is sampled again after so many rounds.
 const STALE_ROUNDS: u32 = 5;
@@ -37,13 +41,44 @@ pub struct Thermocline {
     restarted: BTreeMap<usize, Learned>,
     short: bool,
     next: Duration,
+    /// Until then it only observes; `None` where it enforces.
+    enforces: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
+    /// When it is looked at, at the latest.
     next_look: Duration,
+    /// From when on it is looked at along with others.
+    join_look: Duration,
     next_walk: Duration,
+    /// By how much a walk, or a look at what has become cold, may come late to share the price with others.
+    slack: Duration,
     sampled: Duration,
+}
+
+impl Known {
+    /// When the agent looks again that has nothing left to do now (`node-agent/src/managed.rs`).
+    fn schedule(&mut self, now: Duration, plan: &CgroupPlan, ages: &AgeHistogram) {
+        let mut join = self.next_walk.saturating_sub(now).max(INTERVAL);
+        let mut wait = join + self.slack;
+        let ripe = ages.entries().iter().map(|(age, _)| *age).filter(|age| !age.is_zero());
+        let due =
+            ripe.filter_map(|age| plan.effective_age.checked_sub(age)).filter(|due| !due.is_zero()).min();
+        if let Some(due) = due {
+            join = join.min(due).max(INTERVAL);
+            wait = wait.min(due + self.slack).max(INTERVAL);
+        }
+        if plan.look_again.0 < self.next_walk {
+            wait = wait.min(plan.look_again.0.saturating_sub(now).max(INTERVAL));
+        }
+        if plan.ceiling < Bytes::MAX {
+            let fast: u64 = ages.entries().iter().map(|(_, bytes)| bytes.0).sum();
+            wait = wait.min(if fast / 8 * 9 >= plan.ceiling.0 { INTERVAL } else { INTERVAL * 5 });
+        }
+        self.next_look = now + wait;
+        self.join_look = now + join.min(wait);
+    }
 }
 
 impl Thermocline {
@@ -64,7 +99,14 @@ impl Thermocline {
             restarted: BTreeMap::new(),
             short: false,
             next: Duration::ZERO,
+            enforces: world.agent.enforces.map(|at| at.0),
         }
+    }
+
+    /// What the law knows of a pod, by its index.
+    #[must_use]
+    pub fn known(&self, pod: usize) -> Option<&law::CgroupState> {
+        self.law.cgroup(key(pod))
     }
 
     /// Pods that came and went.
@@ -83,7 +125,7 @@ impl Thermocline {
                 }
                 let own = self.restarted.remove(&index);
                 let learned = own.as_ref().or_else(|| self.learned.get(&pod.spec_name));
-                self.law.add(key, pod.policy.clone(), learned, now);
+                self.law.add(key, self.policy(pod), learned, now);
                 let allowed = host.nodes.iter().map(|node| NodeId(node.id)).collect();
                 self.law.set_reach(key, Reach { allowed, ..Reach::default() });
                 self.known.insert(index, Known::default());
@@ -95,6 +137,31 @@ impl Thermocline {
                 }
             }
         }
+    }
+
+    /// The policy of a pod, observed or enforced.
+    fn policy(&self, pod: &Pod) -> Arc<Policy> {
+        let mode = if self.enforces.is_some() { Mode::Observe } else { Mode::Enforce };
+        Arc::new(Policy { mode, ..pod.policy.clone() })
+    }
+
+    /// From now on policies are enforced.
+    fn enforce(&mut self, host: &Host) {
+        self.enforces = None;
+        for index in self.known.keys() {
+            self.law.set_policy(key(*index), self.policy(&host.pods[*index]), Instant(host.now));
+        }
+    }
+
+    /// The pods to look at now. Where one can't wait, those whose time is near come along.
+    fn due(&self, at: Duration) -> Vec<usize> {
+        let stale = INTERVAL * STALE_ROUNDS;
+        let is_due = |known: &Known| at >= known.next_look || (self.short && at >= known.sampled + stale);
+        if !self.known.values().any(is_due) {
+            return Vec::new();
+        }
+        let joins = self.known.iter().filter(|(_, known)| is_due(known) || at >= known.join_look);
+        joins.map(|(index, _)| *index).collect()
     }
 
     fn keep(&mut self, workload: &str, learned: &Learned) {
@@ -110,10 +177,12 @@ impl Thermocline {
         let key = key(index);
         self.law.observe(key, sample);
         let walk_every = self.law.walk_every(key).unwrap_or(INTERVAL);
+        let slack_part = if self.known.len() < MANY { 8 } else { 4 };
         if let Some(known) = self.known.get_mut(&index) {
             known.sampled = now;
             if walks {
                 known.next_walk = now + walk_every;
+                known.slack = walk_every / slack_part;
             }
         }
     }
@@ -167,7 +236,7 @@ impl Thermocline {
         let now = Instant(host.now);
         let Some(node) = host.nodes.iter().position(|node| NodeId(node.id) == order.from) else { return };
         let wanted = (order.bytes.0 / PAGE).min(MOVED_IN_A_ROUND);
-        let done = host.promote(index, node, wanted);
+        let done = host.promote(index, node, wanted, order.reason.hot_walks());
         let moved = Moved {
             from: order.from,
             to: Some(order.to),
@@ -201,37 +270,35 @@ impl Law for Thermocline {
         if at < self.next {
             return;
         }
-        self.next = at + INTERVAL;
+        if self.enforces.is_some_and(|from| at >= from) {
+            self.enforce(host);
+        }
         self.discover(host);
         self.law.observe_nodes(nodes(host));
-        let stale = INTERVAL * STALE_ROUNDS;
-        let due: Vec<usize> = self
-            .known
-            .iter()
-            .filter(|(_, known)| {
-                at >= known.next_look || at >= known.next_walk || (self.short && at >= known.sampled + stale)
-            })
-            .map(|(index, _)| *index)
-            .collect();
+        let due = self.due(at);
         for index in &due {
             self.observe(host, *index);
         }
         let plan = self.law.plan(now);
         self.short = plan.nodes.iter().any(|node| !node.shortfall.is_zero());
         for cgroup in &plan.cgroups {
-            let index = cgroup.key.0 as usize;
-            let ledger = &mut host.pods[index].ledger;
+            let ledger = &mut host.pods[cgroup.key.0 as usize].ledger;
             ledger.age = cgroup.effective_age.as_secs_f64();
+            ledger.would_free = cgroup.would_free.0 / PAGE;
             ledger.note(at, cgroup.to_string());
-            if let Some(known) = self.known.get_mut(&index) {
-                known.next_look = cgroup.look_again.0.max(at + INTERVAL);
+        }
+        for cgroup in due.iter().filter_map(|index| plan.of(key(*index))) {
+            let ages = self.law.cgroup(cgroup.key).map(|known| known.ages(now)).unwrap_or_default();
+            if let Some(known) = self.known.get_mut(&(cgroup.key.0 as usize)) {
+                known.schedule(at, cgroup, &ages);
             }
         }
         for which in plan.order() {
             let cgroup = &plan.cgroups[which];
             let index = cgroup.key.0 as usize;
             // What was moved since its sample would be moved again.
-            if self.known.get(&index).is_none_or(|known| known.sampled != at) {
+            if cgroup.mode == Mode::Observe || self.known.get(&index).is_none_or(|known| known.sampled != at)
+            {
                 continue;
             }
             for order in &cgroup.demote {
@@ -244,6 +311,8 @@ impl Law for Thermocline {
                 known.next_look = at + INTERVAL;
             }
         }
+        let looks = self.known.values().map(|known| known.next_look);
+        self.next = looks.min().map_or(at + INTERVAL, |look| look.min(at + INTERVAL));
         self.set_kernel_promotion(host, plan.kernel_promotion);
     }
 
@@ -316,7 +385,8 @@ fn sample(host: &mut Host, index: usize, walked: Option<&Walked>) -> CgroupSampl
             NodeUse {
                 anon: bytes(stat.anon[node]),
                 unmovable: bytes(stat.unevictable[node]),
-                ages: Some(AgeReading {
+                // As the agent's engines have it: of slow nodes they tell only what was touched.
+                ages: (kind == NodeKind::Fast).then(|| AgeReading {
                     ages: AgeHistogram::of_generations(&generations).collect(),
                     walked: walked.is_some(),
                 }),

@@ -86,6 +86,8 @@ pub enum Bar {
     TouchesAllowed(bool),
     /// DRAM is within this share of the ceiling, in the second half.
     AtCeiling(SharesOf),
+    /// What was told that could be freed while it was only observed is what is freed then.
+    WouldFree(WouldFree),
 }
 
 /// See [`Bar::GivenBy`], [`Bar::Sunk`], [`Bar::FewerSlowAccesses`] and [`Bar::AtCeiling`].
@@ -142,6 +144,20 @@ pub struct AgeBack {
     pub at: WireDuration,
 }
 
+/// See [`Bar::WouldFree`].
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WouldFree {
+    /// The pod.
+    pub of: SetRef,
+    /// What was told then counts.
+    pub told: WireDuration,
+    /// And what is on slow nodes then.
+    pub freed: WireDuration,
+    /// They differ by this share at most.
+    pub within: Percentage,
+}
+
 /// See [`Bar::Shift`].
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -171,6 +187,7 @@ impl Bar {
             Self::Moved(moved) => vec![&moved.of],
             Self::Sinks(sinks) => sinks.of.iter().collect(),
             Self::AgeBack(back) => vec![&back.of],
+            Self::WouldFree(would) => vec![&would.of],
             Self::Shift(shift) => vec![&shift.old, &shift.new],
             Self::HeadroomWithin(_)
             | Self::Regret(_)

@@ -7,11 +7,11 @@ mod heat;
 
 use std::time::Duration;
 
-use api::{PolicySpec, Quantity, Rate, WireDuration};
+use api::{Percentage, PolicySpec, Quantity, Rate, WireDuration};
 use serde::Deserialize;
 use tiering::Policy;
 
-pub use bar::{AgeBack, Bar, Moved, SetRef, SharesOf, Shift, Sinks, Within};
+pub use bar::{AgeBack, Bar, Moved, SetRef, SharesOf, Shift, Sinks, Within, WouldFree};
 pub use heat::{Activity, Heat, Part};
 
 /// Bytes of a page.
@@ -38,6 +38,31 @@ pub struct World {
     /// What must hold.
     #[serde(default)]
     pub bars: Vec<Bar>,
+    /// How far a guest with a real kernel may be from it. Default: it is not laid beside one.
+    #[serde(default)]
+    pub beside_guest: Option<BesideGuest>,
+}
+
+/// How far a guest and the simulated host may be apart.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BesideGuest {
+    /// In what lies on slow nodes, as a share of the managed memory.
+    pub sunk: Apart<Percentage>,
+    /// In what is touched there a minute, as a share of the managed memory.
+    pub touched: Apart<Percentage>,
+    /// In the age that counts as cold.
+    pub age: Apart<WireDuration>,
+}
+
+/// How far two may be apart.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Apart<T> {
+    /// At most, where either may be a moment ahead.
+    pub most: T,
+    /// In the mean, at the same moments.
+    pub mean: T,
 }
 
 /// A host.
@@ -182,6 +207,9 @@ pub struct AgentSpec {
     /// It is started again at these times.
     #[serde(default)]
     pub restarts: Vec<WireDuration>,
+    /// Until this time it only observes. Default: it enforces from the start.
+    #[serde(default)]
+    pub enforces: Option<WireDuration>,
     /// Who promotes. Default: the kernel.
     #[serde(default)]
     pub promotes: Promotes,

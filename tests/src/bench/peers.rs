@@ -9,7 +9,7 @@ use super::contenders::{Contender, POD, Running};
 use super::doorbell::Doorbell;
 use super::settings::Settings;
 use super::told::{Sample, Told};
-use super::{AFTER, BEFORE, CONTENDER, THP};
+use super::{AFTER, BEFORE, CONTENDER, THP, seconds};
 use crate::guest::{
     Cgroup, Guest, Workload, console, kernel_argument, kthread_cpu, read, resident_bytes, vmstat,
 };
@@ -97,11 +97,6 @@ pub(super) fn run(guest: &mut Guest) -> Result<Verdict> {
     watch.until(guest, before + after)?;
     watch.doorbell.end();
     end(guest, watch, running, &untouched)
-}
-
-fn seconds(word: &str) -> Result<Duration> {
-    let text = kernel_argument(word)?.with_context(|| format!("{word} is not on the command line"))?;
-    Ok(Duration::from_secs(text.parse().with_context(|| format!("{word}={text}"))?))
 }
 
 fn spec(thp: bool, file: &str) -> String {

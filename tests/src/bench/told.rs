@@ -33,6 +33,8 @@ pub enum Told {
         /// When.
         at_ms: u64,
     },
+    /// A moment beside the simulated host.
+    Moment(Moment),
     /// What is there in the end.
     Ended {
         /// Pages with wrong content.
@@ -67,6 +69,19 @@ pub struct Sample {
     pub migrated: u64,
     /// Resident bytes of the contender's processes.
     pub rss: u64,
+}
+
+/// What sank, what is touched there and what counts as cold, at a moment beside the simulated host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Moment {
+    /// Since the workload began, milliseconds.
+    pub at_ms: u64,
+    /// Bytes on the slow node.
+    pub sunk: u64,
+    /// Bytes touched there a minute, as the agent tells.
+    pub touched: u64,
+    /// The age that counts as cold, seconds.
+    pub age: f64,
 }
 
 impl Told {

@@ -28,9 +28,10 @@ pub(super) const SCENARIO: Scenario = Scenario {
     run,
 };
 
-/// Of each machine.
-const KILLS: usize = 34;
-const TERMS: usize = 10;
+/// Kills in a guest.
+pub const KILLS: usize = 34;
+/// SIGTERMs in a guest.
+pub const TERMS: usize = 10;
 
 /// `main` gets a limit and sinks, `cold` moves from DRAM to the slow tier, `pinned` is bound to DRAM.
 const CONFIG: &str = r#"

@@ -1,4 +1,4 @@
-//! The demonstration: two pods, one managed; cold memory sinks, the hot set shifts, and it all follows.
+//! The demonstration: two cgroups, one managed; cold memory sinks, the hot set shifts, and it all follows.
 //!
 //! `cargo xtask demo` shows it; it asks for pictures on the kernel's command line (see [`Show`]). Without that it is a
 //! scenario like others.
@@ -32,7 +32,7 @@ const MANAGED: &str = "/demo.slice/managed-shop";
 const NEIGHBOUR: &str = "/demo.slice/neighbour";
 /// The first hot region and the first cold one change places when the hot set shifts.
 const SHOP_REGIONS: &str = "--region hot@500ms:64M:name=today --region cold:64M:name=tomorrow";
-/// Of another process of the same pod.
+/// Of another process of the same cgroup.
 const ARCHIVE_REGIONS: &str = "--region cold:256M:thp:name=archive";
 const NEIGHBOUR_REGIONS: &str = "--region hot:32M:name=busy --region cold:160M:name=idle";
 
@@ -60,17 +60,17 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
         write_file(file, value)?;
     }
     let neighbour = guest.cgroup(NEIGHBOUR)?;
-    let pod = guest.cgroup(MANAGED)?;
+    let managed = guest.cgroup(MANAGED)?;
     let other = guest.spawn_workload(&neighbour, NEIGHBOUR_REGIONS)?;
-    let orders = guest.spawn_workload(&pod, SHOP_REGIONS)?;
-    let archive = guest.spawn_workload(&pod, ARCHIVE_REGIONS)?;
+    let orders = guest.spawn_workload(&managed, SHOP_REGIONS)?;
+    let archive = guest.spawn_workload(&managed, ARCHIVE_REGIONS)?;
     let agent = guest.spawn_agent(&config()?, &[])?;
     let began_ms = now_ms();
     guest.expect_within(Duration::from_secs(10), "the agent answers", || {
         guest.http_get(9440, "/readyz").is_ok()
     })?;
     let started = agent.cpu()?.as_secs_f64();
-    let mut show = Show::new(began_ms, (pod, [orders, archive]), (neighbour, other))?;
+    let mut show = Show::new(began_ms, (managed, [orders, archive]), (neighbour, other))?;
 
     let cold = |r: &RegionLedger| r.name != "today";
     show.until(guest, Scene::Sinks, SINKS_WITHIN, |ledger| share(ledger, cold, SLOW) >= 0.98)?;

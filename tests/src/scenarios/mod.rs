@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::scenario::{Kernel, Machine, Scenario};
+pub use crash::{KILLS as KILLS_A_GUEST, TERMS as TERMS_A_GUEST};
 
 mod auto;
 mod bounds;

@@ -182,6 +182,20 @@ fn one_node(guest: &mut Guest) -> Result<()> {
         bytes_of_ages(&snapshot, "/pods/b") / MIB,
         44.0,
     );
+    // Every cgroup of the host, as without arguments: the root has no row.
+    let output = Command::new("/bin/thermocline-agent")
+        .args(["observe", "/**", "--once", "--interval", "2s", "--output", "json"])
+        .output()?;
+    let snapshot: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("{}", String::from_utf8_lossy(&output.stderr)))?;
+    let paths: Vec<_> = snapshot["cgroups"].as_object().into_iter().flatten().map(|(path, _)| path).collect();
+    let has = |path: &str| paths.iter().any(|known| *known == path);
+    guest.check(
+        "one node: observe of all cgroups has /pods/b and not the root",
+        format!("{paths:?}"),
+        "with /pods/b, without /",
+        has("/pods/b") && !has("/"),
+    );
 
     drop(workload);
     online_all(Use::Movable)

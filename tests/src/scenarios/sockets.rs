@@ -81,8 +81,10 @@ type Sunk<'a> = &'a dyn Fn(&Cgroup) -> Result<[u64; 2]>;
 fn near_full(guest: &mut Guest, sunk: Sunk<'_>) -> Result<()> {
     // It starts where it finds buffers for its pipes, and is moved.
     let group = guest.cgroup("/others/near")?;
+    // The kernel gives what is above the low watermark away.
     let near = node_memory(SLOW[0])?;
-    let hog = guest.spawn_workload(&group, &format!("--region mlock:{}M", near.available() / MIB - 20))?;
+    let taken = near.available().saturating_sub(near.low) / MIB;
+    let hog = guest.spawn_workload(&group, &format!("--region mlock:{taken}M"))?;
     group.write("cpuset.mems", SLOW[0])?;
     let pod = on_socket(guest, "/pods/quick-near-full", 0)?;
     let workload = guest.spawn_workload(&pod, &format!("--region cold:{COLD_MIB}M --region hot:8M"))?;

@@ -2,9 +2,11 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::ops::Range;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use host::generator::{Backing, HugePages, Mapping, Place, fork_holder};
@@ -86,6 +88,8 @@ struct Live {
     heat: Heat,
     extents: Vec<Extent>,
     due_ms: u64,
+    /// When it is touched at all.
+    span_ms: Range<u64>,
     last_touch_ms: u64,
     touches: u64,
     pass_us: u64,
@@ -112,6 +116,7 @@ impl Generator {
             heat: region.heat,
             extents,
             due_ms: 0,
+            span_ms: 0..u64::MAX,
             last_touch_ms: 0,
             touches: 0,
             pass_us: 0,
@@ -141,6 +146,9 @@ impl Generator {
 
     fn run(&mut self, spec: &Spec) -> Result<()> {
         let start_ms = now_ms();
+        for region in &mut self.regions {
+            region.begin(start_ms);
+        }
         let mut shift_at = spec.shift_at.map(|at| start_ms + millis(at));
         let mut report_at = spec.report.map(|every| start_ms + millis(every));
         let stdin = std::io::stdin();
@@ -366,8 +374,17 @@ impl Live {
         }
     }
 
+    /// The run begins.
+    fn begin(&mut self, start_ms: u64) {
+        let after = |time: Duration| start_ms + millis(time);
+        self.span_ms = self.spec.from.map_or(0, after)..self.spec.until.map_or(u64::MAX, after);
+        self.schedule();
+    }
+
     fn schedule(&mut self) {
-        self.due_ms = self.period_ms().map_or(u64::MAX, |period| self.last_touch_ms + period);
+        let next = self.period_ms().map_or(u64::MAX, |period| self.last_touch_ms + period);
+        let due = next.max(self.span_ms.start);
+        self.due_ms = if due < self.span_ms.end { due } else { u64::MAX };
     }
 
     fn ledger(&self, mappings: &[Mapping], pagemap: &File, slow_nodes: &[usize]) -> Result<RegionLedger> {
@@ -492,7 +509,7 @@ fn answer(value: &impl Serialize) -> Result<()> {
     Ok(out.flush()?)
 }
 
-fn millis(duration: std::time::Duration) -> u64 {
+fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -84,6 +84,10 @@ pub struct Region {
     pub bytes: usize,
     /// Page size.
     pub page: PageSize,
+    /// Touched from this time after the start on.
+    pub from: Option<Duration>,
+    /// Touched until this time after the start.
+    pub until: Option<Duration>,
 }
 
 /// The whole command line.
@@ -114,10 +118,10 @@ pub(super) const HUGE: usize = 2 << 20;
 
 /// Printed for `--help` and after a bad argument.
 pub(super) const USAGE: &str = "\
-thermocline-workload --region KIND[@PERIOD]:SIZE[:thp][:name=NAME]... [options]
+thermocline-workload --region KIND[@PERIOD]:SIZE[:thp][:name=NAME][:from=TIME][:until=TIME]... [options]
   KIND      hot, readhot (every page once a second), warm@PERIOD, cold, lazyfree, rewritten (lazyfree
             written anew), mlock, file, shmem, fork, hugetlb;
-            @PERIOD gives any kind a revisit period
+            @PERIOD gives any kind a revisit period; from and until, after the start, bound when it is touched
   --cgroup DIR        enter this cgroup before any memory is mapped
   --mapping one|each  all (anonymous) regions interleaved in one mapping, or one mapping each (default)
   --shift-at TIME     then the first hot region turns cold and the first cold region hot
@@ -197,19 +201,17 @@ fn region(text: &str, earlier: &[Region]) -> Result<Region> {
     };
     let mut page = if memory == Kind::Hugetlb { PageSize::Hugetlb } else { PageSize::Base };
     let bytes = bytes(parts.next().context("the size is missing")?)?;
-    let mut name = None;
+    let (mut name, mut from, mut until) = (None, None, None);
     for option in parts {
-        match option {
-            "thp" if memory != Kind::Hugetlb && memory != Kind::File => page = PageSize::Thp,
-            "4k" => page = PageSize::Base,
-            _ => {
-                name = Some(
-                    option
-                        .strip_prefix("name=")
-                        .with_context(|| format!("unknown option {option}"))?
-                        .to_owned(),
-                );
+        match option.split_once('=') {
+            None if option == "thp" && memory != Kind::Hugetlb && memory != Kind::File => {
+                page = PageSize::Thp;
             }
+            None if option == "4k" => page = PageSize::Base,
+            Some(("name", value)) => name = Some(value.to_owned()),
+            Some(("from", value)) => from = Some(duration(value)?),
+            Some(("until", value)) => until = Some(duration(value)?),
+            _ => bail!("unknown option {option}"),
         }
     }
     let unit = if page == PageSize::Base { PAGE } else { HUGE };
@@ -226,7 +228,7 @@ fn region(text: &str, earlier: &[Region]) -> Result<Region> {
             .context("no free name")?,
     };
     ensure!(!taken(&name), "two regions are named {name}");
-    Ok(Region { name, word: word.to_owned(), kind: memory, heat, bytes, page })
+    Ok(Region { name, word: word.to_owned(), kind: memory, heat, bytes, page, from, until })
 }
 
 fn bytes(text: &str) -> Result<usize> {
@@ -285,6 +287,13 @@ mod tests {
     }
 
     #[test]
+    fn a_region_is_touched_for_a_time() {
+        let spec = parse("--region hot@2s:4M:from=3m:until=200s").unwrap();
+        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs());
+        assert_eq!((seconds(spec.regions[0].from), seconds(spec.regions[0].until)), (Some(180), Some(200)));
+    }
+
+    #[test]
     fn names_are_unique() {
         let spec = parse("--region cold:4K --region cold:4K --region cold:4K:name=big").unwrap();
         assert_eq!(
@@ -296,7 +305,16 @@ mod tests {
 
     #[test]
     fn bad_regions_are_refused() {
-        for bad in ["warm:4M", "hot", "hot:5000", "hot:3M:thp", "tepid:4M", "hot:4M:red", "warm@0s:4M"] {
+        for bad in [
+            "warm:4M",
+            "hot",
+            "hot:5000",
+            "hot:3M:thp",
+            "tepid:4M",
+            "hot:4M:red",
+            "hot:4M:from=x",
+            "warm@0s:4M",
+        ] {
             assert!(parse(&format!("--region {bad}")).is_err(), "{bad}");
         }
     }

@@ -11,6 +11,7 @@
 //! # Properties
 //! - `reclaim_is_ahead_of_the_limit`, `far_from_a_limit_nothing_is_reclaimed`.
 //! - `no_more_than_can_be_uncharged`.
+//! - `who_is_far_from_a_limit_is_read_seldom`.
 
 use core::time::Duration;
 
@@ -24,6 +25,9 @@ const LEAST_ROOM: Bytes = Bytes::mib(16);
 const ROOM_PART: u64 = 64;
 /// The most.
 const MOST_ROOM_PART: u64 = 4;
+
+/// No cgroup is taken to grow faster, per second: what one core clears, or a fast device reads.
+const FASTEST: u64 = 4 << 30;
 
 /// One step is no more than this, else a part of the limit: a reclaim of gigabytes takes its caller seconds.
 const STEP: Bytes = Bytes::mib(64);
@@ -85,6 +89,14 @@ impl Ahead {
         current + room - limit
     }
 
+    /// How long usage, as last read, stays far enough from a limit for nothing to be done.
+    #[must_use]
+    pub fn safe_for(&self, limit: Bytes) -> Duration {
+        let Some((_, current)) = self.last else { return Duration::ZERO };
+        let left = limit - current - Bytes(limit.0 / MOST_ROOM_PART);
+        Duration::from_millis(left.0.saturating_mul(1000) / FASTEST)
+    }
+
     /// What to reclaim under a limit.
     #[must_use]
     pub fn reclaim(&self, limit: Bytes, uncharged: Uncharged) -> Option<Reclaim> {
@@ -139,6 +151,14 @@ mod tests {
         assert_eq!(after(&[100, 150, 200]).reclaim(LIMIT, cache(100)), None);
         assert_eq!(after(&[1000; 9]).reclaim(LIMIT, cache(900)), None, "it does not grow");
         assert!(after(&[900, 950]).reclaim(LIMIT, cache(900)).is_some(), "it does");
+    }
+
+    #[test]
+    fn who_is_far_from_a_limit_is_read_seldom() {
+        assert_eq!(Ahead::default().safe_for(LIMIT), Duration::ZERO);
+        assert_eq!(after(&[800]).safe_for(LIMIT), Duration::ZERO, "less than the most room is left");
+        assert_eq!(after(&[256]).safe_for(LIMIT), Duration::from_millis(125));
+        assert_eq!(after(&[256]).safe_for(Bytes::mib(100 << 10)), Duration::from_millis(18_687));
     }
 
     #[test]

@@ -64,3 +64,55 @@ impl Bound {
         Bytes(last.bytes.0 >> halvings.min(63))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        Instant(Duration::from_secs(seconds))
+    }
+
+    /// Of 8 GiB a GiB is asked for so often on end, and none of it moves.
+    fn failed(times: u64) -> (Bound, Instant) {
+        let mut bound = Bound::default();
+        for second in 0..times {
+            bound.learn(Bytes::mib(1024), Bytes::ZERO, Bytes::mib(8 << 10), at(second));
+        }
+        (bound, at(times - 1))
+    }
+
+    #[test]
+    fn what_stayed_is_asked_for_no_more() {
+        let (bound, now) = failed(1);
+        assert_eq!(bound.get(now), Bytes::mib(8 << 10));
+        let mut bound = bound;
+        bound.learn(Bytes::mib(1024), Bytes::mib(1024), Bytes::mib(8 << 10), now);
+        assert_eq!(bound.get(now), Bytes::mib(4 << 10), "what moves says that more does");
+    }
+
+    #[test]
+    fn of_much_a_part_is_taken_to_stay() {
+        let mut bound = Bound::default();
+        bound.learn(Bytes::mib(10), Bytes::ZERO, Bytes::mib(200 << 10), at(0));
+        assert_eq!(bound.get(at(0)), Bytes::mib(10 * REACH));
+    }
+
+    #[test]
+    fn bound_fades() {
+        let check = |times, half_life: u64| {
+            let (bound, now) = failed(times);
+            let known = bound.get(now);
+            let after = |seconds: u64| bound.get(now + Duration::from_secs(seconds));
+            assert_eq!(
+                (after(half_life - 1), after(half_life)),
+                (known, Bytes(known.0 / 2)),
+                "{times} failures"
+            );
+        };
+        check(1, 30);
+        check(2, 60);
+        check(5, 480);
+        check(6, 600);
+    }
+}

@@ -201,12 +201,12 @@ impl CgroupState {
             on.surely_movable = usage.anon - usage.unmovable;
             on.kernel_promoted = usage.kernel_promoted.or(on.kernel_promoted);
             let law = &mut self.touches;
+            // What a walk finds touched was young if the walk before found it touched.
+            let young = elapsed.saturating_mul(3) / 2;
             match (&usage.ages, speed) {
                 (Some(reading), _) => {
                     walked |= reading.walked;
                     let gone = if speed == Speed::Slow { promoted } else { Bytes::ZERO };
-                    // What a walk finds touched was young if the walk before found it touched.
-                    let young = elapsed.saturating_mul(3) / 2;
                     let mut twice = Bytes::ZERO;
                     on.ledger.observe(reading, gone, now, |idle, more, bytes| {
                         law.touched(idle.saturating_sub(unseen), more, bytes);
@@ -223,7 +223,8 @@ impl CgroupState {
                     if let Some(bytes) = usage.touched {
                         on.hot_twice = Bytes(bytes.0 / 2);
                         on.ledger.touch(bytes.min(usage.anon), now, |idle, bytes| {
-                            law.touched(idle.saturating_sub(unseen), Duration::ZERO, bytes);
+                            let missed = if idle > young { elapsed } else { Duration::ZERO };
+                            law.touched(idle.saturating_sub(unseen), missed, bytes);
                         });
                     }
                 }
@@ -231,7 +232,7 @@ impl CgroupState {
             }
             if let (Speed::Slow, Some(bytes)) = (speed, usage.touched) {
                 walked_slow = true;
-                touched_slow += bytes;
+                touched_slow += each_minute(bytes, usage.anon, elapsed);
                 on.hot = bytes.min(usage.anon);
             }
         }
@@ -273,7 +274,8 @@ impl CgroupState {
     fn judge(&mut self, now: Instant) {
         let allowed = self.touches.allowance(self.policy.demote.slow_touch_rate);
         let fast = self.on_fast();
-        self.portion.judge(self.touched_per_minute, allowed, fast, now);
+        let slow = self.slow().map(|on| on.anon).sum();
+        self.portion.judge(self.touched_per_minute, allowed, fast, slow, now);
         self.walked = Some(now);
         if is_near(self.policy.ceiling(self.footprint()), fast) {
             let (hot, slow) = self
@@ -329,7 +331,8 @@ impl CgroupState {
     pub(super) fn demoted(&mut self, moved: &Moved, reason: Option<DemoteReason>, now: Instant) {
         let mut age = moved.least_age;
         if let Some(on) = self.on(moved.from) {
-            let movable = on.movable(now);
+            // What is younger was not asked for.
+            let movable = on.movable(now).min(on.older(moved.least_age, now));
             if matches!(moved.stayed, Stayed::Unknown | Stayed::Bound) && !moved.asked.is_zero() {
                 on.bound.learn(moved.asked, moved.moved.min(moved.asked), movable, now);
             }
@@ -486,6 +489,25 @@ impl CgroupState {
     }
 }
 
+/// Pages touched in a window, each counted in every minute of it in which it was touched: what is touched at random (Poisson) is found once
+/// however often it was. Of what was touched altogether nobody knows how often; at most as if one part in twenty had not been.
+fn each_minute(touched: Bytes, of: Bytes, elapsed: Duration) -> Bytes {
+    const WHOLE: u64 = 1 << 20;
+    let minutes = (elapsed.as_millis() + 30_000) / 60_000;
+    let Ok(minutes @ 2..) = u32::try_from(minutes) else { return touched };
+    let part = u128::from(touched.0) * u128::from(WHOLE) / u128::from(of.0.max(1));
+    let left = WHOLE - u64::try_from(part).unwrap_or(WHOLE).min(WHOLE / 20 * 19);
+    // The share that is left alone in each minute is the root of what is left alone in all.
+    let all = |share: u64| (0..minutes).fold(WHOLE, |left, _| left * share / WHOLE);
+    let (mut low, mut high) = (left, WHOLE);
+    while high - low > 1 {
+        let share = low.midpoint(high);
+        if all(share) > left { high = share } else { low = share }
+    }
+    let each = u128::from(of.0) * u128::from(WHOLE - low) / u128::from(WHOLE);
+    Bytes(u64::try_from(each).unwrap_or(u64::MAX).saturating_mul(minutes.into())).max(touched)
+}
+
 /// The rate after a window in which `bytes` came. Windows shorter than a minute fade out over one: a single page in a
 /// window of a second is a page a minute, not sixty.
 fn per_minute(before: Bytes, bytes: Bytes, elapsed: Duration) -> Bytes {
@@ -497,4 +519,26 @@ fn per_minute(before: Bytes, bytes: Bytes, elapsed: Duration) -> Bytes {
         u128::from(before.0) * (MINUTE_MS - millis) / MINUTE_MS + u128::from(bytes.0)
     };
     Bytes(u64::try_from(per_minute).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_touched_more_than_once_counts_in_each_minute() {
+        // Of 1000 MiB, touched at random so often a minute: 1 - exp(-rate * minutes) of them are found.
+        let check = |minutes, found_mib, each_mib: u64| {
+            let window = Duration::from_mins(minutes);
+            let touched = each_minute(Bytes::mib(found_mib), Bytes::mib(1000), window);
+            assert_eq!(touched.0.div_ceil(minutes << 20), each_mib, "{found_mib} MiB in {minutes} min");
+        };
+        check(1, 500, 500);
+        check(2, 181, 96);
+        check(12, 699, 96);
+        check(12, 24, 3);
+        check(12, 950, 221);
+        check(12, 1000, 221);
+        check(10, 0, 0);
+    }
 }

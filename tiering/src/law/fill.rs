@@ -209,15 +209,27 @@ mod tests {
         }
     }
 
+    /// What one gives of 50 MiB of 300 s and 50 of 200 s.
+    fn one_gives(how: impl Fn(&mut Bytes, &mut Bytes, &mut Duration)) -> u64 {
+        let mut one = offer(&[(300, 50), (200, 50)]);
+        how(&mut one.most, &mut one.bound, &mut one.least_age);
+        given(&fill([one].into_iter(), Bytes::mib(100)))[0]
+    }
+
     #[test]
-    fn floors_bound_memory_ages_and_weights_count() {
-        let base = || offer(&[(300, 50), (200, 50)]);
-        let check = |offer, shortfall, first| {
-            assert_eq!(given(&fill([offer].into_iter(), Bytes::mib(shortfall))), [first]);
-        };
-        check(Offer { most: Bytes::mib(30), ..base() }, 100, 30);
-        check(Offer { bound: Bytes::mib(60), ..base() }, 100, 40);
-        check(Offer { least_age: Duration::from_secs(250), ..base() }, 100, 50);
+    fn floors_hold() {
+        assert_eq!(one_gives(|most, _, _| *most = Bytes::mib(30)), 30);
+        assert_eq!(one_gives(|_, bound, _| *bound = Bytes::mib(60)), 40);
+    }
+
+    #[test]
+    fn nobody_gives_what_is_younger_than_allowed() {
+        assert_eq!(one_gives(|_, _, least_age| *least_age = Duration::from_secs(250)), 50);
+        assert_eq!(one_gives(|_, _, least_age| *least_age = Duration::from_secs(301)), 0);
+    }
+
+    #[test]
+    fn weights_scale_ages() {
         let heavy = Offer { weight: 300, ..offer(&[(300, 50)]) };
         assert_eq!(given(&fill([heavy, offer(&[(200, 50)])].into_iter(), Bytes::mib(50))), [0, 50]);
     }

@@ -19,6 +19,7 @@
 //! # Properties
 //! - `what_is_listed_is_known`: cohorts sum to what the last reading listed.
 //! - `the_kernels_own_aging_erases_nothing`: classes that shrink to seconds leave an hour's age of what they still hold.
+//! - `there_are_never_more_cohorts_than_so_many`, whoever tells of them.
 //! - `ages_are_never_less_than_listed`: at any age, at least as much as the reading itself proves.
 
 use alloc::boxed::Box;
@@ -183,7 +184,7 @@ impl Ledger {
     pub(super) fn resize(&mut self, to: Bytes, now: Instant) {
         let total = self.total();
         if to > total {
-            self.push(Cohort { since: millis(now), bytes: to - total }, now, |_| ());
+            self.push(Cohort { since: millis(now), bytes: to - total }, now);
         } else {
             self.take_youngest(total - to);
         }
@@ -192,10 +193,7 @@ impl Ledger {
     /// Memory of at least this age came here.
     pub(super) fn arrived(&mut self, bytes: Bytes, age: Duration, now: Instant) {
         let since = millis(now) - duration_millis(age);
-        self.push(Cohort { since, bytes }, now, |cohorts| {
-            cohorts.sort_unstable_by_key(|cohort| cohort.since);
-            thin(cohorts, millis(now));
-        });
+        self.push(Cohort { since, bytes }, now);
     }
 
     /// The oldest memory left.
@@ -219,7 +217,7 @@ impl Ledger {
                 told(to_duration(kept.age()), part);
             }
         }
-        self.push(Cohort { since: millis(now), bytes: bytes - left }, now, |_| ());
+        self.push(Cohort { since: millis(now), bytes: bytes - left }, now);
     }
 
     /// Memory left for having been touched: the youngest.
@@ -229,15 +227,16 @@ impl Ledger {
         }
     }
 
-    /// Another cohort, and what to do with all of them then.
-    fn push(&mut self, cohort: Cohort, now: Instant, then: impl FnOnce(&mut Vec<Cohort>)) {
+    /// Another cohort.
+    fn push(&mut self, cohort: Cohort, now: Instant) {
         if cohort.bytes.is_zero() {
             return;
         }
         self.age_until(millis(now));
         let mut cohorts: Vec<Cohort> = self.cohorts().collect();
         push(&mut cohorts, cohort);
-        then(&mut cohorts);
+        cohorts.sort_unstable_by_key(|cohort| cohort.since);
+        thin(&mut cohorts, millis(now));
         let listed: Vec<Cohort> = self.listed().collect();
         self.keep(&cohorts, &listed);
     }
@@ -447,6 +446,20 @@ mod tests {
         }
         assert_eq!(ledger.total(), Bytes::mib(400));
         assert_eq!(ledger.at_least(Duration::from_hours(24 * 365), at(200)), Bytes::mib(200));
+    }
+
+    #[test]
+    fn there_are_never_more_cohorts_than_so_many() {
+        let mut ledger = Ledger::default();
+        for minute in 0..10_000_u64 {
+            let now = Instant(Duration::from_mins(minute));
+            ledger.resize(Bytes::mib(64 + 3 * minute), now);
+            ledger.touch(Bytes::mib(minute % 3), now, |_, _| ());
+            if minute.is_multiple_of(5) {
+                ledger.arrived(Bytes::mib(1), Duration::from_secs(minute), now);
+            }
+            assert!(ledger.kept.len() <= MOST, "{} after {minute} minutes", ledger.kept.len());
+        }
     }
 
     #[test]

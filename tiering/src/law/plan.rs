@@ -111,6 +111,16 @@ impl PromoteReason {
             Self::Exchange => "exchange",
         }
     }
+
+    /// Walks on end that must have found memory accessed for it to come up. What is touched once is only passed by, but where what sank
+    /// last is touched too often that is enough.
+    #[must_use]
+    pub const fn hot_walks(self) -> u32 {
+        match self {
+            Self::Touched | Self::Exchange => 2,
+            Self::TooWarm => 1,
+        }
+    }
 }
 
 /// Memory to be moved up.

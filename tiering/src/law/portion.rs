@@ -4,13 +4,16 @@
 //! Heat is a gradient: of memory touched ever more rarely, most may sink before the first feedback comes.
 //!
 //! # Approach
-//! What is cold sinks in portions. A walk of the slow nodes judges the last one: within the allowance, the next is four times as large; above,
-//! it is a quarter, and as much as sank last comes up again. Memory that has been idle for several ages needs no trial. The first is no greater than what is foreseen to
+//! What is cold sinks in portions. A walk of the slow nodes judges the last one: within the allowance, the next is four times as large, but no
+//! larger than what would, touched twice as much as the last, use up the allowance; above, it is a quarter, and as much as sank last comes
+//! up again. Memory that has been idle for several ages needs no trial. The first is no greater than what is foreseen to
 //! stay within the allowance, by what is touched of what is idle ([`super::touches`]).
 //!
 //! # Properties
 //! - `nothing_more_sinks_unjudged`.
-//! - `good_portions_grow`, `bad_ones_come_up_again`.
+//! - `good_portions_grow`, `bad_ones_come_up_again`, `a_portion_is_no_larger_than_its_touches_foretell`.
+
+use core::mem;
 
 use crate::units::{Bytes, Instant};
 
@@ -26,6 +29,8 @@ pub(super) struct Portion {
     /// Sunk since the last judgement.
     sunk: Bytes,
     last: Instant,
+    /// On slow nodes, before it sank.
+    touched: Bytes,
     /// To come up again.
     undo: Bytes,
 }
@@ -51,14 +56,22 @@ impl Portion {
     }
 
     /// A walk since the last portion says what was touched of what is down.
-    pub(super) fn judge(&mut self, touched: Bytes, allowed: Bytes, fast: Bytes, now: Instant) {
+    pub(super) fn judge(&mut self, touched: Bytes, allowed: Bytes, fast: Bytes, slow: Bytes, now: Instant) {
         self.undo = Bytes::ZERO;
+        if self.sunk.is_zero() {
+            self.touched = touched;
+        }
         if self.sunk.is_zero() || now <= self.last {
             return;
         }
         let size = self.size.unwrap_or(Bytes(fast.0 / FIRST)).max(LEAST);
+        // What came up meanwhile was touched before: at least as hot as all that is down it is taken to be.
+        let alike = u128::from(touched.0) * u128::from(self.sunk.0) / u128::from(slow.0.max(self.sunk.0));
+        let by_it = (touched - mem::replace(&mut self.touched, touched))
+            .max(Bytes(u64::try_from(alike).unwrap_or(u64::MAX)));
         if touched <= allowed {
-            self.size = Some(if self.sunk.0 >= size.0 / 2 { Bytes(size.0.saturating_mul(4)) } else { size });
+            let next = if self.sunk.0 >= size.0 / 2 { Bytes(size.0.saturating_mul(4)) } else { size };
+            self.size = Some(next.min(fits(self.sunk, by_it, allowed - touched)).max(LEAST));
         } else {
             self.size = Some(Bytes(size.0 / 4).max(LEAST));
             self.undo = self.sunk;
@@ -74,5 +87,84 @@ impl Portion {
     /// What is to come up again.
     pub(super) fn undo(&self) -> Bytes {
         self.undo
+    }
+}
+
+/// How much of what is touched twice as much as so many sunk bytes are touched within what is left of the allowance.
+fn fits(sunk: Bytes, touched: Bytes, left: Bytes) -> Bytes {
+    let fits = (u128::from(sunk.0) * u128::from(left.0)).checked_div(2 * u128::from(touched.0));
+    Bytes(fits.map_or(u64::MAX, |bytes| u64::try_from(bytes).unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAST: Bytes = Bytes::mib(8 << 10);
+    const ALLOWED: Bytes = Bytes::mib(100);
+    const ALL: Bytes = Bytes::mib(6 << 10);
+
+    fn at(seconds: u64) -> Instant {
+        Instant(core::time::Duration::from_secs(seconds))
+    }
+
+    fn left(portion: &Portion) -> u64 {
+        portion.left(ALL, FAST, Bytes::MAX).0 >> 20
+    }
+
+    /// Sinks all that may, and has it judged by what is touched then, in MiB a minute.
+    fn sink(portion: &mut Portion, now: u64, touched: u64) {
+        portion.sank(Bytes::mib(left(portion)), at(now));
+        portion.judge(Bytes::mib(touched), ALLOWED, FAST, Bytes::ZERO, at(now + 1));
+    }
+
+    #[test]
+    fn nothing_more_sinks_unjudged() {
+        let mut portion = Portion::default();
+        assert_eq!(left(&portion), 1024);
+        portion.sank(Bytes::mib(1024), at(9));
+        assert_eq!(left(&portion), 0);
+        portion.judge(Bytes::ZERO, ALLOWED, FAST, ALL, at(9));
+        assert_eq!(left(&portion), 0, "a walk from before it sank says nothing of it");
+        portion.judge(Bytes::ZERO, ALLOWED, FAST, ALL, at(10));
+        assert!(left(&portion) > 0);
+    }
+
+    #[test]
+    fn the_first_is_no_larger_than_foreseen() {
+        assert_eq!(Portion::default().left(ALL, FAST, Bytes::mib(200)), Bytes::mib(200));
+    }
+
+    #[test]
+    fn a_small_rest_goes_along() {
+        let portion = Portion::default();
+        assert_eq!(portion.left(Bytes::mib(1200), FAST, Bytes::MAX), Bytes::mib(1200));
+        assert_eq!(portion.left(Bytes::mib(1300), FAST, Bytes::MAX), Bytes::mib(1024));
+    }
+
+    #[test]
+    fn good_portions_grow() {
+        let mut portion = Portion::default();
+        sink(&mut portion, 1, 0);
+        assert_eq!(left(&portion), 4096);
+    }
+
+    #[test]
+    fn bad_ones_come_up_again() {
+        let mut portion = Portion::default();
+        sink(&mut portion, 1, 101);
+        assert_eq!((left(&portion), portion.undo()), (0, Bytes::mib(1024)));
+        portion.came_up(Bytes::mib(1024));
+        assert_eq!(left(&portion), 256);
+    }
+
+    #[test]
+    fn a_portion_is_no_larger_than_its_touches_foretell() {
+        let mut portion = Portion::default();
+        sink(&mut portion, 1, 40);
+        // A GiB was touched 40 MiB a minute, 60 are left: as much that is twice as hot is three quarters.
+        assert_eq!(left(&portion), 768);
+        sink(&mut portion, 3, 100);
+        assert_eq!(left(&portion), 32, "nothing is left of the allowance");
     }
 }

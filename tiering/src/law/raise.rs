@@ -2,7 +2,7 @@
 //!
 //! # Approach
 //! What the last walk found touched on slow nodes is to come up, as far as fast nodes have room above the line of promotion, the ceiling
-//! leaves some, and rates allow. Where the last portion that sank is touched too much, as much as sank comes up, touched or not.
+//! leaves some, and rates allow. Where the last portion that sank is touched too much, as much as sank comes up of what is touched at all.
 //!
 //! On a node that is tight, who holds more than its share by weight promotes at a rate of `(share / held)^4`, at least 1/16 (Equilibria). What only goes to and
 //! fro pauses ([`super::churn`]). At the ceiling, memory that two walks found touched changes places with memory that two walks did not,
@@ -81,7 +81,7 @@ impl Making {
         let mut below_ceiling = if gives { Bytes::ZERO } else { plan.ceiling - sums.fast };
         state.promote_bucket.set_rate(rate_up, self.now);
         let mut cap = state.promote_bucket.available(self.now);
-        let reason = if undo > hot {
+        let reason = if !undo.is_zero() {
             PromoteReason::TooWarm
         } else if plan.ceiling < Bytes::MAX && below_ceiling < hot {
             PromoteReason::Exchange

@@ -30,11 +30,15 @@ pub const TASKS: &[(&str, &str)] = &[
     ("codegen", "Writes the documentation that is made from the code"),
     (
         "demo",
-        "Two pods in a virtual machine with two memory tiers, live: cold memory sinks, hot memory stays",
+        "Two cgroups in a virtual machine with two memory tiers, live: cold memory sinks, hot memory stays",
     ),
     ("fuzz", "Feeds mutated kernel files, configurations and states to what reads them"),
     ("kube", "Finds or makes Kubernetes' servers, helm, kubectl and promtool, for tests"),
     ("image", "The agent's and the controller's container images, as OCI archives"),
+    (
+        "kills",
+        "kill -9 inside every kind of write, thousands of times, in guests: nothing of the agent may be left",
+    ),
     (
         "node",
         "A real Kubernetes node in a virtual machine with two memory tiers: pods, their annotations, and the agent",
@@ -64,6 +68,12 @@ pub fn help() -> String {
     )
 }
 
+/// What cargo is told about its own words: once the tasks are built, its progress would be noise; before, silence would be minutes.
+#[must_use]
+pub fn quietly(is_built: bool) -> &'static [&'static str] {
+    if is_built { &["--quiet"] } else { &[] }
+}
+
 /// Whether these arguments ask for nothing but the list.
 #[must_use]
 pub fn asks_for_help(arguments: &[String]) -> bool {
@@ -77,6 +87,17 @@ pub fn asks_for_help(arguments: &[String]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_build_shows_its_progress_and_the_list_says_how_long_it_takes() {
+        assert_eq!(quietly(false), [""; 0]);
+        assert!(help().contains("about two minutes on two cores"));
+        // The alias itself builds no more than this program, which has no dependencies.
+        let alias = include_str!("../../../.cargo/config.toml");
+        assert!(alias.contains("--package xtask-front"), "{alias}");
+        let manifest = include_str!("../Cargo.toml");
+        assert!(manifest.trim_end().ends_with("[dependencies]"), "{manifest}");
+    }
 
     #[test]
     fn the_list_is_asked_for_by_any_of_its_names_and_a_tasks_own_help_is_not_it() {

@@ -18,15 +18,13 @@ fn main() -> ExitCode {
         eprintln!("xtask: building the tasks first, about two minutes on two cores, once");
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    // Built once, its progress would be noise.
-    let quiet: &[&str] = if is_built { &["--quiet"] } else { &[] };
     // As cargo says it now: a program that came along with a copied `target/` knows another checkout.
     let front = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     let manifest = Path::new(&front).join("../../Cargo.toml");
     let mut run = Command::new(cargo);
     run.env(xtask_front::BEGAN, xtask_front::milliseconds(std::time::SystemTime::now()).to_string());
     run.arg("run")
-        .args(quiet)
+        .args(xtask_front::quietly(is_built))
         .arg("--manifest-path")
         .arg(manifest)
         .args(["--package", "xtask", "--"])

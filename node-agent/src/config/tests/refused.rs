@@ -412,10 +412,10 @@ fn faults_of_yaml_say_what_to_write() {
     refused(
         "policies:\n  - name: a\n    cgroups: [/a\n    spec: {}\n",
         &expect![[r#"
-        agent.yaml:3:14: `[` is not closed: illegal placement of ':' indicator
-          |
-        3 |     cgroups: [/a
-          |              ^"#]],
+            agent.yaml:3:14: `[` is not closed: a field can't begin here
+              |
+            3 |     cgroups: [/a
+              |              ^"#]],
     );
     refused(
         "engine: pages\nobserveWithoutSlowTier: 1\n",
@@ -436,6 +436,46 @@ fn faults_of_yaml_say_what_to_write() {
           |
         5 |       request: 1Gi
           |       ^"#]],
+    );
+}
+
+#[test]
+fn what_stands_in_the_wrong_place_is_sent_to_the_right_one() {
+    refused(
+        "policies:\n  - name: a\n    cgroups: [/a]\n    mode: Observe\n    demote: { after: 5m }\n",
+        &expect![[r#"
+            agent.yaml:4:5: `mode` is a field of the policy's `spec`: write `spec:`, and below it `mode`
+              |
+            4 |     mode: Observe
+              |     ^
+            agent.yaml:5:5: `demote` is a field of the policy's `spec`: write `spec:`, and below it `demote`
+              |
+            5 |     demote: { after: 5m }
+              |     ^"#]],
+    );
+    refused(
+        "policies:\n  - name: a\n    cgroups: [/a]\n    spec:\n      demote: false\n",
+        &expect![[r#"
+        agent.yaml:5:15: `false` stands where fields belong: write them below, each as `name: value`
+          |
+        5 |       demote: false
+          |               ^"#]],
+    );
+    refused(
+        "policies:\n  - name: a\n    cgroups: [/a]\n    spec:\n      mode: Observe\n        demote: { after: 5m }\n",
+        &expect![[r#"
+            agent.yaml:5:13: `Observe` goes on in the next line, which is indented deeper: indent that line like this one
+              |
+            5 |       mode: Observe
+              |             ^"#]],
+    );
+    refused(
+        "policies:\n  - name: a\n     cgroups: [/a]\n",
+        &expect![[r#"
+            agent.yaml:3:13: a field can't begin here: indent the line like those beside it, or, where `: ` is a part of a text, put the text in quotes
+              |
+            3 |      cgroups: [/a]
+              |             ^"#]],
     );
     refused(
         "apiVersion: thermocline.dev/v1alpha1\nkind: TieringPolicy\nmetadata:\n  name: a\nspec:\n  mode: Enforce\n",

@@ -93,6 +93,7 @@ fn a_status_tells_of_the_node_and_of_no_pod_that_is_as_it_should_be() {
     assert_eq!(kernel.lacking, [lacking]);
     let tiers: Vec<_> = told.tiers.iter().map(|tier| (tier.nodes.as_str(), tier.capacity)).collect();
     assert_eq!(tiers, [("0", Quantity(Bytes::mib(1024))), ("1", Quantity(Bytes::mib(1024)))]);
+    assert_eq!(told.memory.as_deref(), Some("dram 1 GiB, slow 1 GiB"));
     assert_eq!(shown(&told.conditions, "Ready"), "True Running what the cluster assigns is carried out");
     assert_eq!(shown(&told.conditions, "TiersAvailable"), "True Found dram, slow");
     assert_eq!((told.conditions.len(), told.pods, told.more_pods), (2, vec![], None));

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use cluster_tests::{ApiServer, Etcd, install_crds, tool};
+use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::CustomResourceExt as _;
 
 /// `kubeVersion` of charts/thermocline/Chart.yaml.
@@ -28,26 +29,10 @@ async fn main() -> Result<()> {
     let kubectl = tool("kubectl").map_or_else(|_| "kubectl".to_owned(), |path| path.display().to_string());
     writeln!(err, "kube-apiserver at https://{}, its log in {}", access.address(), server.dir().display())?;
     let version = access.client().await?.apiserver_version().await?;
-    let number = |text: &str| text.trim_end_matches('+').parse::<u32>().unwrap_or_default();
     writeln!(err, "  export KUBECONFIG={}", file.display())?;
     writeln!(err, "  {kubectl} get tieringpolicies,nodetierings")?;
     writeln!(err, "  target/debug/thermocline-controller --once")?;
-    if (number(&version.major), number(&version.minor)) < CHARTS_OLDEST {
-        let (major, minor) = CHARTS_OLDEST;
-        writeln!(
-            err,
-            "This server is Kubernetes {}, and `helm install` asks for {major}.{minor} or later. What works here:",
-            version.git_version
-        )?;
-        writeln!(err, "  {kubectl} create namespace thermocline-system")?;
-        writeln!(err, "  {kubectl} apply -f - <<< '{POLICY}'")?;
-        writeln!(err, "  target/debug/thermocline-controller")?;
-    } else {
-        writeln!(
-            err,
-            "  helm install thermocline charts/thermocline --namespace thermocline-system --create-namespace"
-        )?;
-    }
+    write!(err, "{}", to_install(&version, &kubectl))?;
     writeln!(err, "Ctrl-C ends both servers and removes what they stored.")?;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
@@ -58,8 +43,46 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
+/// How the product gets onto a server of this version: by the chart, or else by lines that work there.
+fn to_install(version: &Info, kubectl: &str) -> String {
+    let number = |text: &str| text.trim_end_matches('+').parse::<u32>().unwrap_or_default();
+    if (number(&version.major), number(&version.minor)) >= CHARTS_OLDEST {
+        return "  helm install thermocline charts/thermocline --namespace thermocline-system --create-namespace\n".to_owned();
+    }
+    let (major, minor) = CHARTS_OLDEST;
+    format!(
+        "This server is Kubernetes {}, and `helm install` asks for {major}.{minor} or later. What works here:\n  {kubectl} create \
+         namespace thermocline-system\n  {kubectl} apply -f - <<< '{POLICY}'\n  target/debug/thermocline-controller\n",
+        version.git_version
+    )
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_server_too_old_for_the_chart_is_named_with_lines_that_work_there() {
+        let install = |major: &str, minor: &str| {
+            let version = super::Info {
+                major: major.to_owned(),
+                minor: minor.to_owned(),
+                git_version: format!("v{major}.{minor}.2"),
+                ..super::Info::default()
+            };
+            super::to_install(&version, "kubectl")
+        };
+        assert!(install("1", "33").contains("helm install thermocline"));
+        assert!(install("1", "36+").contains("helm install thermocline"));
+        let old = install("1", "20");
+        assert!(
+            old.contains("This server is Kubernetes v1.20.2, and `helm install` asks for 1.33 or later"),
+            "{old}"
+        );
+        assert!(
+            old.contains("kubectl create namespace thermocline-system") && old.contains("kubectl apply -f -"),
+            "{old}"
+        );
+    }
+
     #[test]
     fn the_oldest_server_of_the_chart_is_the_charts_own() {
         let chart = include_str!("../../../../charts/thermocline/Chart.yaml");

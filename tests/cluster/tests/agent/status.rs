@@ -40,6 +40,8 @@ async fn the_status_says_what_the_node_has_and_is_written_on_change_and_not_too_
         { "name": status["tiers"][1]["name"], "rank": 1, "nodes": "1", "capacity": "4Gi" },
     ]);
     assert_eq!(status["tiers"], tiers);
+    let second = status["tiers"][1]["name"].as_str().unwrap_or_default();
+    assert_eq!(status["memory"], format!("dram 4 GiB, {second} 4 GiB"));
     assert_eq!(status["engine"], "reclaim");
     assert_eq!(status["promotion"], "none");
     assert_eq!(status["agentVersion"], env!("CARGO_PKG_VERSION"));

@@ -230,3 +230,61 @@ async fn status_and_spec_are_written_apart() -> Result<()> {
     );
     Ok(())
 }
+
+/// What `kubectl get` shows of the objects of a kind: the heads of its columns, and the cells of each row.
+async fn table(client: &Client, resource: &ApiResource) -> Result<(Vec<String>, Vec<Vec<Value>>)> {
+    let request = http::Request::get(format!("/apis/{}/{}", resource.api_version, resource.plural))
+        .header("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+        .body(Vec::new())?;
+    let table: Value = client.request(request).await?;
+    let all = |key: &str| table[key].as_array().cloned().unwrap_or_default();
+    let columns: Vec<_> =
+        all("columnDefinitions").into_iter().filter(|column| column["priority"] == 0).collect();
+    let heads = columns.iter().map(|column| column["name"].as_str().unwrap_or_default().to_uppercase());
+    // Those for wide terminals stand among the others.
+    let usual: Vec<bool> = all("columnDefinitions").iter().map(|column| column["priority"] == 0).collect();
+    let cells = |row: &Value| {
+        let cells = row["cells"].as_array().cloned().unwrap_or_default();
+        cells.into_iter().zip(&usual).filter_map(|(cell, usual)| usual.then_some(cell)).collect()
+    };
+    Ok((heads.collect(), all("rows").iter().map(cells).collect()))
+}
+
+#[tokio::test]
+async fn kubectl_get_shows_the_tiers_and_the_pods_of_a_node_and_the_pods_of_a_policy() -> Result<()> {
+    let servers = servers().await?;
+    let resource = api::NodeTiering::api_resource();
+    let nodes: Api<DynamicObject> = Api::all_with(servers.client.clone(), &resource);
+    let node = |fields: Value| {
+        let mut object = json!({
+            "apiVersion": "thermocline.io/v1alpha1", "kind": "NodeTiering", "metadata": { "name": "worker" },
+        });
+        object.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        Patch::Apply(object)
+    };
+    let spec = node(json!({ "spec": { "pods": [], "assignedPods": 12 } }));
+    nodes.patch("worker", &PatchParams::apply("controller"), &spec).await?;
+    let ready = json!({
+        "type": "Ready", "status": "True", "reason": "Running", "message": "it is",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    });
+    let status = node(json!({ "status": {
+        "engine": "lru-gen", "kernel": { "release": "6.12.1" }, "memory": "dram 384 GiB, pmem 1.5 TiB", "conditions": [ready],
+    } }));
+    nodes.patch_status("worker", &PatchParams::apply("agent"), &status).await?;
+    let (heads, rows) = table(&servers.client, &resource).await?;
+    assert_eq!(heads, ["NAME", "ENGINE", "KERNEL", "TIERS", "PODS", "READY", "AGE"]);
+    let shown = json!(["worker", "lru-gen", "6.12.1", "dram 384 GiB, pmem 1.5 TiB", 12, "True"]);
+    assert_eq!(json!(rows[0][..6]), shown);
+
+    let resource = api::TieringPolicy::api_resource();
+    let policies: Api<DynamicObject> = Api::all_with(servers.client.clone(), &resource);
+    let batch = policy("batch", &json!({ "demote": { "after": "5m" } }));
+    policies.create(&PostParams::default(), &serde_json::from_value(batch)?).await?;
+    let status = Patch::Merge(json!({ "status": { "matchedPods": 7 } }));
+    policies.patch_status("batch", &PatchParams::default(), &status).await?;
+    let (heads, rows) = table(&servers.client, &resource).await?;
+    assert_eq!(heads, ["NAME", "MODE", "PRIORITY", "AFTER", "MATCHED", "ACCEPTED", "AGE"]);
+    assert_eq!(json!(rows[0][..5]), json!(["batch", "Enforce", 0, "5m", 7]));
+    Ok(())
+}

@@ -65,6 +65,21 @@ fn every_alert_says_how_bad_what_and_where_to_read_on() {
     }
 }
 
+/// A number before a plural is wrong where it is one: it stands last, or has a unit.
+#[test]
+fn no_alert_says_that_one_pods_are() {
+    for alert in alerts() {
+        for annotation in ["summary", "description"] {
+            let text = alert["annotations"][annotation].as_str().unwrap();
+            for (_, after) in
+                text.match_indices("{{ $value }}").map(|(at, number)| text.split_at(at + number.len()))
+            {
+                assert!(!after.starts_with(' '), "{}: {text}", name(&alert));
+            }
+        }
+    }
+}
+
 /// On a host without Kubernetes there is no controller to be missing.
 #[test]
 fn an_alert_of_a_host_is_about_what_every_agent_serves() {
@@ -72,6 +87,10 @@ fn an_alert_of_a_host_is_about_what_every_agent_serves() {
         let query = alert["expr"].as_str().unwrap();
         for of_a_cluster in ["thermocline_controller_", "kube_", "api_server", "assigned_pods"] {
             assert!(!query.contains(of_a_cluster), "{}: {query}", name(&alert));
+        }
+        for annotation in ["summary", "description"] {
+            let text = alert["annotations"][annotation].as_str().unwrap();
+            assert!(!text.to_lowercase().contains("pod"), "{}: {text}", name(&alert));
         }
     }
 }
@@ -91,6 +110,28 @@ fn prometheus_takes_the_configurations_to_paste() {
         std::fs::write(pasted.path(), text).unwrap();
         run("promtool", ["check".as_ref(), "config".as_ref(), pasted.path().as_os_str()]).unwrap();
     }
+}
+
+/// Alerts name the node by a label that only the scrape can give, and find agents by the name of their job.
+#[test]
+fn what_is_pasted_gives_the_labels_that_alerts_ask_for_and_a_host_no_alerts_of_a_cluster() {
+    let pasted = |file: &str| {
+        let text = std::fs::read_to_string(root().join(format!("deploy/prometheus/{file}.yaml"))).unwrap();
+        parse(&text).unwrap().remove(0)
+    };
+    for file in ["host", "cluster"] {
+        let config = pasted(file);
+        let jobs = config["scrape_configs"].as_array().unwrap();
+        let agents = jobs.iter().find(|job| job["job_name"] == "thermocline-agent").unwrap();
+        assert_eq!(agents["honor_labels"], true, "{file}");
+        let labels = agents["relabel_configs"].as_array().unwrap();
+        assert!(labels.iter().any(|label| label["target_label"] == "node"), "{file}");
+    }
+    let rules = |file: &str| pasted(file)["rule_files"].as_array().unwrap().len();
+    assert_eq!((rules("host"), rules("cluster")), (1, 2));
+    assert!(pasted("host")["rule_files"][0].as_str().unwrap().ends_with("alerts/host.yaml"));
+    let of_a_cluster: Vec<String> = alerts_of(CLUSTER).iter().map(name).collect();
+    assert!(of_a_cluster.contains(&"ThermoclineNoLeader".to_owned()), "{of_a_cluster:?}");
 }
 
 /// Fenced blocks of a page, with what they are of.

@@ -218,6 +218,15 @@ fn no_pod_is_privileged_and_none_is_on_the_host_s_network() {
     }
 }
 
+/// One number to remember. The agent of a cluster has a network of its own, so nothing of the host is in its way.
+#[test]
+fn the_agent_serves_at_the_same_port_on_a_host_and_in_a_cluster() {
+    let documents = helm_template(&[]).unwrap();
+    let agent = object(&documents, "DaemonSet", "thermocline-agent");
+    let port = &agent["spec"]["template"]["spec"]["containers"][0]["ports"][0]["containerPort"];
+    assert_eq!(*port, node_agent::config::DEFAULT_LISTEN.port());
+}
+
 /// <https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted>
 #[test]
 fn the_controller_s_pod_is_restricted() {

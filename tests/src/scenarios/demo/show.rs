@@ -1,4 +1,4 @@
-//! What the demo shows while it runs: the agent's own picture, and below it what the pods know of themselves.
+//! What the demo shows while it runs: the agent's own picture, and below it what the programs themselves know.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::workload::{Ledger, RegionLedger, now_ms};
 /// Guest time between two pictures.
 const FRAME: Duration = Duration::from_secs(1);
 const MIB: u64 = 1 << 20;
-/// Columns before a bar: pod, region, size.
+/// Columns before a bar: cgroup, region, size.
 const LABELS: usize = 32;
 /// Columns after a bar.
 const NOTE: usize = 22;
@@ -38,7 +38,9 @@ impl Scene {
     /// What to see, in one line of 70 columns.
     fn words(self, seconds: u64) -> &'static str {
         match self {
-            Self::Sinks if seconds < 12 => "Two pods, all of their memory in DRAM. The agent watches ages.",
+            Self::Sinks if seconds < 12 => {
+                "Two cgroups, all of their memory in DRAM. The agent watches ages."
+            }
             Self::Sinks => "Memory that nobody touches is cold, and sinks. Hot memory stays.",
             Self::Placed => "Cold memory is below, hot memory above. Nothing else moves.",
             Self::Shifts if seconds < 8 => "The hot set shifts: `tomorrow` wakes up below and comes back up.",
@@ -48,12 +50,12 @@ impl Scene {
     }
 }
 
-/// The pods, and the terminal that the host describes by `thermocline.frame=COLUMNSxLINES` and `thermocline.colour=yes`.
+/// The cgroups, and the terminal that the host describes by `thermocline.frame=COLUMNSxLINES` and `thermocline.colour=yes`.
 pub(super) struct Show {
     began_ms: u64,
     scene_ms: u64,
     scene: Scene,
-    pod: Cgroup,
+    managed: Cgroup,
     /// Its processes; the first one's hot set shifts.
     workloads: [Workload; 2],
     neighbour: Cgroup,
@@ -67,7 +69,7 @@ pub(super) struct Show {
 impl Show {
     pub(super) fn new(
         began_ms: u64,
-        (pod, workloads): (Cgroup, [Workload; 2]),
+        (managed, workloads): (Cgroup, [Workload; 2]),
         (neighbour, other): (Cgroup, Workload),
     ) -> Result<Self> {
         let size = kernel_argument("thermocline.frame")?
@@ -84,7 +86,7 @@ impl Show {
             began_ms,
             scene_ms: now_ms(),
             scene,
-            pod,
+            managed,
             workloads,
             neighbour,
             other,
@@ -94,12 +96,12 @@ impl Show {
         })
     }
 
-    /// Shows a scene for as long as it lasts. Returns the managed pod's ledger at its end.
+    /// Shows a scene for as long as it lasts. Returns the managed cgroup's ledger at its end.
     pub(super) fn play(&mut self, guest: &Guest, scene: Scene, lasts: Duration) -> Result<Ledger> {
         self.until(guest, scene, lasts, |_| false)
     }
 
-    /// Shows a scene until the managed pod's ledger says that it is done, or for as long as it may take.
+    /// Shows a scene until the managed cgroup's ledger says that it is done, or for as long as it may take.
     pub(super) fn until(
         &mut self,
         guest: &Guest,
@@ -122,12 +124,12 @@ impl Show {
         }
     }
 
-    /// The hot set of the managed pod shifts.
+    /// The hot set of the managed cgroup shifts.
     pub(super) fn shift(&mut self) -> Result<()> {
         self.workloads[0].shift().map(drop)
     }
 
-    /// Pages with wrong content in both pods, and bytes of the neighbour that moved.
+    /// Pages with wrong content in both cgroups, and bytes of the neighbour that moved.
     pub(super) fn end(&mut self) -> Result<(u64, u64)> {
         let moved = anon(&self.neighbour)?[1].abs_diff(self.other_before);
         let mut wrong = self.other.verify()?.wrong;
@@ -137,7 +139,7 @@ impl Show {
         Ok((wrong, moved))
     }
 
-    /// Of all processes of the managed pod.
+    /// Of all processes of the managed cgroup.
     fn ledger(&mut self) -> Result<Ledger> {
         let [first, second] = &mut self.workloads;
         let mut ledger = first.ledger()?;
@@ -164,43 +166,44 @@ impl Show {
         );
         text.push('\n');
 
-        let _ = writeln!(text, " {}", self.ink(FAINT, "what the pods know of themselves, page by page"));
+        let _ = writeln!(text, " {}", self.ink(FAINT, "what the programs themselves know, page by page"));
         let [fast, slow] = anon(&self.neighbour)?;
         let most = ledger.regions.iter().map(|r| r.bytes).chain([fast + slow]).max().unwrap_or(1);
         let cells = width.saturating_sub(LABELS + NOTE).max(4);
         let bar =
             |bytes: u64| usize::try_from((bytes * cells as u64 + most / 2) / most).unwrap_or(0).min(cells);
         for (index, region) in ledger.regions.iter().enumerate() {
-            let pod = if index == 0 { self.pod.path().rsplit('/').next().unwrap_or_default() } else { "" };
+            let name =
+                if index == 0 { self.managed.path().rsplit('/').next().unwrap_or_default() } else { "" };
             let (note, ink, shade) = note(region, now);
             let dram = bar(region.fast_bytes);
             let sunk = bar(region.bytes).saturating_sub(dram);
             self.row(
                 &mut text,
-                [pod, &region.name],
+                [name, &region.name],
                 region.bytes,
                 [(ink, shade, dram), (SUNK, "▒", sunk)],
                 cells,
                 &note,
             );
         }
-        let pod = self.neighbour.path().rsplit('/').next().unwrap_or_default();
+        let name = self.neighbour.path().rsplit('/').next().unwrap_or_default();
         let parts = [(HOT, "█", bar(fast)), (SUNK, "▒", bar(slow))];
-        self.row(&mut text, [pod, "(all)"], fast + slow, parts, cells, "not managed");
+        self.row(&mut text, [name, "(all)"], fast + slow, parts, cells, "not managed");
         Ok(text)
     }
 
     fn row(
         &self,
         text: &mut String,
-        [pod, region]: [&str; 2],
+        [name, region]: [&str; 2],
         bytes: u64,
         parts: [(&str, &str, usize); 2],
         cells: usize,
         note: &str,
     ) {
-        let pod = self.ink(BOLD, &format!("{pod:13}"));
-        let _ = write!(text, " {pod} {region:8} {:>3} MiB ", bytes / MIB);
+        let name = self.ink(BOLD, &format!("{name:13}"));
+        let _ = write!(text, " {name} {region:8} {:>3} MiB ", bytes / MIB);
         let mut used = 0;
         for (ink, shade, count) in parts {
             text.push_str(&self.ink(ink, &shade.repeat(count)));

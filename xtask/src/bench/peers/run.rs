@@ -57,7 +57,7 @@ impl Run {
                     ended = true;
                     (run.wrong, run.left) = (wrong, left);
                 }
-                Told::Expected { .. } => {}
+                Told::Expected { .. } | Told::Moment(_) => {}
             }
         }
         ensure!(
