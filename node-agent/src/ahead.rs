@@ -15,14 +15,14 @@ use host::reclaim::{ReclaimSwappiness, write_memory_reclaim};
 use host::roots::Roots;
 use host::swap::{read_has_swap, read_may_swap};
 use tiering::law::{Ahead, Reclaim, Uncharged};
-use tiering::{Bytes, Instant};
+use tiering::{Bytes, CpuBudget, Instant};
 
 /// Between two readings of usage of who is near a limit.
 const EVERY: Duration = Duration::from_millis(250);
 /// And of who is far from it: limits change, too.
 const SELDOM: Duration = Duration::from_secs(1);
 
-/// Of a core, reading takes no more than one part in so many: with very many cgroups it is done less often.
+/// Of a core, reading takes no more than one part in so many, averaged over a minute: with very many cgroups it is done less often.
 const PART_OF_A_CORE: u32 = 200;
 
 /// An eviction of ours has demotion on for about so long, and so many follow each other at most.
@@ -109,7 +109,7 @@ struct Watched {
 impl Watching {
     fn serve(mut self, targets: &Receiver<Vec<Target>>) {
         let began = Clock::now();
-        let mut pause = EVERY;
+        let (mut pause, mut budget) = (EVERY, CpuBudget::new(PART_OF_A_CORE, Instant::default()));
         loop {
             let taken = if self.watched.is_empty() {
                 targets.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -133,7 +133,8 @@ impl Watching {
                 }
             });
             self.watched = watched;
-            pause = EVERY.max(cpu_time().saturating_sub(pass + reclaiming) * PART_OF_A_CORE);
+            budget.spend(cpu_time().saturating_sub(pass + reclaiming), Instant(began.elapsed()));
+            pause = EVERY.max(budget.wait());
         }
     }
 

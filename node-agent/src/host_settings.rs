@@ -46,7 +46,7 @@ pub fn told(roots: Roots, cgroup_root: &Path, config: &Config, in_cluster: bool)
         (_, KernelDemotion::Always) => Some("put back at the end"),
     };
     let numa_balancing = promoter.numa_balancing().filter(|_| wants_promotion);
-    let damon_stat = (promoter == Promoter::Damon && wants_promotion)
+    let damon_stat = (engine.reads_accessed_bits() || (promoter == Promoter::Damon && wants_promotion))
         .then(|| tunables::read(&ground.roots, Tunable::DamonStat).ok().flatten())
         .flatten();
     [

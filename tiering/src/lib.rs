@@ -14,6 +14,7 @@ extern crate alloc;
 extern crate std;
 
 mod age;
+mod cpu_budget;
 pub mod law;
 pub mod memory_high;
 mod node;
@@ -27,6 +28,7 @@ mod token_bucket;
 mod units;
 
 pub use age::AgeHistogram;
+pub use cpu_budget::CpuBudget;
 pub use node::{NodeId, NodeSet};
 pub use policy::{
     DemotePolicy, DramPolicy, EngineChoice, MemoryHighPolicy, Mode, Policy, PolicyError, PressureGuard,

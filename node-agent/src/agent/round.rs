@@ -78,6 +78,7 @@ impl Agent {
         self.hold_numa_balancing()?;
         self.hold_promote_rate()?;
         self.hold_demotion()?;
+        self.hold_damon_stat()?;
 
         // Who is to give for others is planned by what is known, and again by what is found.
         let asked = short.then(|| self.law.plan(now));

@@ -58,6 +58,14 @@ impl Agent {
         self.hold(Tunable::DemotionEnabled, on.then_some("true"))
     }
 
+    /// Keeps DAMON's own statistics off while accessed bits tell the engine what is cold: two that clear them mislead each other
+    /// (docs/decisions/damon-stat.md).
+    pub(super) fn hold_damon_stat(&mut self) -> Result<(), StateError> {
+        let needs = self.damon.is_some() || self.engine.as_ref().is_some_and(Engine::reads_accessed_bits);
+        let off = needs && self.managed.values().any(|managed| managed.enforced());
+        self.hold(Tunable::DamonStat, off.then_some("false"))
+    }
+
     /// Keeps a setting of the whole host at a value, or as it was. The present value is compared each time; where another
     /// writer set one in the place of ours, it is left to them for as long as this agent runs.
     pub(super) fn hold(&mut self, tunable: Tunable, wanted: Option<&str>) -> Result<(), StateError> {

@@ -225,6 +225,15 @@ impl Engine {
         LruGenEngine::observing(probe).map(|engine| Self::LruGen(Box::new(engine)))
     }
 
+    /// Whether it learns by accessed bits of pages, which it clears.
+    #[must_use]
+    pub fn reads_accessed_bits(&self) -> bool {
+        match self {
+            Self::LruGen(_) | Self::Pages(_) => true,
+            Self::Reclaim(_) => false,
+        }
+    }
+
     /// Its name, as users see it.
     #[must_use]
     pub fn name(&self) -> &'static str {

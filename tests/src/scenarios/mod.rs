@@ -10,6 +10,7 @@ mod bounds;
 mod churn;
 mod crash;
 mod cxl;
+mod damon_stat;
 mod demo;
 mod drift;
 mod engine_lost;
@@ -66,6 +67,7 @@ pub const SCENARIOS: &[Scenario] = &[
     hostile_tree::SCENARIO,
     auto::SCENARIO,
     cxl::SCENARIO,
+    damon_stat::SCENARIO,
     one_tier::SCENARIO,
 ];
 
@@ -138,6 +140,7 @@ const SHORT: &[(&str, &[&str])] = &[
     ("hotplug", &["7.2 kmem"]),
     ("hostile-tree", &["7.2 hmat"]),
     ("cxl", &["7.2 cxl-type3"]),
+    ("damon-stat", &["7.2 kmem"]),
     ("one-tier", &["7.2 one-tier"]),
 ];
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::agent_config;
+use super::{DAMON_STAT, agent_config};
 use crate::guest::{Guest, anon_by_node};
 use crate::report::Verdict;
 use crate::scenario::{Machine, Scenario};
@@ -28,6 +28,10 @@ pub(super) const REGIONS: &str = "--region hot:48M --region readhot:32M --region
                        --region cold:160M --region cold:64M:thp:name=coldthp";
 
 fn run(guest: &mut Guest) -> Result<Verdict> {
+    // What it marked before an agent came is the scenario `damon-stat`'s.
+    if std::fs::exists(DAMON_STAT)? {
+        std::fs::write(DAMON_STAT, "N")?;
+    }
     let pod = guest.cgroup("/pods/managed")?;
     let neighbour = guest.cgroup("/pods/neighbour")?;
     let mut other = guest.spawn_workload(&neighbour, "--region cold:48M --region hot:16M")?;
