@@ -11,7 +11,7 @@ use super::learned::Learned;
 use super::ledger::Ledger;
 use super::limit::Usage;
 use super::make::{is_near, walk_every};
-use super::portion::Portion;
+use super::portion::{Judged, Portion};
 use super::sample::{CgroupSample, Moved, Reach, Speed, Stayed};
 use super::touches::TouchLaw;
 use crate::age::AgeHistogram;
@@ -209,7 +209,7 @@ impl CgroupState {
                     let gone = if speed == Speed::Slow { promoted } else { Bytes::ZERO };
                     let mut twice = Bytes::ZERO;
                     on.ledger.observe(reading, gone, now, |idle, more, bytes| {
-                        law.touched(idle.saturating_sub(unseen), more, bytes);
+                        law.touched(idle.saturating_sub(unseen), more, elapsed, bytes);
                         if idle <= young {
                             twice += bytes;
                         }
@@ -224,7 +224,7 @@ impl CgroupState {
                         on.hot_twice = Bytes(bytes.0 / 2);
                         on.ledger.touch(bytes.min(usage.anon), now, |idle, bytes| {
                             let missed = if idle > young { elapsed } else { Duration::ZERO };
-                            law.touched(idle.saturating_sub(unseen), missed, bytes);
+                            law.touched(idle.saturating_sub(unseen), missed, elapsed, bytes);
                         });
                     }
                 }
@@ -275,7 +275,12 @@ impl CgroupState {
         let allowed = self.touches.allowance(self.policy.demote.slow_touch_rate);
         let fast = self.on_fast();
         let slow = self.slow().map(|on| on.anon).sum();
-        self.portion.judge(self.touched_per_minute, allowed, fast, slow, now);
+        if self.portion.judge(self.touched_per_minute, allowed, fast, slow, now) == Judged::Bad {
+            self.nodes
+                .iter_mut()
+                .filter(|on| on.speed == Speed::Fast)
+                .for_each(|on| on.ledger.distrust());
+        }
         self.walked = Some(now);
         if is_near(self.policy.ceiling(self.footprint()), fast) {
             let (hot, slow) = self

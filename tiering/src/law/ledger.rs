@@ -220,6 +220,15 @@ impl Ledger {
         self.push(Cohort { since: millis(now), bytes: bytes - left }, now);
     }
 
+    /// What was taken for its oldest memory was in use: nothing is older than the last reading proves.
+    pub(super) fn distrust(&mut self) {
+        let (cohorts, listed) = self.kept.split_at_mut(self.cohorts as usize);
+        let proven = listed.first().map_or(0, |oldest| oldest.age);
+        for kept in cohorts {
+            kept.age = kept.age.min(proven);
+        }
+    }
+
     /// Memory left for having been touched: the youngest.
     pub(super) fn take_youngest(&mut self, mut bytes: Bytes) {
         for kept in self.kept[..self.cohorts as usize].iter_mut().rev() {

@@ -141,15 +141,16 @@ impl TouchLaw {
         self.settle();
     }
 
-    /// Memory idle for this long was touched; it may be idle for so much `more` another time. That counts for what went down or would
-    /// have: where the age was enough, it is no reason for a longer one.
-    pub(super) fn touched(&mut self, idle: Duration, more: Duration, bytes: Bytes) {
+    /// Memory idle for this long was touched, at any time of the last `window`; it may be idle for so much `more` another time. That counts for
+    /// what went down or would have: where the age was enough, it is no reason for a longer one.
+    pub(super) fn touched(&mut self, idle: Duration, more: Duration, window: Duration, bytes: Bytes) {
         let age = if idle > self.current + more / 2 { idle + more } else { idle };
         if age < self.after {
             return;
         }
         // Of what an age that is allowed could have kept, the rung is such an age.
-        let rung = above(if idle <= self.after_max { age.min(self.after_max) } else { age });
+        let could_keep = idle.saturating_sub(window) <= self.after_max;
+        let rung = above(if could_keep { age.min(self.after_max) } else { age });
         let i = match self.touched.binary_search_by_key(&rung, |on| on.rung) {
             Ok(i) => i,
             Err(i) => {
@@ -176,7 +177,7 @@ impl TouchLaw {
             return false;
         }
         let minutes = u32::try_from(elapsed.as_secs() / 60).unwrap_or(u32::MAX).clamp(1, 60 * 24);
-        let allowed = self.allowance(rate).0.saturating_mul(u64::from(minutes));
+        let allowed = self.allowance(rate).0.saturating_mul(u64::from(minutes.min(4)));
         let mut sum = 0_u64;
         let mut wants = None;
         let most = above(self.after_max);
@@ -344,7 +345,7 @@ mod tests {
         let mut law = TouchLaw::new(AFTER, MAX, None, Instant::default());
         for second in (60..=days * DAY).step_by(60) {
             if let Some((age, mib)) = touches(second) {
-                law.touched(Duration::from_secs(age), Duration::ZERO, Bytes::mib(mib));
+                law.touched(Duration::from_secs(age), Duration::ZERO, Duration::ZERO, Bytes::mib(mib));
             }
             law.walked(WORKING_SET, Bytes::ZERO, rate(), Instant(Duration::from_secs(second)));
             each(second, &law);
