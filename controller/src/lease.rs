@@ -100,21 +100,17 @@ impl Candidate {
     /// Gets and keeps the lease until `stop`, and says each time whether it is held. Returns itself, for [`Self::release`].
     pub async fn run(mut self, stop: CancellationToken, mut tell: impl AsyncFnMut(bool)) -> Self {
         let mut leading = false;
-        let mut trouble = None;
+        let mut trouble = Trouble::default();
         loop {
             let outcome = self.step().await;
-            match &outcome {
-                // What stays as it is, is said once: this comes by every second.
-                Err(error) if trouble.as_ref() != Some(error) => {
+            match trouble.after(outcome.as_ref().err()) {
+                Some(Said::Began(error)) => {
                     tracing::warn!(%error, lease = NAME, "cannot renew or look at the lease; it is tried again each time");
                 }
-                Ok(_) if trouble.is_some() => {
-                    tracing::info!(lease = NAME, "the lease can be read and renewed again");
-                }
-                _ => {}
+                Some(Said::Ended) => tracing::info!(lease = NAME, "the lease can be read and renewed again"),
+                None => {}
             }
-            let lapsed = outcome.as_ref().copied().unwrap_or(false);
-            trouble = outcome.err();
+            let lapsed = outcome.unwrap_or(false);
             for &news in news(leading, lapsed, self.fence.holds(Instant::now())) {
                 leading = news;
                 tracing::info!(identity = self.identity, leading, "leadership");
@@ -200,6 +196,30 @@ impl Candidate {
     }
 }
 
+/// What kept the last try from its end.
+#[derive(Debug, Default)]
+struct Trouble(Option<String>);
+
+/// What is said of it.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    Began(String),
+    Ended,
+}
+
+impl Trouble {
+    /// What to say after a try. What stays as it is, is said once: one comes by every second.
+    fn after(&mut self, error: Option<&String>) -> Option<Said> {
+        let said = match error {
+            Some(error) if self.0.as_ref() != Some(error) => Some(Said::Began(error.clone())),
+            None if self.0.is_some() => Some(Said::Ended),
+            _ => None,
+        };
+        self.0 = error.cloned();
+        said
+    }
+}
+
 /// What to tell one who was told last whether it leads. Where the fence lapsed and holds again, what was to be written or posted
 /// in between was left undone: it is told both.
 fn news(leading: bool, lapsed: bool, holds: bool) -> &'static [bool] {
@@ -249,6 +269,19 @@ mod tests {
             "namespaces \"thermocline-system\" not found: create the namespace of the lease, or name another with \
              --lease-namespace"
         );
+    }
+
+    #[test]
+    fn what_stays_as_it_is_is_said_once_and_that_it_ended() {
+        let (missing, away) = ("no such namespace".to_owned(), "no answer within 4 s".to_owned());
+        let mut trouble = Trouble::default();
+        let mut said =
+            |error: Option<&String>| (0..100).filter_map(|_| trouble.after(error)).collect::<Vec<_>>();
+        assert_eq!(said(None), []);
+        assert_eq!(said(Some(&missing)), [Said::Began(missing.clone())]);
+        assert_eq!(said(Some(&away)), [Said::Began(away.clone())]);
+        assert_eq!(said(None), [Said::Ended]);
+        assert_eq!(said(Some(&missing)), [Said::Began(missing.clone())]);
     }
 
     #[test]

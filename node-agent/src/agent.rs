@@ -285,9 +285,7 @@ impl Agent {
                     Event::ConfigTouched => self.reload(),
                     Event::Assigned(assignment) => self.assign(&assignment)?,
                     Event::Stop(signal) => {
-                        let undoing =
-                            if self.state.is_some() { ": putting back what was changed" } else { "" };
-                        tracing::info!(signal, "stopping{undoing}");
+                        tracing::info!(signal, "{}", stopping(self.state.is_some()));
                         return Ok(());
                     }
                 }
@@ -378,6 +376,11 @@ impl Agent {
     }
 }
 
+/// What is said when it is told to stop: who only looks has nothing to put back.
+const fn stopping(has_state: bool) -> &'static str {
+    if has_state { "stopping: putting back what was changed" } else { "stopping" }
+}
+
 /// Logs what was put back.
 pub fn log_restored(report: &[Restored]) {
     for line in report {
@@ -413,5 +416,14 @@ pub(crate) fn errno_name(errno: Option<i32>) -> &'static str {
         Some(34) => "ERANGE",
         Some(_) => "other",
         None => "none",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn who_changed_nothing_does_not_say_that_it_puts_something_back() {
+        assert_eq!(super::stopping(false), "stopping");
+        assert!(super::stopping(true).contains("putting back"));
     }
 }

@@ -126,7 +126,7 @@ pub enum Command {
                       terminal, or with --once, a table.\n\nThe agent is asked over its socket beside the state file; no \
                       page table is walked for it.",
         after_help = "Examples:\n  thermocline-agent status\n  thermocline-agent status --output json\n  kubectl exec -n \
-                      thermocline-system POD -- thermocline-agent status --once"
+                      thermocline-system POD -- /thermocline-agent status --once"
     )]
     Status(StatusArgs),
     /// Say in plain words what the running agent does with one cgroup or pod, why, and what to change.
@@ -143,7 +143,7 @@ pub enum Command {
                       report.",
         after_help = "Examples:\n  thermocline-agent report\n  thermocline-agent report --price dram=4.20,slow=1.50\n  \
                       thermocline-agent report --output html > report.html\n  kubectl exec -n thermocline-system POD -- \
-                      thermocline-agent report --output markdown"
+                      /thermocline-agent report --output markdown"
     )]
     Report(ReportArgs),
     /// Put back everything that an agent changed.

@@ -147,6 +147,8 @@ fn to_change(shown: &Shown, cgroup: &Cgroup) -> String {
     format!("{}. To undo: set `mode: Observe` in policy {}", limit_remedy(cgroup), cgroup.policy)
 }
 
+const OF_A_NEWER_AGENT: &str = "see docs/troubleshooting.md";
+
 /// By what kept the decision from more.
 fn limit_remedy(cgroup: &Cgroup) -> String {
     let words = match cgroup.decision.limit.as_deref() {
@@ -179,7 +181,14 @@ fn limit_remedy(cgroup: &Cgroup) -> String {
             "nothing, or accept more slow accesses: raise `demote.slowTouchRate`, or `demote.after`"
         }
         Some("fast_full") => "give fast memory to it: lower the ceilings or floors of others",
-        Some(_) => "what holds it is said above",
+        Some("promotion_off") => "set `promote.enabled: true` to have it back what it uses",
+        Some("bound") => "nothing: it is locked, bound to its node or in use; it is asked for again later",
+        Some("too_few") => "nothing: so little is not worth the readings",
+        Some("start_up") => "nothing: first it is watched for as long as `demote.after`",
+        Some("portion") => "nothing: more sinks once it is known how much of the last portion is touched",
+        Some("churn") => "a higher `dram.ceiling`, or less DRAM for others: it works with more than it has",
+        Some("no_promoter" | "no_engine") => "`thermocline-agent probe` says what is missing, and what to do",
+        Some(_) => OF_A_NEWER_AGENT,
     };
     words.to_owned()
 }
@@ -251,11 +260,29 @@ mod tests {
             Limit::IoPressure(Ratio::ZERO),
             Limit::SlowTouch { touched: Bytes::ZERO, allowed: Bytes::ZERO },
             Limit::FastFull,
+            Limit::NothingCold,
+            Limit::PromotionOff,
+            Limit::Bound(Bytes::ZERO),
+            Limit::TooFew(Bytes::ZERO),
+            Limit::StartUp,
+            Limit::NoPromoter,
+            Limit::NoEngine,
+            Limit::Portion(Bytes::ZERO),
+            Limit::NodeRate,
+            Limit::Churn,
         ];
+        // The page for operators has a row for each, and each row is of one.
+        let page = include_str!("../../docs/troubleshooting.md");
+        let table =
+            page.split("| reason | means | what to do |").nth(1).unwrap().split("\n\n").next().unwrap();
+        let rows = table.lines().filter_map(|row| row.split('|').nth(1));
+        let named: std::collections::BTreeSet<&str> =
+            rows.flat_map(|names| names.split('`').skip(1).step_by(2)).collect();
+        assert_eq!(named, all.iter().map(|limit| limit.as_str()).collect());
         for limit in all {
             let mut cgroup = Cgroup::default();
             cgroup.decision.limit = Some(limit.as_str().to_owned());
-            assert_ne!(limit_remedy(&cgroup), "what holds it is said above", "{limit}");
+            assert_ne!(limit_remedy(&cgroup), OF_A_NEWER_AGENT, "{limit}");
         }
     }
 

@@ -22,7 +22,7 @@ use crate::snapshot::{CgroupView, Condition, DecisionView, DriftView};
 use crate::state::State;
 
 /// What was accessed within this is the working set; or within the age that counts as cold, if that is less.
-const WORKING_SET: Duration = Duration::from_mins(1);
+pub(crate) const WORKING_SET: Duration = Duration::from_mins(1);
 
 /// A managed cgroup.
 #[derive(Debug)]

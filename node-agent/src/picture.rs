@@ -85,15 +85,17 @@ fn totals(shown: &Shown, width: usize, most_lines: usize) -> Vec<Line> {
     let failed: u64 = totals.failed_pages.values().sum();
     let (comebacks, failed) =
         (format!("came back soon: {}", totals.comebacks), format!("could not be moved: {failed} pages"));
-    let parts: [&[(Ink, &str)]; 5] = [
+    let freed = shown.savings.total.freed().unwrap_or_default();
+    let parts: [&[(Ink, &str)]; 6] = [
         &[(Ink::Good, &shown.savings.total.to_string())],
+        &[(Ink::Good, &freed)],
         &[(Ink::Heat(3), "↓ "), (Ink::Plain, &demoted)],
         &[(Ink::Heat(0), "↑ "), (Ink::Plain, &promoted)],
         &[(Ink::Faint, &comebacks)],
         &[(Ink::Faint, &failed)],
     ];
     let mut lines: Vec<Line> = Vec::new();
-    for part in parts {
+    for part in parts.into_iter().filter(|part| part.iter().any(|(_, words)| !words.is_empty())) {
         let gap = [(Ink::Plain, "   ")];
         let beside = lines
             .last_mut()

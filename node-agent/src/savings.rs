@@ -19,6 +19,8 @@ pub struct Savings {
     pub dram_bytes: u64,
     /// Anonymous memory on slower tiers of what is enforced.
     pub freed_bytes: u64,
+    /// What of that is touched there a minute: what it costs.
+    pub freed_touched_bytes_per_minute: u64,
 }
 
 impl Savings {
@@ -27,6 +29,15 @@ impl Savings {
         self.would_free_bytes += more.would_free_bytes;
         self.dram_bytes += more.dram_bytes;
         self.freed_bytes += more.freed_bytes;
+        self.freed_touched_bytes_per_minute += more.freed_touched_bytes_per_minute;
+    }
+
+    /// What is freed, and what that costs; `None` where nothing is.
+    #[must_use]
+    pub fn freed(&self) -> Option<String> {
+        let touched = Bytes(self.freed_touched_bytes_per_minute);
+        (self.freed_bytes > 0)
+            .then(|| format!("freed {}, of which {touched} a minute are touched", Bytes(self.freed_bytes)))
     }
 }
 
@@ -60,10 +71,12 @@ pub fn sums(snapshot: &Snapshot, room: Bytes) -> Sums {
     for cgroup in snapshot.cgroups.values() {
         let dram_bytes = cgroup.anon_bytes_by_tier.get(snapshot.dram()).copied().unwrap_or(0);
         let all: u64 = cgroup.anon_bytes_by_tier.values().sum();
+        let enforced = |bytes| if cgroup.acts() { bytes } else { 0 };
         let savings = Savings {
             would_free_bytes: cgroup.would_free_bytes,
             dram_bytes,
-            freed_bytes: if cgroup.acts() { all.saturating_sub(dram_bytes) } else { 0 },
+            freed_bytes: enforced(all.saturating_sub(dram_bytes)),
+            freed_touched_bytes_per_minute: enforced(cgroup.slow_touched_bytes_per_minute),
         };
         sums.total.add(savings);
         sums.by_policy.entry(cgroup.policy.clone()).or_default().add(savings);
@@ -85,9 +98,24 @@ mod tests {
     #[test]
     fn a_saving_is_told_in_one_line() {
         let savings =
-            |would, of| Savings { would_free_bytes: would * MIB, dram_bytes: of * MIB, freed_bytes: 0 };
+            |would, of| Savings { would_free_bytes: would * MIB, dram_bytes: of * MIB, ..Savings::default() };
         assert_eq!(savings(352, 577).to_string(), "would free 352 MiB of 577 MiB (61 %)");
         assert_eq!(savings(0, 0).to_string(), "would free 0 B of 0 B");
+    }
+
+    #[test]
+    fn beside_what_is_freed_stands_what_it_costs() {
+        let freed = |freed, touched| {
+            Savings {
+                freed_bytes: freed * MIB,
+                freed_touched_bytes_per_minute: touched * MIB,
+                ..Savings::default()
+            }
+            .freed()
+        };
+        assert_eq!(freed(800, 6).unwrap(), "freed 800 MiB, of which 6 MiB a minute are touched");
+        assert_eq!(freed(800, 0).unwrap(), "freed 800 MiB, of which 0 B a minute are touched");
+        assert_eq!(freed(0, 0), None);
     }
 
     #[test]
@@ -95,12 +123,20 @@ mod tests {
         let mut batch = cgroup("a", &[("dram", 300), ("pmem", 50)], &[(900.0, 200)], "demote");
         batch.would_free_bytes = 200 * MIB;
         let mut web = cgroup("b", &[("dram", 100), ("pmem", 10)], &[(900.0, 60)], "demote");
+        batch.slow_touched_bytes_per_minute = 3 * MIB;
         (web.would_free_bytes, web.mode, web.policy) = (60 * MIB, "Observe", "web".to_owned());
+        // What is on slow nodes of what is only observed is not ours, nor what that costs.
+        web.slow_touched_bytes_per_minute = 9 * MIB;
         let snapshot = node(vec![tier("dram", 0, 2048, 100), tier("pmem", 1, 2048, 100)], vec![batch, web]);
         let all = sums(&snapshot, Bytes::mib(1000));
         assert_eq!(
             all.total,
-            Savings { would_free_bytes: 260 * MIB, dram_bytes: 400 * MIB, freed_bytes: 50 * MIB }
+            Savings {
+                would_free_bytes: 260 * MIB,
+                dram_bytes: 400 * MIB,
+                freed_bytes: 50 * MIB,
+                freed_touched_bytes_per_minute: 3 * MIB,
+            }
         );
         assert_eq!(all.by_policy["web"].would_free_bytes, 60 * MIB);
         assert_eq!(sums(&snapshot, Bytes::mib(100)).total.would_free_bytes, 100 * MIB);

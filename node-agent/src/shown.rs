@@ -231,6 +231,11 @@ impl Shown {
             would_free_bytes: cgroup.would_free_bytes,
             dram_bytes,
             freed_bytes: if cgroup.acts() { cgroup.anon() - dram_bytes } else { 0 },
+            freed_touched_bytes_per_minute: if cgroup.acts() {
+                cgroup.slow_touched_bytes_per_minute
+            } else {
+                0
+            },
         }
     }
 }

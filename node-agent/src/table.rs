@@ -162,9 +162,7 @@ pub(crate) fn warning_lines(shown: &Shown, width: usize) -> Vec<Line> {
 pub(crate) fn saving_line(shown: &Shown) -> Line {
     let savings = &shown.savings;
     let mut parts = vec![savings.total.to_string()];
-    if savings.total.freed_bytes > 0 {
-        parts.push(format!("freed {}", Bytes(savings.total.freed_bytes)));
-    }
+    parts.extend(savings.total.freed());
     if savings.by_policy.len() > 1 {
         parts.extend(savings.by_policy.iter().map(|(policy, savings)| format!("policy {policy} {savings}")));
     }

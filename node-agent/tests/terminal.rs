@@ -40,6 +40,11 @@ struct Terminal {
 
 impl Terminal {
     fn open(name: &str, width: u16, height: u16) -> Self {
+        Self::open_with(name, width, height, "")
+    }
+
+    /// With variables as a shell sets them for one command.
+    fn open_with(name: &str, width: u16, height: u16, variables: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let state = dir.path().join("state");
         let listener = UnixListener::bind(dir.path().join("agent.sock")).expect("a socket");
@@ -52,7 +57,7 @@ impl Terminal {
         let script = dir.path().join("script");
         let (agent, at) = (AGENT, dir.path().display());
         let text = format!(
-            "stty -g > {at}/before\n'{agent}' status --state {}\necho $? > {at}/code\nstty -g > {at}/after\necho THE SHELL AGAIN\nexec sleep 60\n",
+            "stty -g > {at}/before\n{variables} '{agent}' status --state {}\necho $? > {at}/code\nstty -g > {at}/after\necho THE SHELL AGAIN\nexec sleep 60\n",
             state.display()
         );
         std::fs::write(&script, text).expect("a script");
@@ -137,6 +142,22 @@ fn q_and_ctrl_c_leave_the_terminal_as_it_was() {
         assert_eq!(terminal.modes(), "0 1", "{key}");
         assert_eq!(terminal.file("before"), terminal.file("after"), "{key}");
         assert_eq!(terminal.file("code").trim(), "0", "{key}");
+    }
+}
+
+#[test]
+fn colours_are_there_unless_no_color_says_otherwise() {
+    if !there_is_tmux("the live picture's colours in a terminal") {
+        return;
+    }
+    for (name, variables, are_there) in [("colour", "", true), ("plain", "NO_COLOR=1", false)] {
+        let terminal = Terminal::open_with(name, 80, 24, variables);
+        terminal.shows("picture", |screen| screen.contains("WOULD FREE"));
+        // With the sequences that set them.
+        let screen = terminal.tmux(&["capture-pane", "-p", "-e"]);
+        assert_eq!(screen.contains("\u{1b}[38;5;"), are_there, "{variables}: {screen:?}");
+        terminal.press("q");
+        terminal.shows("shell", |screen| screen.contains("THE SHELL AGAIN"));
     }
 }
 

@@ -7,7 +7,9 @@ use tiering::law::{
     AgeReading, CgroupKey, CgroupSample, Host, HostSample, Moved, NodeSample, NodeUse, Plan, Promoter, Reach,
     Settings, Speed, Stayed,
 };
-use tiering::{Bytes, DemoteReason, Instant, Limit, NodeId, NodeSet, Policy, Ratio, Share, StallTotals};
+use tiering::{
+    Bytes, DemoteReason, Instant, Limit, Mode, NodeId, NodeSet, Policy, Ratio, Share, StallTotals,
+};
 
 const fn gib(n: u64) -> Bytes {
     Bytes::mib(n * 1024)
@@ -252,6 +254,20 @@ fn memory_of_a_node_that_goes_away_came_up_for_no_touch() {
         let touched = run.plan().of(CgroupKey(1)).expect("sampled").touched_per_minute;
         assert_eq!(touched, Bytes::ZERO, "second {second}");
     }
+}
+
+#[test]
+fn what_is_only_observed_says_so_first() {
+    let said = |mode: Mode| {
+        let mut run = Run::new(Promoter::Agent);
+        run.add(1, Policy { mode, ..Policy::default() });
+        run.second = 200;
+        run.nodes(vec![fast(0, &[1], gib(100), Bytes::ZERO), slow(1, &[0], gib(400))]);
+        run.look(1, &[(0, &[(mins(3), Bytes::mib(8)), (Duration::ZERO, gib(1))])], &[]);
+        run.plan().of(CgroupKey(1)).unwrap().to_string()
+    };
+    assert_eq!(said(Mode::Observe), "would demote 8 MiB (observed): 8 MiB not accessed for 120s");
+    assert_eq!(said(Mode::Enforce), "demote 8 MiB: 8 MiB not accessed for 120s");
 }
 
 #[test]

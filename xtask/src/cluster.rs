@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use xtask_front::quiet;
 
 use crate::guest_image::root;
 use crate::kube::{self, Made};
@@ -23,13 +24,16 @@ pub(crate) fn run() -> Result<bool> {
     let mut build = Command::new("cargo");
     // Of the whole workspace: of one package alone it would build the dependencies again, with fewer features.
     build.args(["build", "--workspace", "--bin", "cluster", "--bin", "thermocline-controller"]);
+    let progress = quiet::talks();
     if !build.current_dir(root()).status().context("cargo")?.success() {
         return Ok(false);
     }
+    drop(progress);
     let mut cluster = Command::new(root().join("target/debug/cluster"));
     cluster.arg(kubeconfig);
     // Ctrl-C goes to the whole process group; this one stays until the servers are gone.
     crate::interrupt::check()?;
+    let _servers_words = quiet::hush();
     Ok(cluster.current_dir(root()).status().context("cluster")?.success())
 }
 

@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use xtask_front::quiet;
 
 use crate::guest_image::root;
 use crate::{out, say, tools};
@@ -87,6 +88,7 @@ fn build() -> Result<PathBuf> {
     // With a target of its own build scripts and macros are compiled without the flags.
     cargo.arg("--manifest-path").arg(fuzz.join("Cargo.toml")).arg("--target-dir").arg(fuzz.join("target"));
     cargo.env("RUSTFLAGS", RUSTFLAGS).env_remove("CARGO_ENCODED_RUSTFLAGS");
+    let _progress = quiet::talks();
     ensure!(cargo.status().context("cargo")?.success(), "the fuzz targets do not build");
     Ok(fuzz.join("target").join(triple).join("release"))
 }

@@ -32,13 +32,18 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 /// Says on standard error what is going on.
 macro_rules! say {
-    ($($arg:tt)*) => { eprintln!("xtask: {}", format_args!($($arg)*)) };
+    ($($arg:tt)*) => {{
+        let words = format!($($arg)*);
+        eprintln!("xtask: {words}");
+        xtask_front::quiet::said(&words);
+    }};
 }
 /// Prints a line of the result. A closed pipe is no error.
 macro_rules! out {
     ($($arg:tt)*) => {{
         use std::io::Write as _;
         let _ = writeln!(std::io::stdout().lock(), $($arg)*);
+        xtask_front::quiet::printed();
     }};
 }
 pub(crate) use {out, say};
@@ -76,6 +81,7 @@ fn command() -> clap::Command {
 
 fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
+    xtask_front::quiet::watch();
     match run(&cli) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use thermocline_tests::node::{ADDRESS, GATEWAY, NETWORK};
 use thermocline_tests::scenario::{Kernel, Machine};
+use xtask_front::quiet;
 
 use crate::interrupt;
 
@@ -112,6 +113,7 @@ impl Guest {
 
     /// Boots it on this terminal; Ctrl-A X ends it.
     pub(crate) fn run_on_terminal(&self) -> Result<()> {
+        let _its_own = quiet::hush();
         let mut command = self.command()?;
         let mut emulator =
             Emulator(command.args(["-serial", "mon:stdio"]).spawn().context("cannot start QEMU")?);

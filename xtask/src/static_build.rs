@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use xshell::{Shell, cmd};
+use xtask_front::quiet;
 
 use crate::guest_image::root;
 use crate::{say, tools};
@@ -93,6 +94,7 @@ impl StaticBuild<'_> {
         // A first build takes minutes: cargo shows its progress where somebody looks.
         let quiet: &[&str] = if std::io::stderr().is_terminal() { &[] } else { &["--quiet"] };
         let packages = packages.iter().flat_map(|&package| ["-p", package]);
+        let _progress = quiet::talks();
         let (target, profile, target_dir) = (self.arch.target(), self.profile, &self.target_dir);
         cmd!(sh, "cargo build {quiet...} --locked --profile {profile} --target {target} --target-dir {target_dir} --bins {packages...}")
             .quiet()

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, anyhow};
 use thermocline_tests::scenario::{
     Kernel, LEFT_OUT, LeftOut, Machine, SCENARIOS, Scenario, in_short_run, left_out,
 };
+use xtask_front::quiet;
 
 use crate::vm::{GUESTS_AT_A_TIME, Guests, Outcome, render};
 use crate::{bench, cluster, codegen, fuzz, guest_image, interrupt, kube, out, say, simulate, tools, vm};
@@ -90,7 +91,9 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     ] {
         if wanted(name) {
             say!("cargo {}", arguments.join(" "));
+            let progress = quiet::talks();
             let status = cargo(arguments).status().context("cargo")?;
+            drop(progress);
             out!("{} {name}", word(status.success()));
             count.add(status.success());
         }

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
+use xtask_front::quiet;
 
 use crate::say;
 
@@ -97,6 +98,7 @@ pub(crate) fn apt() -> MutexGuard<'static, ()> {
 }
 
 fn apt_get(args: &[&str]) -> Result<()> {
+    let _progress = quiet::talks();
     let status = Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive").status()?;
     if !status.success() {
         bail!("apt-get {} ended with {status}", args.join(" "));

@@ -177,9 +177,13 @@ pub(super) fn read(text: &str) -> Result<ConfigFile, Fault> {
         };
         let written = at.map(|place| words::written(text, place)).unwrap_or_default();
         let message = words::message(error, &written);
-        match at.filter(|_| kind == FaultKind::Syntax) {
-            Some(place) => words::syntax(text, place, error, message),
-            None => Fault { kind, place: at, message },
+        match at {
+            Some(place) if kind == FaultKind::Syntax => words::syntax(text, place, error, message),
+            // What follows a list that is not closed was read as a part of it.
+            Some(place) if kind == FaultKind::Shape => {
+                words::not_closed(text, place).unwrap_or(Fault { kind, place: at, message })
+            }
+            _ => Fault { kind, place: at, message },
         }
     })
 }

@@ -38,23 +38,103 @@ pub(super) fn syntax(text: &str, place: Place, error: &Error, message: String) -
         let line = before().filter(|(_, line)| line.starts_with("---")).last().map(|(line, _)| line + 1);
         return fault(Place { line: line.unwrap_or(place.line), column: 1 }, message);
     }
-    let mut open = Vec::new();
-    for (line, text) in before() {
-        for (column, c) in text.chars().enumerate() {
-            let is_behind = line + 1 == place.line && column + 1 >= place.column;
-            match c {
-                '#' => break,
-                _ if is_behind => break,
-                '[' | '{' => open.push((Place { line: line + 1, column: column + 1 }, c)),
-                ']' | '}' => drop(open.pop()),
-                _ => {}
+    let is_reference = matches!(error, Error::UnknownAnchor { .. });
+    not_closed(text, place).filter(|_| !is_reference).unwrap_or_else(|| fault(place, message))
+}
+
+/// The fault of what is not closed before a place, if that is so.
+pub(super) fn not_closed(text: &str, place: Place) -> Option<Fault> {
+    let open = unclosed(text, place)?;
+    Some(Fault { kind: FaultKind::Syntax, place: Some(open.place), message: open.words(text) })
+}
+
+/// A bracket, brace or quote that begins something.
+struct Open {
+    place: Place,
+    sign: char,
+}
+
+impl Open {
+    const fn closed_by(&self) -> char {
+        match self.sign {
+            '[' => ']',
+            '{' => '}',
+            quote => quote,
+        }
+    }
+
+    /// What to write, with what there is of it in its line.
+    fn words(&self, text: &str) -> String {
+        let line = text.lines().nth(self.place.line - 1).unwrap_or_default();
+        let begun: String = line.chars().skip(self.place.column - 1).collect();
+        let begun = begun.split(" #").next().unwrap_or_default().trim_end();
+        let (sign, close) = (self.sign, self.closed_by());
+        // Alone, it goes on in the next lines; and what has fields in it was not meant to be all of the list.
+        let is_all = begun.chars().count() > 1 && !(sign == '[' && begun.contains(": "));
+        let begun = if is_all { begun } else { "" };
+        match (sign, begun) {
+            ('[' | '{', "") => {
+                format!("`{sign}` is not closed: write `{close}` behind the last of what it holds")
+            }
+            ('[' | '{', begun) => {
+                let begun = begun.trim_end_matches(',');
+                format!(
+                    "`{sign}` is not closed: write `{close}` behind the last of what it holds, here {begun}{close}"
+                )
+            }
+            (_, begun) => {
+                format!("the quote is not closed: write {close} at the end of the text, here {begun}{close}")
             }
         }
     }
-    match open.pop().filter(|_| !matches!(error, Error::UnknownAnchor { .. })) {
-        Some((place, bracket)) => fault(place, format!("`{bracket}` is not closed: {message}")),
-        None => fault(place, message),
+}
+
+/// The first thing that begins before a fault and does not end: a bracket or brace without its counterpart, or a quote whose text goes
+/// on in the next line. Both are at work only where a value begins.
+fn unclosed(text: &str, fault: Place) -> Option<Open> {
+    let is_before = |place: Place| (place.line, place.column) <= (fault.line, fault.column);
+    let mut open: Vec<Open> = Vec::new();
+    let mut quote: Option<Open> = None;
+    for (line, text) in text.lines().enumerate() {
+        if quote.as_ref().is_some_and(|quote| is_before(quote.place)) {
+            return quote;
+        }
+        let chars: Vec<char> = text.chars().collect();
+        let mut column = 0;
+        // Where a value may begin.
+        let mut begins = true;
+        while let Some(&sign) = chars.get(column) {
+            let place = Place { line: line + 1, column: column + 1 };
+            let next_is = |c: char| chars.get(column + 1) == Some(&c);
+            match (&quote, sign) {
+                (Some(Open { sign: '"', .. }), '\\') => column += 1,
+                (Some(Open { sign: '\'', .. }), '\'') if next_is('\'') => column += 1,
+                (Some(open), sign) if open.sign == sign => quote = None,
+                (None, '#') if column == 0 || chars[column - 1].is_whitespace() => break,
+                (None, '"' | '\'') if begins => quote = Some(Open { place, sign }),
+                (None, '[' | '{') if begins => open.push(Open { place, sign }),
+                // It belongs to one further out: the last one is not closed.
+                (None, ']' | '}') if open.last().is_some_and(|last| last.closed_by() != sign) => {
+                    return open.pop().filter(|last| is_before(last.place));
+                }
+                (None, ']' | '}') => drop(open.pop()),
+                _ => {}
+            }
+            begins = match sign {
+                ',' | '[' | '{' => !open.is_empty(),
+                '-' => begins,
+                blank if blank.is_whitespace() => {
+                    begins || column.checked_sub(1).is_some_and(|before| matches!(chars[before], ':' | '-'))
+                }
+                _ => false,
+            };
+            column += 1;
+        }
     }
+    // At the end of the file.
+    quote
+        .filter(|quote| is_before(quote.place))
+        .or_else(|| open.into_iter().find(|open| is_before(open.place)))
 }
 
 /// The value that is written at a place, as far as one line has it.
@@ -113,7 +193,10 @@ pub(super) fn message(error: &Error, written: &str) -> String {
             "to YAML a * at the beginning is a reference: write the value in quotes; a glob begins with /, for example \"/*/a\"".to_owned()
         }
         Error::Eof { .. } => "the file ends in the middle of a value: look for a bracket, brace or quote that is not closed".to_owned(),
-        error => plain_words(DefaultMessageFormatter.format_message(error).into_owned()),
+        Error::Unexpected { .. } => "one value belongs here, not a list or fields".to_owned(),
+        // Our own.
+        Error::Message { .. } => DefaultMessageFormatter.format_message(error).into_owned(),
+        error => plain_words(&DefaultMessageFormatter.format_message(error)).to_owned(),
     }
 }
 
@@ -123,13 +206,14 @@ fn goes_on(value: &str, written: &str) -> bool {
 }
 
 /// What a parser says of YAML, for people who never wrote one.
-fn plain_words(message: String) -> String {
+fn plain_words(message: &str) -> &'static str {
     if message.contains("mapping values are not allowed") {
-        "a field can't begin here: indent the line like those beside it, or, where `: ` is a part of a text, put the text in quotes".to_owned()
+        "a field can't begin here: indent the line like those beside it, or, where `: ` is a part of a text, put the text in quotes"
     } else if message.contains("illegal placement of ':'") {
-        "a field can't begin here".to_owned()
+        "a field can't begin here"
     } else {
-        message
+        "this can't be read: indent fields and dashes like those beside them, write each field as `name: value`, and put a text with signs \
+         such as @ % & ! ` in quotes"
     }
 }
 

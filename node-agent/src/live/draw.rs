@@ -126,8 +126,7 @@ fn head(shown: &Shown, screen: &Screen, width: usize, inks: Inks) -> Vec<Line<'s
     }
     let mut lines = vec![Line::styled(cut(&title, width), Inks::strong())];
     let total = shown.savings.total;
-    let freed =
-        if total.freed_bytes > 0 { format!(", freed {}", Bytes(total.freed_bytes)) } else { String::new() };
+    let freed = total.freed().map_or(String::new(), |freed| format!("; {freed}"));
     lines.push(Line::styled(cut(&format!("{total}{freed}"), width), inks.good()));
     for (index, tier) in shown.tiers.iter().enumerate() {
         let used = tier.capacity_bytes.saturating_sub(tier.free_bytes);

@@ -54,6 +54,20 @@ fn each_series_is_there_once_and_is_finite() {
 }
 
 #[test]
+fn a_decision_that_is_only_observed_is_counted_apart() {
+    let text = scrape(fixture::full());
+    let count = |labels: [&str; 3]| {
+        let of = |series: &str| {
+            series.starts_with("thermocline_decisions_total")
+                && labels.iter().all(|label| series.contains(label))
+        };
+        samples(&text).into_iter().find(|(series, _)| of(series)).map(|(_, count)| count)
+    };
+    assert_eq!(count([r#"mode="Enforce""#, r#"action="demote""#, r#"reason="cold""#]), Some(7.0));
+    assert_eq!(count([r#"mode="Observe""#, r#"action="hold""#, r#"reason="nothing_cold""#]), Some(30.0));
+}
+
+#[test]
 fn only_cgroup_series_grow_with_the_cgroups() {
     let mut snapshot = fixture::full();
     let few = scrape(snapshot.clone());

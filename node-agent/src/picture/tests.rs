@@ -54,8 +54,8 @@ fn cold_memory_sinks() {
         &expect![[r#"
             100 x 30
              ≈≈≈ thermocline   engine lru-gen, kernel promotes   round 42, 12 ms
-                 would free 244 MiB of 876 MiB (27 %)   ↓ demoted 824 MiB   ↑ promoted 21 MiB
-                 came back soon: 2   could not be moved: 0 pages
+                 would free 244 MiB of 876 MiB (27 %)   freed 803 MiB, of which 0 B a minute are touched
+                 ↓ demoted 824 MiB   ↑ promoted 21 MiB   came back soon: 2   could not be moved: 0 pages
              dram   ███████████████████████████████████████·····················  1.3 GiB used of 2 GiB
              pmem   ▒▒▒▒▒▒▒▒▒▒▒▒················································  796 MiB used of 4 GiB
 
@@ -104,6 +104,18 @@ fn a_small_terminal_gets_bars_and_decisions() {
 }
 
 #[test]
+fn what_is_only_observed_has_no_arrow_and_says_so_first() {
+    let mut shown = shown(&fixture::mixed());
+    let batch = shown.cgroups.get_mut("pods/batch").unwrap();
+    batch.mode = "Observe".to_owned();
+    batch.decision.text = "would demote 180 MiB (observed): 180 MiB not accessed for 120s".to_owned();
+    for width in [80, 100] {
+        let text = live_picture(&shown, width, 30, false);
+        assert!(text.contains("· would demote 180 MiB (observed)") && !text.contains('→'), "{text}");
+    }
+}
+
+#[test]
 fn a_tiny_terminal_gets_the_greatest_cgroups() {
     check(
         &fixture::mixed(),
@@ -132,8 +144,8 @@ fn three_tiers_are_three_shades() {
         &expect![[r#"
             110 x 30
              ≈≈≈ thermocline   engine lru-gen, kernel promotes   round 42, 12 ms
-                 would free 100 MiB of 400 MiB (25 %)   ↓ demoted 0 B   ↑ promoted 0 B   came back soon: 0
-                 could not be moved: 0 pages
+                 would free 100 MiB of 400 MiB (25 %)   freed 1.2 GiB, of which 0 B a minute are touched   ↓ demoted 0 B
+                 ↑ promoted 0 B   came back soon: 0   could not be moved: 0 pages
              dram   ████████████████············································  548 MiB used of 2 GiB
              cxl    ▒▒▒·························································  200 MiB used of 4 GiB
              pmem   ░░░░░░░░····················································  1 GiB used of 8 GiB
@@ -157,8 +169,8 @@ fn what_is_wrong_stands_below() {
         &expect![[r#"
             100 x 16
              ≈≈≈ thermocline   engine lru-gen, kernel promotes   round 42, 12 ms
-                 would free 244 MiB of 876 MiB (27 %)   ↓ demoted 824 MiB   ↑ promoted 21 MiB
-                 came back soon: 2   could not be moved: 3 pages
+                 would free 244 MiB of 876 MiB (27 %)   freed 803 MiB, of which 0 B a minute are touched
+                 ↓ demoted 824 MiB   ↑ promoted 21 MiB   came back soon: 2   could not be moved: 3 pages
              dram   ███████████████████████████████████████·····················  1.3 GiB used of 2 GiB
              pmem   ▒▒▒▒▒▒▒▒▒▒▒▒················································  796 MiB used of 4 GiB
 

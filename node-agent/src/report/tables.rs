@@ -4,6 +4,7 @@ use jiff::tz::TimeZone;
 use tiering::Bytes;
 
 use super::{Floor, Report, Saving, clock};
+use crate::managed::WORKING_SET;
 use crate::record::{AGES, Held};
 use crate::savings::Savings;
 use crate::text::short_time;
@@ -34,6 +35,14 @@ fn money(amount: f64) -> String {
     format!("{amount:.2}")
 }
 
+/// Over which time the numbers are.
+fn over(report: &Report) -> String {
+    match report.to - report.from {
+        0 => "of one sample".to_owned(),
+        seconds => format!("on average over {}", age(seconds)),
+    }
+}
+
 /// What the report begins with, a sentence a line.
 pub(super) fn summary(report: &Report, zone: &TimeZone) -> Vec<String> {
     const WHEN: &str = "%F %H:%M %Z";
@@ -50,9 +59,11 @@ pub(super) fn summary(report: &Report, zone: &TimeZone) -> Vec<String> {
         would_free_bytes: report.would_free.mean,
         dram_bytes: report.dram.mean,
         freed_bytes: report.freed.mean,
+        ..Savings::default()
     };
     lines.push(format!(
-        "On average, the policies in force {savings} of anonymous memory in DRAM, never less than {} and never more than {}.",
+        "The policies in force, {}, {savings} of anonymous memory in DRAM, never less than {} and never more than {}.",
+        over(report),
         Bytes(report.would_free.least),
         Bytes(report.would_free.most)
     ));
@@ -82,8 +93,8 @@ fn tiers(report: &Report) -> Table {
     };
     Table {
         title: "Memory by tier",
-        note: "of the whole host".to_owned(),
-        head: words(&["tier", "capacity", "used", "least", "most"]),
+        note: format!("of the whole host, {}", over(report)),
+        head: words(&["tier", "capacity", "mean used", "least", "most"]),
         rows: report.tiers.iter().map(row).collect(),
     }
 }
@@ -128,7 +139,10 @@ fn cold(report: &Report) -> Table {
     };
     Table {
         title: "Cold bytes by age",
-        note: "in DRAM, not accessed for at least this long; ages are lower bounds".to_owned(),
+        note: format!(
+            "in DRAM, not accessed for at least this long, {}; ages are lower bounds",
+            over(report)
+        ),
         head: words(&["age", "mean", "least", "most"]),
         rows: report.cold.iter().map(row).collect(),
     }
@@ -144,7 +158,7 @@ fn savings(report: &Report) -> Table {
         [age(*after)].into_iter().chain(cells).collect()
     };
     let floors = Floor::ALL.map(|floor| match floor {
-        Floor::WorkingSet => "no floor (the working set)".to_owned(),
+        Floor::WorkingSet => format!("no floor (touched within {})", short_time(WORKING_SET.as_secs_f64())),
         Floor::Percent(percent) => format!("floor {percent}%"),
     });
     let bound = if report.has_slow_tier() {
@@ -154,7 +168,7 @@ fn savings(report: &Report) -> Table {
     };
     Table {
         title: "What a policy for all would keep out of DRAM",
-        note: format!("on average, what is on slow memory already included; {bound}"),
+        note: format!("{}, what is on slow memory already included; {bound}", over(report)),
         head: ["demote.after".to_owned()].into_iter().chain(floors).collect(),
         rows: AGES.iter().map(row).collect(),
     }
@@ -176,9 +190,9 @@ fn cgroups(report: &Report) -> Table {
     Table {
         title: "Cgroups",
         note: if more > 0 {
-            format!("those with the most to save; {more} more are in JSON")
+            format!("{}; those with the most to save; {more} more are in JSON", over(report))
         } else {
-            String::new()
+            over(report)
         },
         head: words(&["cgroup", "policy", "mode", "in DRAM", "on slow", "would free"]),
         rows: report.cgroups.iter().take(MOST_CGROUPS).map(row).collect(),

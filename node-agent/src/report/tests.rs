@@ -112,6 +112,10 @@ fn each_form_has_the_same_numbers() {
             "288 samples from 2027-01-15 08:00 UTC",
             "700 MiB = 1.71",
             "name: from-report",
+            // Over which time each number is.
+            "The policies in force, on average over 24h, would free",
+            "of the whole host, on average over 24h",
+            "no floor (touched within 1m)",
         ] {
             assert!(text.contains(words), "{words}: {text}");
         }

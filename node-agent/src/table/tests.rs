@@ -42,7 +42,7 @@ fn colder_memory_fades() {
             pods/cache     64 MiB  200 MiB        ·   64 MiB      64 MiB  ░░░░░░░░░░░░░░░░  hold: the floor is reached
             pods/web      512 MiB    3 MiB  500 MiB        ·           ·  ███████████████▓  hold: nothing is cold
             not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
-            would free 244 MiB of 876 MiB (27 %); freed 803 MiB
+            would free 244 MiB of 876 MiB (27 %); freed 803 MiB, of which 0 B a minute are touched
         "#]],
     );
 }
@@ -61,7 +61,7 @@ fn a_narrow_terminal_has_decisions_below() {
             pods/web      512 MiB    3 MiB  500 MiB        ·           ·  ███████████████▓
               hold: nothing is cold
             not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
-            would free 244 MiB of 876 MiB (27 %); freed 803 MiB
+            would free 244 MiB of 876 MiB (27 %); freed 803 MiB, of which 0 B a minute are touched
         "#]],
     );
 }
@@ -75,7 +75,7 @@ fn each_tier_has_its_column() {
             CGROUP                              DRAM      CXL      PMEM   WSS 1m     COLD  WOULD FREE  AGE IN DRAM       DECISION
             system.slice/postgresql.service  400 MiB  200 MiB  1000 MiB  300 MiB  100 MiB     100 MiB  ████████▓▓▓▓▒▒▒▒  demote 100 MiB: 100 MiB not accessed for 120s (the…
             not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
-            would free 100 MiB of 400 MiB (25 %); freed 1.2 GiB
+            would free 100 MiB of 400 MiB (25 %); freed 1.2 GiB, of which 0 B a minute are touched
         "#]],
     );
 }
@@ -173,7 +173,7 @@ fn what_is_wrong_stands_below() {
             pods/cache        64 MiB  200 MiB        ·   64 MiB      64 MiB  ░░░░░░░░░░░░░░░░  hold: the floor is reached
             pods/web         512 MiB    3 MiB  500 MiB        ·           ·  ███████████████▓  hold: nothing is cold
             not accessed for  █ <30s  ▓ 30s-2m  ▒ 2m-10m  ░ >10m   engine lru-gen
-            would free 244 MiB of 876 MiB (27 %); freed 803 MiB
+            would free 244 MiB of 876 MiB (27 %); freed 803 MiB, of which 0 B a minute are touched
              ! ForeignWriter: memory.high is written by kubelet
              ! the newest configuration is not in force: agent.yaml:3:5: unknown field
              ! jobs/batch/main: ForeignWriter: memory.high is written by kubelet

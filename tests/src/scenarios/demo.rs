@@ -66,8 +66,11 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     let archive = guest.spawn_workload(&managed, ARCHIVE_REGIONS)?;
     let agent = guest.spawn_agent(&config()?, &[])?;
     let began_ms = now_ms();
-    guest.expect_within(Duration::from_secs(10), "the agent answers", || {
-        guest.http_get(9440, "/readyz").is_ok()
+    // From the first picture on, it shows what the demo is about.
+    let mut first = String::new();
+    guest.expect_within(Duration::from_secs(10), "the agent shows the cgroup", || {
+        first = guest.http_get(9440, "/debug/picture?width=100&height=30").unwrap_or_default();
+        first.contains(MANAGED)
     })?;
     let started = agent.cpu()?.as_secs_f64();
     let mut show = Show::new(began_ms, (managed, [orders, archive]), (neighbour, other))?;

@@ -71,6 +71,9 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     guest.check("the watch sees a write", seen.join(", "), "one", seen.len() == 1);
 
     let enforced = first_demotion(guest, &pod, "Enforce")?;
+    let first = |words: &str| words.split(' ').next().unwrap_or_default().to_owned();
+    guest.equal("first word of what is observed", first(&observed.said), &"would".to_owned());
+    guest.equal("first word of what is enforced", first(&enforced.said), &"demote".to_owned());
     let reason = |words: &str| words.split(" MiB ").last().unwrap_or_default().to_owned();
     guest.equal(
         "reason of the first decision, as enforced",
@@ -207,6 +210,9 @@ fn bytes_of_ages(snapshot: &serde_json::Value, cgroup: &str) -> f64 {
 }
 
 struct Demotion {
+    /// As it was logged.
+    said: String,
+    /// As if it were enforced.
     words: String,
     /// MiB.
     cold: f64,
@@ -237,9 +243,13 @@ fn first_decision(log: &str) -> Option<Demotion> {
         let line: serde_json::Value = serde_json::from_str(line).ok()?;
         Some(line["message"].as_str()?.to_owned())
     });
-    let words =
-        messages.map(|message| message.replacen("would demote", "demote", 1).replacen(" (observed)", "", 1));
-    let words = words.into_iter().find(|words| words.starts_with("demote "))?;
+    let as_enforced = |said: &str| said.replacen("would demote", "demote", 1).replacen(" (observed)", "", 1);
+    let (said, words) = messages
+        .map(|said| {
+            let words = as_enforced(&said);
+            (said, words)
+        })
+        .find(|(_, words)| words.starts_with("demote "))?;
     let cold = words.split(": ").nth(1)?.split(" MiB").next()?.parse().ok()?;
-    Some(Demotion { words, cold })
+    Some(Demotion { said, words, cold })
 }

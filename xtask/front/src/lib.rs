@@ -1,6 +1,8 @@
 //! The build tasks by name, apart from what they are made of, so that a list of them needs nothing built.
 #![forbid(unsafe_code)]
 
+pub mod quiet;
+
 use std::time::{Duration, SystemTime};
 
 /// The variable that tells a task when its command was given, in milliseconds since 1970.
@@ -68,7 +70,8 @@ pub fn help() -> String {
     )
 }
 
-/// What cargo is told about its own words: once the tasks are built, its progress would be noise; before, silence would be minutes.
+/// What cargo is told about its own words: once the tasks are built, its progress would be noise, and [`quiet`] tells of a change that
+/// takes long; before, it would be minutes.
 #[must_use]
 pub fn quietly(is_built: bool) -> &'static [&'static str] {
     if is_built { &["--quiet"] } else { &[] }

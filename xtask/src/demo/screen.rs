@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use thermocline_tests::report::Frame;
+use xtask_front::quiet::{self, Hush};
 
 use crate::interrupt;
 
@@ -28,7 +29,8 @@ pub(crate) struct Screen {
     colour: bool,
     speed: f64,
     size: (usize, usize),
-    open: bool,
+    /// What is told of long waits would be drawn into the picture.
+    open: Option<Hush>,
     /// A moment here and the same moment in the guest, milliseconds.
     anchor: Option<(Instant, u64)>,
     last: Option<Frame>,
@@ -52,7 +54,7 @@ impl Screen {
             colour,
             speed,
             size,
-            open: false,
+            open: None,
             anchor: None,
             last: None,
             last_shown_ms: None,
@@ -71,14 +73,17 @@ impl Screen {
 
     /// Shows the frame when its time has come. Returns at once when this task is interrupted.
     pub(super) fn show(&mut self, frame: Frame) {
-        self.first.get_or_insert_with(Instant::now);
+        self.first.get_or_insert_with(|| {
+            quiet::said("the demo runs; here is a picture for every ten seconds of the guest's");
+            Instant::now()
+        });
         if self.terminal {
             self.wait_for(frame.at_ms);
             if interrupt::check().is_err() {
                 return;
             }
-            let enter = if self.open { "" } else { ENTER };
-            self.open = true;
+            let enter = if self.open.is_some() { "" } else { ENTER };
+            self.open.get_or_insert_with(quiet::hush);
             let text = self.text(&frame);
             let lines = text.lines().take(self.size.1.saturating_sub(1));
             let picture: String = lines.flat_map(|line| [line, "\x1b[K\r\n"]).collect();
@@ -117,9 +122,9 @@ impl Screen {
     }
 
     fn leave(&mut self) {
-        if self.open {
-            self.open = false;
+        if let Some(hush) = self.open.take() {
             write(LEAVE);
+            drop(hush);
         }
     }
 
@@ -147,6 +152,7 @@ impl Drop for Screen {
 
 /// A terminal that is gone is no error.
 fn write(text: &str) {
+    quiet::printed();
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

@@ -137,7 +137,7 @@ fn a_value_that_does_not_parse_is_pointed_at() {
     refused(
         "policies: {\n",
         &expect![[r#"
-            agent.yaml:1:11: a list belongs here, not fields: begin each element with `- `, on a line of its own
+            agent.yaml:1:11: `{` is not closed: write `}` behind the last of what it holds
               |
             1 | policies: {
               |           ^"#]],
@@ -410,14 +410,6 @@ fn faults_of_yaml_say_what_to_write() {
           |           ^"#]],
     );
     refused(
-        "policies:\n  - name: a\n    cgroups: [/a\n    spec: {}\n",
-        &expect![[r#"
-            agent.yaml:3:14: `[` is not closed: a field can't begin here
-              |
-            3 |     cgroups: [/a
-              |              ^"#]],
-    );
-    refused(
         "engine: pages\nobserveWithoutSlowTier: 1\n",
         &expect![[r#"
         agent.yaml:1:9: `pages` is not known; did you mean Pages?
@@ -437,6 +429,129 @@ fn faults_of_yaml_say_what_to_write() {
         5 |       request: 1Gi
           |       ^"#]],
     );
+}
+
+#[test]
+fn what_is_not_closed_is_pointed_at_where_it_begins_with_what_to_write() {
+    refused(
+        "policies:\n  - name: a\n    cgroups: [/a\n    spec: {}\n",
+        &expect![[r#"
+        agent.yaml:3:14: `[` is not closed: write `]` behind the last of what it holds, here [/a]
+          |
+        3 |     cgroups: [/a
+          |              ^"#]],
+    );
+    refused(
+        "policies:\n  - name: a\n    cgroups: [/a, \"/b]\", # two\n    spec: {}\n  - name: b\n    cgroups: [/c]\n",
+        &expect![[r#"
+            agent.yaml:3:14: `[` is not closed: write `]` behind the last of what it holds, here [/a, "/b]"]
+              |
+            3 |     cgroups: [/a, "/b]", # two
+              |              ^"#]],
+    );
+    refused(
+        "policies:\n  - name: a\n    cgroups: [\n      /a\n    spec: {}\n",
+        &expect![[r#"
+        agent.yaml:3:14: `[` is not closed: write `]` behind the last of what it holds
+          |
+        3 |     cgroups: [
+          |              ^"#]],
+    );
+    refused(
+        "policies:\n  - { name: a, cgroups: [/a, spec: { mode: Observe } }\n",
+        &expect![[r#"
+            agent.yaml:2:25: `[` is not closed: write `]` behind the last of what it holds
+              |
+            2 |   - { name: a, cgroups: [/a, spec: { mode: Observe } }
+              |                         ^"#]],
+    );
+    refused(
+        "policies:\n  - name: a\n    cgroups: [/a]\n    spec: { mode: Observe\n",
+        &expect![[r#"
+        agent.yaml:4:11: `{` is not closed: write `}` behind the last of what it holds, here { mode: Observe}
+          |
+        4 |     spec: { mode: Observe
+          |           ^"#]],
+    );
+    refused(
+        "policies:\n  - name: a\n    cgroups: [\"/a]\n    spec: { mode: Observe }\n",
+        &expect![[r#"
+        agent.yaml:3:15: the quote is not closed: write " at the end of the text, here "/a]"
+          |
+        3 |     cgroups: ["/a]
+          |               ^"#]],
+    );
+    refused(
+        "policies:\n  - name: 'a\n    cgroups: [/a]\n",
+        &expect![[r#"
+        agent.yaml:2:11: the quote is not closed: write ' at the end of the text, here 'a'
+          |
+        2 |   - name: 'a
+          |           ^"#]],
+    );
+    // A bracket within a value is no list.
+    refused(
+        "policies:\n  - name: a\n    cgroups: [\"/a[\"]\n     spec: {}\n",
+        &expect![[r#"
+            agent.yaml:4:6: this can't be read: indent fields and dashes like those beside them, write each field as `name: value`, and put a text with signs such as @ % & ! ` in quotes
+              |
+            4 |      spec: {}
+              |      ^"#]],
+    );
+}
+
+/// Whatever is wrong, no word of it is the parser's own.
+#[test]
+fn no_fault_of_yaml_is_told_in_the_words_of_its_parser() {
+    const OF_THE_PARSER: [&str; 12] = [
+        "scalar",
+        "mapping",
+        "sequence",
+        "flow",
+        "block",
+        "token",
+        "parsing",
+        "scanning",
+        "anchor",
+        "directive",
+        "simple key",
+        "indicator",
+    ];
+    for text in [
+        "policies: ]\n",
+        "policies: [a]]\n",
+        "policies:\n  - name: a\n  cgroups: [/a]\n",
+        "policies:\n- name: a\n   spec: {}\n",
+        "policies:\n  - name: a\n    cgroups: [/a] /b\n",
+        "policies:\n  - name: a\n    cgroups: [/a]\n    spec: { mode Observe }\n",
+        "policies:\n  - name: @a\n",
+        "policies:\n  - name: `a`\n",
+        "policies:\n  - name: %a\n",
+        "policies:\n  - name: &a\n",
+        "policies:\n  - name: !a b\n",
+        "policies:\n  -name: a\n    cgroups: [/a]\n",
+        "policies:\n  - name a\n    cgroups: [/a]\n",
+        "policies\n  - name: a\n",
+        "listen\n",
+        "- listen\n",
+        "%YAML 1.1\nlisten: off\n",
+        "policies:\n  - name: \"\\q\"\n    cgroups: [/a]\n",
+        "policies:\n  - name: |\n    a\n  cgroups: [/a]\n",
+        "? a\n: b\n",
+        "{ listen: off\n",
+        "listen: off }\n",
+        "listen: off\n interval: 1s\n",
+        "policies: *a\n",
+        "policies:\n  - name: a\n    cgroups:\n      - /a\n    - /b\n",
+    ] {
+        let Err(error) = parse(text) else { panic!("{text} is taken") };
+        for fault in error.faults {
+            let message = fault.message.to_lowercase();
+            for word in OF_THE_PARSER {
+                assert!(!message.contains(word), "{text}\n{message}");
+            }
+        }
+    }
 }
 
 #[test]

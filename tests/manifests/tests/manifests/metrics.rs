@@ -72,6 +72,9 @@ pub(crate) fn unknown(query: &str, served: &BTreeMap<String, BTreeSet<String>>) 
         previous = word;
     }
     let mut known: BTreeSet<&str> = OF_THE_SCRAPE.into();
+    // What `label_replace` makes: strings of its own, and not values of a selector.
+    let made = words.windows(2).filter(|two| two[0] == "," && two[1].starts_with('"'));
+    known.extend(made.map(|two| two[1].trim_matches('"')));
     for metric in &metrics {
         match served.get(*metric) {
             Some(labels) => known.extend(labels.iter().map(String::as_str)),
@@ -119,5 +122,7 @@ fn what_does_not_exist_is_found() {
     check("rate(thermocline_walk_total[5m])", &["metric thermocline_walk_total"]);
     check("sum by (reasons) (thermocline_walks_total)", &["label reasons"]);
     check(r#"up{reason=~"a|b"}"#, &["label reason"]);
+    check(r#"sum by (owner) (label_replace(up, "owner", "$1", "pod", "(.+)-0"))"#, &[]);
+    check(r#"sum by (owners) (label_replace(up, "owner", "$1", "pod", "(.+)-0"))"#, &["label owners"]);
     check("time() > 5", &["no metric at all"]);
 }
