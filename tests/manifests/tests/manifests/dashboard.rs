@@ -39,15 +39,41 @@ fn every_query_is_about_metrics_and_labels_that_exist() {
 
 #[test]
 fn prometheus_understands_every_query() {
-    let queries: Vec<_> = queries(&dashboard())
+    let dashboard = dashboard();
+    let variables: Vec<&str> = dashboard["templating"]["list"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|one| one["name"].as_str())
+        .collect();
+    let queries: Vec<_> = queries(&dashboard)
         .into_iter()
         .map(|(_, query)| {
-            let query = query.replace("$__rate_interval", "5m").replace("$node", ".*");
-            assert!(!query.contains('$'), "an unknown variable in {query}");
-            query
+            let known = variables.iter().fold(query.replace("$__rate_interval", "5m"), |query, variable| {
+                query.replace(&format!("${variable}"), ".*")
+            });
+            assert!(!known.contains('$'), "an unknown variable in {query}");
+            known
         })
         .collect();
     prometheus_takes(&queries);
+}
+
+#[test]
+fn what_is_of_a_pod_or_a_policy_can_be_narrowed_down_to_it() {
+    for (title, query) in queries(&dashboard()) {
+        for (of, wanted) in [
+            ("thermocline_cgroup_", &["$node", "$namespace", "$pod"][..]),
+            ("thermocline_policy_", &["$node", "$policy"]),
+        ] {
+            let parts = query.split(of).skip(1);
+            let mut narrowed = parts.map(|part| part.split('}').next().unwrap_or_default());
+            assert!(
+                narrowed.all(|part| wanted.iter().all(|variable| part.contains(variable))),
+                "{title}: {query}"
+            );
+        }
+    }
 }
 
 /// Fails where promtool finds no sense in a query.
