@@ -256,7 +256,7 @@ pub enum Cause {
     NoContainer(String),
     /// So many containers of the pod have a policy of their own already, the first by name.
     #[error(
-        "at most {MOST_APART} containers of a pod can be told apart from it; name the policy of most of them by {}",
+        "at most {MOST_APART} containers of a pod can have a policy of their own; name the policy of most of them by {}",
         Key::Policy
     )]
     TooManyContainers,

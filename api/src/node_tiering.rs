@@ -1,4 +1,4 @@
-//! What one node's agent is told, and what it says: one object a node.
+//! What one node is assigned, and what its agent says: one object a node.
 //!
 //! etcd keeps the whole object anew at each change of any part of it, so it says little: each policy once, however many pods have
 //! it, and of each only what differs from the defaults of this version of the API; of pods only those that are not as they should
@@ -18,7 +18,7 @@ use crate::quantity::Quantity;
 pub const MOST_SPEC_BYTES: usize = 256 << 10;
 /// Most bytes of a status as JSON.
 pub const MOST_STATUS_BYTES: usize = 2 << 10;
-/// Containers of one pod that can be told apart from it.
+/// Containers of one pod that can have a policy of their own.
 pub const MOST_APART: usize = 64;
 
 /// On a `NodeTiering`: when the controller said last that it still is so, in seconds since 1970.
@@ -239,7 +239,7 @@ pub enum QosClass {
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = crate::notation::describe)]
 pub struct NodeTieringStatus {
-    /// The agent's version. Until there is one, the node is told nothing.
+    /// The agent's version. Until there is one, nothing is assigned to the node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_version: Option<String>,
     /// What finds and moves cold pages.
@@ -357,7 +357,7 @@ impl NodeTieringSpec {
         use std::hash::Hasher as _;
         let mut hasher = fnv::FnvHasher::default();
         hasher.write(serde_json::to_string(&policy).unwrap_or_default().as_bytes());
-        // 40 bits; two policies that share them are told apart all the same.
+        // 40 bits; two policies that share them are kept apart all the same.
         let hash = format!("{:010x}", hasher.finish() & 0xff_ffff_ffff);
         let keys = std::iter::once(hash.clone()).chain((2_u32..).map(|n| format!("{hash}-{n}")));
         for key in keys {
@@ -381,7 +381,7 @@ impl NodeTieringSpec {
 }
 
 impl ResolvedPolicy {
-    /// A policy as it is told: without what says where it applies, which is done with, and without what is default anyway.
+    /// A policy as the agent gets it: without what says where it applies, which is done with, and without what is default anyway.
     #[must_use]
     pub fn new(name: &str, spec: PolicySpec) -> Self {
         let spec = PolicySpec {
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_is_told_once_and_only_what_is_not_default() {
+    fn a_policy_is_published_once_and_only_what_is_not_default() {
         let mut spec = NodeTieringSpec::default();
         let one = spec.refer(policy(
             "p",
@@ -440,12 +440,12 @@ mod tests {
         assert_ne!(spec.refer(policy("q", json!({ "demote": { "maxRate": "100Mi" } }))), one);
         assert_ne!(spec.refer(policy("p", json!({}))), one);
         assert_eq!(spec.policies.len(), 3);
-        let told = serde_json::to_value(spec.policy(Some(&one)).unwrap()).unwrap();
-        assert_eq!(told, json!({ "name": "p", "spec": { "demote": { "maxRate": "100Mi" } } }));
+        let published = serde_json::to_value(spec.policy(Some(&one)).unwrap()).unwrap();
+        assert_eq!(published, json!({ "name": "p", "spec": { "demote": { "maxRate": "100Mi" } } }));
     }
 
     #[test]
-    fn policies_of_one_hash_are_told_apart() {
+    fn policies_of_one_hash_are_kept_apart() {
         let mut spec = NodeTieringSpec::default();
         let key = spec.refer(policy("p", json!({})));
         let other = spec.policies.insert(key.clone(), policy("q", json!({}))).unwrap();

@@ -16,7 +16,7 @@ pub struct ParseError {
     pub found: String,
     /// What should be there, with its article.
     pub what: &'static str,
-    /// What is wrong with this one, where that can be told.
+    /// What is wrong with this one, where that is known.
     pub hint: Option<&'static str>,
     /// What would be right, with an example.
     pub accepted: &'static str,

@@ -17,7 +17,7 @@ Examples:
 Exit codes: 0 success, 1 unexpected failure, 2 wrong arguments, 3 a right is missing, 4 no cluster to talk to, 5 the definitions of
 Thermocline's objects are not installed";
 
-/// Assigns tiering policies to pods, and tells each node's agent.
+/// Assigns tiering policies to pods, and publishes them to each node's agent.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "thermocline-controller",
@@ -30,7 +30,7 @@ pub struct Args {
     /// Print what would be assigned, and end; writes nothing and needs no lease.
     #[arg(long)]
     pub once: bool,
-    /// Print which policy a pod gets and why, what does not apply, and what of it is told to its node, as JSON, and end.
+    /// Print which policy a pod gets and why, what does not apply, and what its node is assigned of it, as JSON, and end.
     #[arg(long, value_name = "NAMESPACE/POD", value_parser = pod, conflicts_with = "once")]
     pub explain: Option<PodName>,
     /// Form of what `--once` prints.
@@ -46,13 +46,13 @@ pub struct Args {
     /// Where to serve /metrics, /healthz, /readyz and /debug.
     #[arg(long, default_value = "0.0.0.0:9465", value_name = "ADDRESS")]
     pub http_address: SocketAddr,
-    /// The namespace of the lease that tells which replica writes.
+    /// The namespace of the lease: its holder writes.
     #[arg(long, env = "POD_NAMESPACE", default_value = "thermocline-system", value_name = "NAMESPACE")]
     pub lease_namespace: String,
     /// The `ClusterRole` that `NodeTiering`s are to go with: Kubernetes removes them when it is gone. Default: each goes with its node.
     #[arg(long, env = "THERMOCLINE_OWNER_ROLE", value_name = "NAME")]
     pub owner_role: Option<String>,
-    /// What tells this replica from others. Default: the host's name and the process id.
+    /// The name of this replica, which no other has. Default: the host's name and the process id.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub identity: Option<String>,
     /// How to reach the cluster. Default: the service account of the pod, or the usual kubeconfig.

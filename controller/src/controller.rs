@@ -17,13 +17,13 @@ use api::{NodeTieringSpec, TieringPolicyStatus};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::debounce::Debounce;
+use crate::event_queue::{EventQueue, KubeEvent};
 use crate::index::{Changes, Explanation, Index, Name, PodKey};
 use crate::lease::Fence;
 use crate::node_tierings::{Content, NodeTierings};
 use crate::node_writes::{Due, NodeWrites};
-use crate::occurrence::{Occurrence, Occurrences};
 use crate::owner::Owner;
-use crate::policy_status::{Policies, StatusWrites};
+use crate::policy_status::{StatusWrites, StoredPolicies};
 use crate::snapshot::{Snapshot, Tallies};
 use crate::watch::Watched;
 use crate::watched::Kind;
@@ -39,33 +39,33 @@ const LAST_WRITES: Duration = Duration::from_secs(5);
 /// Between two times that it says how things are.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
-/// Between two looks which nodes were told long ago.
+/// Between two looks which nodes were written long ago.
 const RENEW_LOOK: Duration = Duration::from_mins(1);
 
 /// Until it is looked whether there is room for warnings that there was none for.
 const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
 
-/// Until a warning is told that is to wait: the server refused to take it, as while its namespace is missing, or it changes all the time.
-const TELL_LATER: Duration = Duration::from_secs(20);
+/// Until a warning is posted that was postponed: the server refused to take it, as while its namespace is missing, or it changes all the time.
+const POSTPONE_FOR: Duration = Duration::from_secs(20);
 
-/// Between two times that everybody is told what is wrong: servers forget Events.
-const TELL_AGAIN: Duration = Duration::from_hours(1);
+/// Between two times that every warning is posted: servers forget Events.
+const REPEAT_EVERY: Duration = Duration::from_hours(1);
 
 /// Everything that can happen.
 #[derive(Debug)]
 pub enum Event {
-    /// A watch saw something.
+    /// A watch observed something.
     Watched(Box<Watched>),
     /// The lease was taken or lost.
     Leading(bool),
     /// A write of a node ended.
-    Wrote(Box<Wrote>),
+    NodeWritten(Box<NodeWrite>),
     /// A write of a policy's status ended.
-    WroteStatus(Name, Result<TieringPolicyStatus, WriteError>),
+    StatusWritten(Name, Result<TieringPolicyStatus, WriteError>),
     /// It is known whom `NodeTiering`s belong to, or that has changed.
     Owner(Owner),
     /// The server refused to take an Event.
-    NotPosted(Box<Occurrence>),
+    NotPosted(Box<KubeEvent>),
     /// Somebody asks.
     Asked(Question),
     /// It is time to end.
@@ -80,24 +80,25 @@ impl From<Watched> for Event {
 
 /// How a write of a node ended.
 #[derive(Debug)]
-pub struct Wrote {
+pub struct NodeWrite {
     due: Due,
-    what: Written,
+    outcome: Outcome,
     took: Duration,
 }
 
-/// What was written.
+/// What was tried, and what came of it.
 #[derive(Debug)]
-enum Written {
-    /// A node was told this; on success, with the uid and generation of the object.
-    Assignment {
+enum Outcome {
+    /// This was to be assigned to a node; on success, with the uid and generation of the object.
+    Assigned {
         spec: NodeTieringSpec,
         content: Content,
         renewed: u64,
-        then: Vec<Occurrence>,
+        /// To be posted where it succeeded.
+        events: Vec<KubeEvent>,
         result: Result<(String, i64), WriteError>,
     },
-    /// What a node that is no more was told, was removed.
+    /// The object of a node that is no more was to be removed.
     Removed { result: Result<(), WriteError> },
 }
 
@@ -131,7 +132,7 @@ impl Default for Published {
 pub struct Controller {
     index: Index,
     tierings: NodeTierings,
-    policies: Policies,
+    policies: StoredPolicies,
     /// Kinds of which all objects have come once.
     synced: BTreeSet<Kind>,
     leading: bool,
@@ -141,29 +142,29 @@ pub struct Controller {
     nodes: NodeWrites,
     debounce: Debounce,
     statuses: StatusWrites,
-    occurrences: Occurrences,
+    event_queue: EventQueue,
     writer: Writer,
     /// For the tasks that write.
     events: mpsc::Sender<Event>,
     tallies: Tallies,
     /// Errors of each node's writes since the last success, for the log.
     failing: BTreeMap<Name, WriteFault>,
-    /// What is to be told of pods once it is known that a write without an answer was carried out.
-    unconfirmed: BTreeMap<Name, Vec<Occurrence>>,
+    /// Events of pods, to be posted once it is known that a write without an answer was carried out.
+    unconfirmed: BTreeMap<Name, Vec<KubeEvent>>,
     /// Warnings that there was no room for.
     pending: BTreeSet<Warning>,
-    /// From which of them on it goes on telling: each namespace has its turn.
+    /// From which of them on it goes on posting: each namespace has its turn.
     next_warning: Option<Warning>,
     /// Warnings that are to wait, and until when.
-    later: BTreeSet<Warning>,
-    tell_later_at: Instant,
-    /// When to tell again what is wrong.
-    tell_again_at: Instant,
+    postponed: BTreeSet<Warning>,
+    postponed_until: Instant,
+    /// When to post all warnings again.
+    repeat_at: Instant,
     /// Why the default policy does not apply, as it was logged last.
     default_problem: Option<Cause>,
     /// Since when it has led, in seconds since 1970.
     epoch: u64,
-    /// When to look next which nodes were told long ago.
+    /// When to look next which nodes were written long ago.
     renew_at: Instant,
     published: watch::Sender<Published>,
     started: Instant,
@@ -175,14 +176,14 @@ impl Controller {
     pub fn new(
         index: Index,
         writer: Writer,
-        occurrences: Occurrences,
+        event_queue: EventQueue,
         fence: Fence,
         events: mpsc::Sender<Event>,
     ) -> Self {
         Self {
             index,
             tierings: NodeTierings::default(),
-            policies: Policies::default(),
+            policies: StoredPolicies::default(),
             synced: BTreeSet::new(),
             leading: false,
             owner: None,
@@ -190,7 +191,7 @@ impl Controller {
             nodes: NodeWrites::default(),
             debounce: Debounce::default(),
             statuses: StatusWrites::default(),
-            occurrences,
+            event_queue,
             writer,
             events,
             tallies: Tallies::default(),
@@ -198,9 +199,9 @@ impl Controller {
             unconfirmed: BTreeMap::new(),
             pending: BTreeSet::new(),
             next_warning: None,
-            later: BTreeSet::new(),
-            tell_later_at: Instant::now(),
-            tell_again_at: Instant::now() + TELL_AGAIN,
+            postponed: BTreeSet::new(),
+            postponed_until: Instant::now(),
+            repeat_at: Instant::now() + REPEAT_EVERY,
             default_problem: None,
             epoch: 0,
             renew_at: Instant::now(),
@@ -215,7 +216,7 @@ impl Controller {
         self.published.subscribe()
     }
 
-    /// Runs until it is told to stop, and writes under way have ended.
+    /// Runs until [`Event::Stop`], and writes under way have ended.
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         let mut batch = Vec::with_capacity(BATCH);
         let mut stopping: Option<Instant> = None;
@@ -235,10 +236,10 @@ impl Controller {
                         self.watched(*watched);
                     }
                     Event::Leading(leading) => self.lead(leading),
-                    Event::Wrote(wrote) => self.wrote(*wrote),
-                    Event::WroteStatus(policy, result) => self.wrote_status(&policy, result),
+                    Event::NodeWritten(write) => self.node_written(*write),
+                    Event::StatusWritten(policy, result) => self.status_written(&policy, result),
                     Event::Owner(owner) => self.owned_by(owner),
-                    Event::NotPosted(occurrence) => self.not_posted(*occurrence, Instant::now()),
+                    Event::NotPosted(event) => self.not_posted(*event, Instant::now()),
                     Event::Asked(question) => self.answer(question),
                     Event::Stop => stopping = Some(Instant::now() + LAST_WRITES),
                 }
@@ -257,8 +258,8 @@ impl Controller {
             }
             self.renew();
             self.write_what_is_due();
-            self.tell_what_waited(Instant::now());
-            self.tell_pending();
+            self.post_postponed(Instant::now());
+            self.post_pending();
         }
     }
 
@@ -275,14 +276,14 @@ impl Controller {
             return None;
         }
         let warning = (!self.pending.is_empty()).then(|| Instant::now() + LOOK_FOR_ROOM);
-        let later = (!self.later.is_empty()).then_some(self.tell_later_at);
+        let later = (!self.postponed.is_empty()).then_some(self.postponed_until);
         [
             self.nodes.next_due(),
             self.statuses.next_due(),
             warning,
             later,
             Some(self.renew_at),
-            Some(self.tell_again_at),
+            Some(self.repeat_at),
         ]
         .into_iter()
         .flatten()
@@ -302,7 +303,7 @@ impl Controller {
             self.policy_changed(policy, now);
         }
         for namespace in &changes.namespaces {
-            self.tell_of_namespace(namespace);
+            self.warn_of_namespace(namespace);
         }
         let waits = changes.annotated.iter().map(|(pod, node)| {
             let wait = self.debounce.changed(pod, now);
@@ -316,18 +317,18 @@ impl Controller {
         let waiting: BTreeSet<&PodKey> =
             waits.filter(|(_, wait)| !wait.is_zero()).map(|(pod, _)| pod).collect();
         for pod in &changes.invalid {
-            // What changes all the time is not told all the time: its last state is.
+            // What changes all the time is not posted all the time: its last state is.
             if waiting.contains(pod) {
-                self.tell_later(Warning::Pod(pod.clone()), now);
+                self.postpone(Warning::Pod(pod.clone()), now);
             } else {
-                self.tell_of_invalid(pod);
+                self.warn_of_annotations(pod);
             }
         }
         for pod in &changes.denied {
-            self.tell_of_floor(pod);
+            self.warn_of_floor(pod);
         }
         for node in &changes.overcommitted {
-            self.tell_of_node(node);
+            self.warn_of_overcommit(node);
         }
     }
 
@@ -339,7 +340,7 @@ impl Controller {
         self.statuses.clear();
         self.unconfirmed.clear();
         self.pending.clear();
-        self.later.clear();
+        self.postponed.clear();
         if leading && self.is_synced() {
             self.mark_all();
         }
@@ -367,36 +368,36 @@ impl Controller {
         for policy in &policies {
             self.policy_changed(policy, now);
         }
-        self.tell_all(now);
+        self.warn_of_all(now);
     }
 
-    /// Tells everything that is wrong. What was told in the same hour, the server has already.
-    fn tell_all(&mut self, now: Instant) {
-        self.tell_again_at = now + TELL_AGAIN;
+    /// Posts every warning. What was posted in the same hour, the server has already.
+    fn warn_of_all(&mut self, now: Instant) {
+        self.repeat_at = now + REPEAT_EVERY;
         let policies: Vec<Name> = self.policies.names().cloned().collect();
         for policy in &policies {
-            self.tell_of_policy(policy);
+            self.warn_of_policy(policy);
         }
         let namespaces: Vec<Name> = self.index.invalid_namespaces().cloned().collect();
         for namespace in &namespaces {
-            self.tell_of_namespace(namespace);
+            self.warn_of_namespace(namespace);
         }
         let invalid: Vec<_> = self.index.invalid_pods().collect();
         for pod in &invalid {
-            self.tell_of_invalid(pod);
+            self.warn_of_annotations(pod);
         }
         let denied: Vec<_> = self.index.denied_pods().collect();
         for pod in &denied {
-            self.tell_of_floor(pod);
+            self.warn_of_floor(pod);
         }
         let overcommitted: Vec<Name> = self.index.overcommitted().cloned().collect();
         for node in &overcommitted {
-            self.tell_of_node(node);
+            self.warn_of_overcommit(node);
         }
         // Whoever led before may not have come to it.
         let suspensions: Vec<_> = self.tierings.suspensions().cloned().collect();
         for suspension in &suspensions {
-            self.tell_of_suspension(suspension);
+            self.warn_of_suspension(suspension);
         }
     }
 

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cluster_without_our_definitions_is_told_in_words_with_what_to_do() {
+    fn a_cluster_without_our_definitions_is_named_in_words_with_what_to_do() {
         let status =
             kube::core::Status::failure("404 page not found\n", "Failed to parse error data").with_code(404);
         let failure = Failure::of_list("tieringpolicies", &kube::Error::Api(Box::new(status)));

@@ -1,4 +1,4 @@
-//! What the controller answers over HTTP: `/metrics`, `/healthz`, `/readyz`, `/debug/state`, `/debug/explain`.
+//! What the controller serves over HTTP: `/metrics`, `/healthz`, `/readyz`, `/debug/state`, `/debug/explain`.
 //!
 //! All but the last show what the loop published, every second: one that has not for a while is ill. However many ask, and how
 //! often, the loop does nothing for them; of those who ask it to explain, one is answered at a time.
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 const PATHS: &str = "\
 /metrics                       Prometheus metrics
-/healthz                       200 while the loop answers
+/healthz                       200 while the loop runs
 /readyz                        200 once everything is known; whoever does not hold the lease is ready, too
 /debug/state                   how things are, as JSON
 /debug/explain?pod=NS/NAME     why a pod has its policy, or none, as JSON

@@ -1,23 +1,24 @@
 //! Which policy each pod has, and why: everything that assignments follow from, in memory.
 //!
 //! **Problem.** A change of one object can change the assignments of one pod, of a namespace, or of all; a node's assignment must
-//! be told again if, and only if, its content changed. There may be a hundred thousand pods.
+//! be written again if, and only if, its content changed. There may be a hundred thousand pods.
 //!
 //! **Approach.** Of each object only what matters is kept ([`record`]), and what many share is kept once. A change of a pod is
 //! resolved at once; a change of a namespace, policy or node marks the pods that it may concern, and [`Index::take_changes`]
 //! resolves those once, however many changes there were. No client, no clock.
 //!
-//! **Properties** (tests of the same names): any order of the same changes gives the same assignments; a relist equals the changes
+//! **Properties** (tests of the same names): any order of the same changes gives the same assignments; a list equals the changes
 //! that it replaces; any annotations give a defined assignment.
 
 mod assignment;
 mod explanation;
 mod fit;
 mod floors;
+mod lists;
 mod lookups;
+mod mirrors;
 mod reason;
 mod record;
-mod relist;
 mod rules;
 mod selector;
 mod shared;
@@ -35,11 +36,12 @@ pub use explanation::{ContainerExplanation, Explanation};
 pub use floors::FloorUse;
 use floors::Floors;
 pub use reason::{Source, Unmanaged, Verdict};
-use record::{KnownNode, Namespace, Node, Pod, Policy, Pool, Standing};
 pub use record::{Name, PodKey};
+use record::{NamespaceRecord, NodeFacts, NodeRecord, PodRecord, PolicyRecord, Pool};
 use rules::{Resolution, Rules};
 
-use crate::watched::{self, Kind};
+use crate::listed::Listed;
+use crate::watched;
 
 /// What follows from changes since they were taken last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,15 +67,14 @@ pub struct Changes {
 pub struct Index {
     pool: Pool,
     rules: Rules,
-    namespaces: BTreeMap<Name, Listed<Namespace>>,
-    pods: BTreeMap<Name, BTreeMap<Name, Listed<PodEntry>>>,
-    nodes: BTreeMap<Name, Listed<Node>>,
-    policies_listed: BTreeMap<Name, u32>,
-    /// Counts relists of each kind, so that what a relist did not have can be told.
-    relists: BTreeMap<Kind, u32>,
+    namespaces: Listed<NamespaceRecord>,
+    pods: BTreeMap<Name, Listed<PodEntry>>,
+    nodes: Listed<NodeRecord>,
+    /// Those that are there; `rules` has what they say.
+    policies: Listed<()>,
     matched: BTreeMap<Name, u32>,
     unmanaged: BTreeMap<Unmanaged, u32>,
-    /// Pods of which something depends on what was told before.
+    /// Pods of which something depends on what was assigned before.
     held: u32,
     /// Pods with annotations that do not apply.
     invalid: u32,
@@ -82,16 +83,9 @@ pub struct Index {
     changes: Changes,
 }
 
-/// A value and the relist that it was last seen in.
-#[derive(Debug, Default)]
-struct Listed<T> {
-    value: T,
-    relist: u32,
-}
-
 #[derive(Debug)]
 struct PodEntry {
-    pod: Pod,
+    pod: PodRecord,
     outcome: Outcome,
 }
 
@@ -101,11 +95,11 @@ struct Outcome {
     verdict: Verdict<Name>,
     /// Policies that containers have of their own.
     containers: Box<[Name]>,
-    /// Whether its node is told of it.
+    /// Whether it is in its node's assignment.
     managed: bool,
     /// The sum of its floors.
     floor: Bytes,
-    /// Whether something of it depends on what was told before.
+    /// Whether something of it depends on what was assigned before.
     held: bool,
     /// A hash of the problems; 0 where there are none.
     problems: u64,
@@ -175,22 +169,19 @@ impl Index {
         let namespace = self.pool.names.get(metadata.namespace.as_deref().unwrap_or_default());
         // Not of the pool: only a pod has its name, and lists of a node's pods share it.
         let name = metadata.name.as_deref().unwrap_or_default();
-        let record = Pod::new(pod, &mut self.pool);
-        let relist = self.relist_of(Kind::Pod);
+        let record = PodRecord::new(pod, &mut self.pool);
 
         let resolution = self.resolve(&namespace, &record);
         let outcome = Outcome::of(&resolution);
         let of_namespace = self.pods.entry(Name::clone(&namespace)).or_default();
         let entry = PodEntry { pod: record.clone(), outcome: outcome.clone() };
-        let before = if let Some(listed) = of_namespace.get_mut(name) {
-            listed.relist = relist;
-            if listed.value.pod == record && listed.value.outcome == outcome {
+        let before = if let Some(known) = of_namespace.keep(name) {
+            if known.pod == record && known.outcome == outcome {
                 return;
             }
-            Some(std::mem::replace(&mut listed.value, entry))
+            Some(std::mem::replace(known, entry))
         } else {
-            of_namespace.insert(name.into(), Listed { value: entry, relist });
-            None
+            of_namespace.insert(name.into(), entry)
         };
         let Some((name, _)) = of_namespace.get_key_value(name) else { return };
         let key = (namespace, Name::clone(name));
@@ -210,21 +201,20 @@ impl Index {
     /// A pod is gone.
     pub fn delete_pod(&mut self, namespace: &str, name: &str) {
         let Some(of_namespace) = self.pods.get_mut(namespace) else { return };
-        let Some((name, listed)) = of_namespace.remove_entry(name) else { return };
+        let Some((name, entry)) = of_namespace.remove(name) else { return };
         if of_namespace.is_empty() {
             self.pods.remove(namespace);
         }
         let namespace = self.pool.names.get(namespace);
-        self.moved(&(namespace, name), Some(&listed.value), None);
+        self.moved(&(namespace, name), Some(&entry), None);
     }
 
     /// A namespace came or changed.
     pub fn apply_namespace(&mut self, namespace: &watched::Namespace) {
-        let record = Namespace::new(namespace, &mut self.pool);
+        let record = NamespaceRecord::new(namespace, &mut self.pool);
         let name = self.pool.names.get(namespace.name_any().as_str());
-        let listed = Listed { value: record, relist: self.relist_of(Kind::Namespace) };
-        let changed = self.namespaces.get(&name).is_none_or(|before| before.value != listed.value);
-        self.namespaces.insert(Name::clone(&name), listed);
+        let changed = self.namespaces.get(&name).is_none_or(|before| *before != record);
+        self.namespaces.insert(Name::clone(&name), record);
         if changed {
             self.stale.floors.insert(Name::clone(&name));
             self.stale.namespaces.insert(name);
@@ -233,7 +223,7 @@ impl Index {
 
     /// A namespace is gone.
     pub fn delete_namespace(&mut self, name: &str) {
-        if let Some((name, _)) = self.namespaces.remove_entry(name) {
+        if let Some((name, _)) = self.namespaces.remove(name) {
             self.stale.namespaces.insert(name);
         }
     }
@@ -241,15 +231,15 @@ impl Index {
     /// A policy came or changed.
     pub fn apply_policy(&mut self, policy: &TieringPolicy) {
         let name = self.pool.names.get(policy.name_any().as_str());
-        self.policies_listed.insert(Name::clone(&name), self.relist_of(Kind::Policy));
-        if self.rules.insert(Name::clone(&name), Policy::new(policy)) {
+        self.policies.insert(Name::clone(&name), ());
+        if self.rules.insert(Name::clone(&name), PolicyRecord::new(policy)) {
             self.stale.policies.insert(name);
         }
     }
 
     /// A policy is gone.
     pub fn delete_policy(&mut self, name: &str) {
-        self.policies_listed.remove(name);
+        self.policies.remove(name);
         if self.rules.remove(name) {
             self.stale.policies.insert(self.pool.names.get(name));
         }
@@ -261,15 +251,14 @@ impl Index {
             return self.delete_node(&node.name_any());
         }
         let name = self.pool.names.get(node.name_any().as_str());
-        let known = Some(KnownNode {
+        let known = Some(NodeFacts {
             uid: node.metadata.uid.as_deref().unwrap_or_default().into(),
             allocatable: node.allocatable(),
         });
-        let relist = self.relist_of(Kind::Node);
-        let listed = self.nodes.entry(Name::clone(&name)).or_default();
-        listed.relist = relist;
-        if listed.value.known != known {
-            listed.value.known = known;
+        self.nodes.known(&name);
+        let Some(node) = self.nodes.keep(&name) else { return };
+        if node.known != known {
+            node.known = known;
             self.changes.nodes.insert(Name::clone(&name));
             self.stale.nodes.insert(name);
         }
@@ -277,15 +266,15 @@ impl Index {
 
     /// A node is gone.
     pub fn delete_node(&mut self, name: &str) {
-        let Some((name, listed)) = self.nodes.get_key_value(name) else { return };
+        let Some((name, node)) = self.nodes.get_key_value(name) else { return };
         let name = Name::clone(name);
-        if listed.value.known.is_some() {
+        if node.known.is_some() {
             self.changes.nodes.insert(Name::clone(&name));
         }
-        if listed.value.pods.is_empty() {
+        if node.pods.is_empty() {
             self.nodes.remove(&name);
-        } else if let Some(listed) = self.nodes.get_mut(&name) {
-            listed.value.known = None;
+        } else if let Some(node) = self.nodes.get_mut(&name) {
+            node.known = None;
         }
     }
 
@@ -296,18 +285,18 @@ impl Index {
         self.stale.floors.append(&mut stale.floors);
         self.changes.policies.extend(stale.policies.iter().cloned());
         self.changes.namespaces.extend(stale.namespaces.iter().cloned());
-        let naming = self.namespaces.iter().filter(|(_, listed)| match &listed.value.policy {
+        let naming = self.namespaces.iter().filter(|(_, namespace)| match &namespace.policy {
             Some(PolicyChoice::Named(policy)) => stale.policies.contains(policy.as_str()),
             _ => false,
         });
         self.changes.namespaces.extend(naming.map(|(name, _)| Name::clone(name)));
         let keys: Vec<PodKey> = if stale.policies.is_empty() {
             let of_namespace = |namespace: &Name| {
-                let pods = self.pods.get(namespace).into_iter().flatten();
-                pods.map(|(name, _)| (Name::clone(namespace), Name::clone(name))).collect::<Vec<_>>()
+                let names = self.pods.get(namespace).into_iter().flat_map(Listed::names);
+                names.map(|name| (Name::clone(namespace), Name::clone(name))).collect::<Vec<_>>()
             };
             let of_nodes = stale.nodes.iter().filter_map(|node| self.nodes.get(node));
-            let of_nodes = of_nodes.flat_map(|listed| listed.value.pods.iter().cloned());
+            let of_nodes = of_nodes.flat_map(|node| node.pods.iter().cloned());
             of_nodes.chain(stale.namespaces.iter().flat_map(of_namespace)).collect()
         } else {
             self.pods().map(|(namespace, name, _)| (Name::clone(namespace), Name::clone(name))).collect()
@@ -323,13 +312,11 @@ impl Index {
             if !changed {
                 continue;
             }
-            let Some(listed) = self.pods.get_mut(&key.0).and_then(|pods| pods.get_mut(&key.1)) else {
+            let Some(known) = self.pods.get_mut(&key.0).and_then(|pods| pods.get_mut(&key.1)) else {
                 continue;
             };
-            let before = std::mem::replace(
-                &mut listed.value,
-                PodEntry { pod: record.clone(), outcome: outcome.clone() },
-            );
+            let entry = PodEntry { pod: record.clone(), outcome: outcome.clone() };
+            let before = std::mem::replace(known, entry);
             self.moved(&key, Some(&before), Some((&record, &outcome)));
         }
         self.grant_floors();
@@ -337,24 +324,23 @@ impl Index {
     }
 
     fn pods(&self) -> impl Iterator<Item = (&Name, &Name, &PodEntry)> {
-        self.pods.iter().flat_map(|(namespace, pods)| {
-            pods.iter().map(move |(name, listed)| (namespace, name, &listed.value))
-        })
+        self.pods
+            .iter()
+            .flat_map(|(namespace, pods)| pods.iter().map(move |(name, entry)| (namespace, name, entry)))
     }
 
     fn pod(&self, (namespace, name): &PodKey) -> Option<&PodEntry> {
-        self.pods.get(namespace)?.get(name).map(|listed| &listed.value)
+        self.pods.get(namespace)?.get(name)
     }
 
-    fn resolve(&self, namespace: &str, pod: &Pod) -> Resolution {
+    fn resolve(&self, namespace: &str, pod: &PodRecord) -> Resolution {
         let node = pod.node.as_ref().and_then(|node| self.nodes.get(node));
-        let allocatable = node.and_then(|node| node.value.known.as_ref()?.allocatable);
-        let namespace = self.namespaces.get(namespace).map(|listed| &listed.value);
-        self.rules.resolve(pod, namespace, allocatable)
+        let allocatable = node.and_then(|node| node.known.as_ref()?.allocatable);
+        self.rules.resolve(pod, self.namespaces.get(namespace), allocatable)
     }
 
-    /// Counts a pod that changed, and notes what has to be told of it.
-    fn moved(&mut self, key: &PodKey, before: Option<&PodEntry>, after: Option<(&Pod, &Outcome)>) {
+    /// Counts a pod that changed, and notes what follows for its node.
+    fn moved(&mut self, key: &PodKey, before: Option<&PodEntry>, after: Option<(&PodRecord, &Outcome)>) {
         let node_before = before.and_then(|before| before.pod.node.as_ref());
         let node_after = after.and_then(|(pod, _)| pod.node.as_ref());
         if node_before != node_after {
@@ -362,30 +348,10 @@ impl Index {
                 self.leave(node, key);
             }
             if let Some(node) = node_after {
-                let listed = self.nodes.entry(Name::clone(node)).or_default();
-                listed.value.pods.insert(key.clone());
+                self.nodes.known(node).pods.insert(key.clone());
             }
         }
-        let is_mirror = |pod: &Pod| pod.standing == Standing::Mirror;
-        for (node, pod) in
-            [(node_before, before.map(|before| &before.pod)), (node_after, after.map(|(pod, _)| pod))]
-        {
-            // Of two that claim one cgroup, a change of either tells whether the mirror has it.
-            if let Some((node, pod)) = node.zip(pod)
-                && (is_mirror(pod) || self.is_claimed(node, key, &pod.uid))
-            {
-                self.changes.nodes.insert(Name::clone(node));
-            }
-        }
-        if let Some(listed) = node_before.and_then(|node| self.nodes.get_mut(node)) {
-            listed.value.mirrors.remove(key);
-        }
-        if let Some((node, (pod, _))) = node_after.zip(after)
-            && is_mirror(pod)
-            && let Some(listed) = self.nodes.get_mut(node)
-        {
-            listed.value.mirrors.insert(key.clone());
-        }
+        self.note_claims(key, before.map(|before| &before.pod), after.map(|(pod, _)| pod));
         // What is wrong with a pod stands in its node's object, too.
         let managed = |outcome: &Outcome| outcome.managed || outcome.problems != 0;
         let nodes = [
@@ -411,15 +377,6 @@ impl Index {
         }
     }
 
-    /// Whether another pod on the node is a mirror that claims this cgroup.
-    fn is_claimed(&self, node: &str, key: &PodKey, uid: &str) -> bool {
-        let mirrors = self.nodes.get(node).into_iter().flat_map(|listed| &listed.value.mirrors);
-        mirrors
-            .filter(|other| *other != key)
-            .filter_map(|other| self.pod(other))
-            .any(|other| *other.pod.uid == *uid)
-    }
-
     fn count(&mut self, outcome: &Outcome, change: impl Fn(&mut u32)) {
         for policy in outcome.policies() {
             let count = self.matched.entry(Name::clone(policy)).or_default();
@@ -441,10 +398,9 @@ impl Index {
     }
 
     fn leave(&mut self, node: &Name, key: &PodKey) {
-        let Some(listed) = self.nodes.get_mut(node) else { return };
-        listed.value.pods.remove(key);
-        listed.value.mirrors.remove(key);
-        if listed.value.pods.is_empty() && listed.value.known.is_none() {
+        let Some(known) = self.nodes.get_mut(node) else { return };
+        known.pods.remove(key);
+        if known.pods.is_empty() && known.known.is_none() {
             self.nodes.remove(node);
         }
     }

@@ -14,9 +14,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::owner::Owner;
 use claim::{Claim, Record, Watch, claim};
 
 /// The name of the lease.
@@ -59,7 +61,7 @@ impl Fence {
         self.since + Duration::from_millis(self.until.load(Ordering::Acquire))
     }
 
-    fn extend(&self, until: Instant) {
+    pub(crate) fn extend(&self, until: Instant) {
         let until = until.saturating_duration_since(self.since).as_millis();
         self.until.store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Release);
     }
@@ -82,13 +84,15 @@ pub struct Candidate {
     identity: String,
     fence: Fence,
     seen: Watch,
+    /// Whom a lease of ours belongs to, once that is known.
+    owner: watch::Receiver<Option<Owner>>,
 }
 
 impl Candidate {
     /// One of this identity, which no other may have, for the lease of this namespace.
     #[must_use]
-    pub fn new(leases: Api<Lease>, identity: String) -> Self {
-        Self { leases, identity, fence: Fence::new(), seen: Watch::default() }
+    pub fn new(leases: Api<Lease>, identity: String, owner: watch::Receiver<Option<Owner>>) -> Self {
+        Self { leases, identity, fence: Fence::new(), seen: Watch::default(), owner }
     }
 
     /// The fence of whoever writes.
@@ -98,7 +102,7 @@ impl Candidate {
     }
 
     /// Gets and keeps the lease until `stop`, and says each time whether it is held. Returns itself, for [`Self::release`].
-    pub async fn run(mut self, stop: CancellationToken, mut tell: impl AsyncFnMut(bool)) -> Self {
+    pub async fn run(mut self, stop: CancellationToken, mut announce: impl AsyncFnMut(bool)) -> Self {
         let mut leading = false;
         let mut trouble = Trouble::default();
         loop {
@@ -114,7 +118,7 @@ impl Candidate {
             for &news in news(leading, lapsed, self.fence.holds(Instant::now())) {
                 leading = news;
                 tracing::info!(identity = self.identity, leading, "leadership");
-                tell(leading).await;
+                announce(leading).await;
             }
             let mut pause = if leading { RENEW_INTERVAL } else { WAIT_INTERVAL };
             if leading {
@@ -140,7 +144,13 @@ impl Candidate {
                 return Ok(false);
             }
             Claim::Create => {
-                let metadata = ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() };
+                // Only who makes an object may say whom it belongs to, where a cluster guards that (OpenShift does).
+                let Some(owner) = self.owner.borrow().clone() else { return Ok(false) };
+                let metadata = ObjectMeta {
+                    name: Some(NAME.to_owned()),
+                    owner_references: owner.of_release().map(|role| vec![role]),
+                    ..ObjectMeta::default()
+                };
                 let lease = Lease { metadata, spec: Some(self.spec(None)) };
                 request(self.leases.create(&PostParams::default(), &lease)).await?
             }
@@ -220,8 +230,8 @@ impl Trouble {
     }
 }
 
-/// What to tell one who was told last whether it leads. Where the fence lapsed and holds again, what was to be written or posted
-/// in between was left undone: it is told both.
+/// What to announce to one who heard last whether it leads. Where the fence lapsed and holds again, what was to be written or posted
+/// in between was left undone: both are announced.
 fn news(leading: bool, lapsed: bool, holds: bool) -> &'static [bool] {
     match (leading, holds) {
         (true, true) if lapsed => &[false, true],
@@ -285,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fence_that_lapsed_and_holds_again_is_told_twice() {
+    fn a_fence_that_lapsed_and_holds_again_is_announced_twice() {
         assert_eq!(news(true, true, true), [false, true]);
         assert_eq!(news(true, false, true), [false; 0]);
         assert_eq!(news(true, false, false), [false]);

@@ -1,6 +1,6 @@
-//! What each node was told last, as far as it has to be known in order to tell it again only if it changed.
+//! What the API server has for each node, as far as it has to be known in order to write only what changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use api::conditions::reasons;
 use api::{NodeTieringSpec, PodAssignment, RENEW_EVERY, ResolvedPolicy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use crate::index::{Before, Name};
+use crate::index::{Before, Name, PodKey};
+use crate::listed::Listed;
 use crate::watched::NodeTiering;
 
 /// The content of an assignment with its owner: equal where there is nothing to write.
@@ -30,28 +31,28 @@ impl Content {
 
 /// What is known of one `NodeTiering`.
 #[derive(Clone, Debug)]
-pub struct KnownTiering {
+pub struct StoredTiering {
     /// Its uid.
     pub uid: Box<str>,
     /// Its generation.
     pub generation: i64,
     /// What it says; `None` where that can't be read.
     pub content: Option<Content>,
-    /// Whether an agent reported: nobody else is told anything.
+    /// Whether an agent reported: nothing is assigned to other nodes.
     pub has_agent: bool,
     /// When it was written or confirmed last, in seconds since 1970.
     renewed: Option<u64>,
     /// Pods that are left alone for want of room.
     cut: u32,
     /// What each pod has, sorted by its uid's hash.
-    pods: Box<[KnownPod]>,
+    pods: Box<[StoredPod]>,
     /// Pods whose agent stood down: few, if any.
     suspended: Vec<Suspension>,
 }
 
-/// What is known of a pod that a node was told of: small, for there may be a hundred thousand.
+/// What is known of a pod in it: small, for there may be a hundred thousand.
 #[derive(Clone, Debug)]
-struct KnownPod {
+struct StoredPod {
     /// A hash of its uid.
     uid: u64,
     /// A hash of the names of its policies.
@@ -76,14 +77,14 @@ pub struct Suspension {
     pub since: Time,
 }
 
-/// How a pod's assignment differs from what was told before.
+/// How a pod's assignment differs from the stored one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Difference {
     /// None.
     Same,
-    /// It was told nothing of the pod.
+    /// There was none.
     New,
-    /// It was told other policies.
+    /// It has other policies.
     Other,
 }
 
@@ -101,7 +102,7 @@ fn policies(spec: &NodeTieringSpec, pod: &PodAssignment) -> u64 {
     hash((name(pod.policy.as_ref()), of_containers.collect::<Vec<_>>()))
 }
 
-impl Before for KnownTiering {
+impl Before for StoredTiering {
     fn policy(&self, uid: &str, container: Option<&str>) -> Option<&ResolvedPolicy> {
         let pod = self.pod(uid)?;
         match container.map(hash) {
@@ -113,16 +114,16 @@ impl Before for KnownTiering {
     }
 }
 
-impl Before for Option<&KnownTiering> {
+impl Before for Option<&StoredTiering> {
     fn policy(&self, uid: &str, container: Option<&str>) -> Option<&ResolvedPolicy> {
         (*self)?.policy(uid, container)
     }
 }
 
-impl KnownTiering {
+impl StoredTiering {
     /// After a write of this spec gave the object this uid and generation.
     #[must_use]
-    pub fn written(
+    pub fn of(
         spec: &NodeTieringSpec,
         content: Content,
         uid: &str,
@@ -134,7 +135,7 @@ impl KnownTiering {
         let policy = |key: &Option<String>| key.as_ref().and_then(|key| shared.get(key)).cloned();
         let pod = |pod: &PodAssignment| {
             let containers = pod.containers.iter();
-            KnownPod {
+            StoredPod {
                 uid: hash(pod.uid.as_str()),
                 policies: policies(spec, pod),
                 policy: policy(&pod.policy),
@@ -143,7 +144,7 @@ impl KnownTiering {
                     .collect(),
             }
         };
-        let mut pods: Vec<KnownPod> = spec.pods.iter().map(pod).collect();
+        let mut pods: Vec<StoredPod> = spec.pods.iter().map(pod).collect();
         pods.sort_unstable_by_key(|pod| pod.uid);
         Self {
             uid: uid.into(),
@@ -157,7 +158,7 @@ impl KnownTiering {
         }
     }
 
-    /// Whether it is time to confirm what was told. Nodes of different names come at different times.
+    /// Whether it is time to confirm it. Nodes of different names come at different times.
     #[must_use]
     pub fn is_due_for_renewal(&self, node: &str, now: Duration) -> bool {
         let spread = hash(node) % (RENEW_EVERY.as_secs() / 2);
@@ -165,21 +166,21 @@ impl KnownTiering {
         !self.pods.is_empty() && self.renewed.is_none_or(|renewed| now.as_secs() >= until(renewed))
     }
 
-    fn pod(&self, uid: &str) -> Option<&KnownPod> {
+    fn pod(&self, uid: &str) -> Option<&StoredPod> {
         let uid = hash(uid);
         self.pods.binary_search_by_key(&uid, |pod| pod.uid).ok().map(|place| &self.pods[place])
     }
 
-    /// When it can't be read what the object of this uid and generation says. Nobody can tell then that no agent reported in it.
+    /// When it can't be read what the object of this uid and generation says. An agent may have reported in it.
     fn unreadable(uid: &str, generation: i64) -> Self {
         Self {
             content: None,
             has_agent: true,
-            ..Self::written(&NodeTieringSpec::default(), Content(0), uid, generation, None)
+            ..Self::of(&NodeTieringSpec::default(), Content(0), uid, generation, None)
         }
     }
 
-    /// How what is to be told of a pod differs.
+    /// How a pod's assignment in this spec differs.
     #[must_use]
     pub fn difference(&self, spec: &NodeTieringSpec, pod: &PodAssignment) -> Difference {
         match self.pod(&pod.uid) {
@@ -189,38 +190,36 @@ impl KnownTiering {
         }
     }
 
-    /// Whether it was told anything of the pod of this uid.
+    /// Whether the pod of this uid is in it.
     #[must_use]
     pub fn has(&self, uid: &str) -> bool {
         self.pod(uid).is_some()
     }
 }
 
-/// What all nodes were told.
+/// What the API server has for all nodes.
 #[derive(Debug, Default)]
 pub struct NodeTierings {
-    nodes: BTreeMap<Name, KnownTiering>,
-    /// Nodes that a list under way has had; `None` while none is.
-    listed: Option<BTreeSet<Name>>,
-    /// The newest that any node was told by.
+    nodes: Listed<StoredTiering>,
+    /// The newest in any of them.
     newest_epoch: u64,
     /// Nodes that are being written, and whether their object was seen to go since the write began.
     writing: BTreeMap<Name, bool>,
 }
 
 impl NodeTierings {
-    /// What a node was told.
+    /// What is stored for a node.
     #[must_use]
-    pub fn get(&self, node: &str) -> Option<&KnownTiering> {
+    pub fn get(&self, node: &str) -> Option<&StoredTiering> {
         self.nodes.get(node)
     }
 
-    /// All nodes that were told anything.
+    /// All nodes that have one.
     pub fn nodes(&self) -> impl Iterator<Item = &Name> {
-        self.nodes.keys()
+        self.nodes.names()
     }
 
-    /// Since when the newest controller has led that told any node anything, in seconds since 1970.
+    /// Since when the newest controller has led that wrote any of them, in seconds since 1970.
     #[must_use]
     pub fn newest_epoch(&self) -> u64 {
         self.newest_epoch
@@ -229,56 +228,56 @@ impl NodeTierings {
     /// Pods that are left alone for want of room.
     #[must_use]
     pub fn cut_pods(&self) -> u32 {
-        self.nodes.values().map(|told| told.cut).sum()
+        self.nodes.iter().map(|(_, stored)| stored.cut).sum()
     }
 
-    /// Nodes that were told long ago.
+    /// Nodes that were written long ago.
     pub fn due_for_renewal(&self, now: Duration) -> impl Iterator<Item = &Name> {
-        self.nodes.iter().filter(move |(node, told)| told.is_due_for_renewal(node, now)).map(|(node, _)| node)
+        self.nodes
+            .iter()
+            .filter(move |(node, stored)| stored.is_due_for_renewal(node, now))
+            .map(|(node, _)| node)
     }
 
-    /// A write begins. [`Self::wrote`] or [`Self::not_written`] must follow.
-    pub fn writing(&mut self, node: &Name) {
+    /// A write begins. [`Self::written`] or [`Self::write_failed`] must follow.
+    pub fn write_began(&mut self, node: &Name) {
         self.writing.insert(Name::clone(node), false);
     }
 
     /// A write succeeded. A watch may have seen more than that already: what is newer stays, and where the object went meanwhile,
-    /// before or after the write, it is not known what the node was told.
-    pub fn wrote(&mut self, node: &Name, mut told: KnownTiering) {
+    /// before or after the write, it is not known what is stored.
+    pub fn written(&mut self, node: &Name, mut stored: StoredTiering) {
         let went = self.writing.remove(node).unwrap_or_default();
         let before = self.nodes.get(node);
-        if before.is_some_and(|before| before.uid == told.uid && before.generation > told.generation) {
+        if before.is_some_and(|before| before.uid == stored.uid && before.generation > stored.generation) {
             return;
         }
         if let Some(before) = before {
-            told.suspended.clone_from(&before.suspended);
-            told.has_agent = before.has_agent;
+            stored.suspended.clone_from(&before.suspended);
+            stored.has_agent = before.has_agent;
         }
         if went {
-            told.content = None;
+            stored.content = None;
         }
-        self.nodes.insert(Name::clone(node), told);
+        self.nodes.store(Name::clone(node), stored);
     }
 
     /// A write failed.
-    pub fn not_written(&mut self, node: &str) {
+    pub fn write_failed(&mut self, node: &str) {
         self.writing.remove(node);
     }
 
-    /// A write ended without an answer, and may have been carried out: it is not known any more what the node was told.
-    pub fn doubt(&mut self, node: &str) {
-        if let Some(told) = self.nodes.get_mut(node) {
-            told.content = None;
+    /// A write ended without an answer, and may have been carried out: it is not known any more what is stored.
+    pub fn forget_content(&mut self, node: &str) {
+        if let Some(stored) = self.nodes.get_mut(node) {
+            stored.content = None;
         }
     }
 
-    /// A watch saw an object: whether it says another thing than was known, and the pods whose agent newly stood down.
+    /// A watch observed an object: whether it says another thing than was known, and the pods whose agent newly stood down.
     ///
     /// What is older than the last write is an echo of it, and says nothing of the spec. Generations count changes of the spec.
-    pub fn saw(&mut self, node: &Name, object: &NodeTiering) -> (bool, Vec<Suspension>) {
-        if let Some(listed) = &mut self.listed {
-            listed.insert(Name::clone(node));
-        }
+    pub fn observe(&mut self, node: &Name, object: &NodeTiering) -> (bool, Vec<Suspension>) {
         self.newest_epoch = self.newest_epoch.max(object.epoch().unwrap_or_default());
         let metadata = &object.metadata;
         let uid = metadata.uid.as_deref().unwrap_or_default();
@@ -289,55 +288,54 @@ impl NodeTierings {
         let is_known = |pod: &Suspension| known.into_iter().flatten().any(|known| known.uid == pod.uid);
         let newly: Vec<_> = suspended.iter().filter(|pod| !is_known(pod)).cloned().collect();
 
-        let told = match before {
+        let stored = match before {
             Some(before) if before.generation >= generation && before.content.is_some() => {
                 let renewed = object.renewed().max(before.renewed);
-                KnownTiering { renewed, suspended, ..before.clone() }
+                StoredTiering { renewed, suspended, ..before.clone() }
             }
             _ => {
-                let told = match object.spec() {
+                let stored = match object.spec() {
                     Some(spec) => {
                         let content = Content::of(&spec, object.owner().unwrap_or_default());
-                        KnownTiering::written(&spec, content, uid, generation, object.renewed())
+                        StoredTiering::of(&spec, content, uid, generation, object.renewed())
                     }
-                    None => KnownTiering::unreadable(uid, generation),
+                    None => StoredTiering::unreadable(uid, generation),
                 };
-                KnownTiering { suspended, ..told }
+                StoredTiering { suspended, ..stored }
             }
         };
-        let told = KnownTiering { has_agent: object.has_agent(), ..told };
+        let stored = StoredTiering { has_agent: object.has_agent(), ..stored };
         let changed = before.is_none_or(|before| {
-            before.content != told.content || told.content.is_none() || before.has_agent != told.has_agent
+            before.content != stored.content
+                || stored.content.is_none()
+                || before.has_agent != stored.has_agent
         });
-        self.nodes.insert(Name::clone(node), told);
+        self.nodes.insert(Name::clone(node), stored);
         (changed, newly)
     }
 
-    /// A watch saw an object that can't be read: whether the node has to be told again. Not where it was told by a write of this
+    /// A watch observed an object that can't be read: whether it has to be written again. Not where we wrote this
     /// generation: then it is what the agent says that can't be read.
-    pub fn saw_unreadable(&mut self, node: &Name, metadata: &ObjectMeta) -> bool {
-        if let Some(listed) = &mut self.listed {
-            listed.insert(Name::clone(node));
-        }
+    pub fn observe_unreadable(&mut self, node: &Name, metadata: &ObjectMeta) -> bool {
         let uid = metadata.uid.as_deref().unwrap_or_default();
         let generation = metadata.generation.unwrap_or_default();
-        let is_ours = |told: &KnownTiering| {
-            *told.uid == *uid && told.generation >= generation && told.content.is_some()
+        let is_ours = |stored: &StoredTiering| {
+            *stored.uid == *uid && stored.generation >= generation && stored.content.is_some()
         };
-        if self.nodes.get(node).is_some_and(is_ours) {
+        if self.nodes.keep(node).is_some_and(|stored| is_ours(stored)) {
             return false;
         }
-        self.nodes.insert(Name::clone(node), KnownTiering::unreadable(uid, generation));
+        self.nodes.insert(Name::clone(node), StoredTiering::unreadable(uid, generation));
         true
     }
 
     /// All pods whose agent stood down.
     pub fn suspensions(&self) -> impl Iterator<Item = &Suspension> {
-        self.nodes.values().flat_map(|told| &told.suspended)
+        self.nodes.iter().flat_map(|(_, stored)| &stored.suspended)
     }
 
     /// An object is gone.
-    pub fn gone(&mut self, node: &str) {
+    pub fn deleted(&mut self, node: &str) {
         if let Some(went) = self.writing.get_mut(node) {
             *went = true;
         }
@@ -345,18 +343,14 @@ impl NodeTierings {
     }
 
     /// All objects come again.
-    pub fn begin_relist(&mut self) {
-        self.listed = Some(BTreeSet::new());
+    pub fn begin_list(&mut self) {
+        self.nodes.begin_list();
     }
 
-    /// All have come: nodes whose object is gone.
-    pub fn end_relist(&mut self) -> Vec<Name> {
-        let Some(listed) = self.listed.take() else { return Vec::new() };
-        let gone: Vec<Name> = self.nodes.keys().filter(|node| !listed.contains(*node)).cloned().collect();
-        for node in &gone {
-            self.gone(node);
-        }
-        gone
+    /// What did not come with the list, by namespace and name: it is gone.
+    #[must_use]
+    pub fn missing(&self) -> Vec<PodKey> {
+        self.nodes.missing().into_iter().map(|node| (Name::from(""), node)).collect()
     }
 }
 
@@ -394,7 +388,7 @@ mod tests {
         let mut all = NodeTierings::default();
         let node = Name::from("n1");
         let mut check = |generation, status: &[Value], newly: &[&str], known: &[&str]| {
-            let (_, found) = all.saw(&node, &object(generation, status));
+            let (_, found) = all.observe(&node, &object(generation, status));
             assert_eq!(found.iter().map(|pod| &*pod.uid).collect::<Vec<_>>(), newly);
             assert_eq!(all.suspensions().map(|pod| &*pod.uid).collect::<Vec<_>>(), known);
         };
@@ -406,15 +400,15 @@ mod tests {
     }
 
     #[test]
-    fn after_a_write_without_an_answer_the_node_is_told_again() {
+    fn after_a_write_without_an_answer_the_node_is_written_again() {
         let mut all = NodeTierings::default();
         let node = Name::from("n1");
         let spec = NodeTieringSpec::default();
-        all.wrote(&node, KnownTiering::written(&spec, Content::of(&spec, ""), "u", 1, None));
-        all.doubt("n1");
+        all.written(&node, StoredTiering::of(&spec, Content::of(&spec, ""), "u", 1, None));
+        all.forget_content("n1");
         assert_eq!(all.get("n1").unwrap().content, None);
         // The watch says what became of it.
-        assert!(all.saw(&node, &object(1, &[])).0);
+        assert!(all.observe(&node, &object(1, &[])).0);
         assert_eq!(all.get("n1").unwrap().content, Some(Content::of(&spec, "")));
     }
 
@@ -423,34 +417,34 @@ mod tests {
         let mut all = NodeTierings::default();
         let node = Name::from("n1");
         let spec = NodeTieringSpec::default();
-        let ours = |generation| KnownTiering::written(&spec, Content(7), "u", generation, None);
+        let ours = |generation| StoredTiering::of(&spec, Content(7), "u", generation, None);
         // Another wrote after us.
-        all.writing(&node);
-        all.saw(&node, &object(3, &[]));
-        all.wrote(&node, ours(2));
+        all.write_began(&node);
+        all.observe(&node, &object(3, &[]));
+        all.written(&node, ours(2));
         assert_eq!(
             (all.get("n1").unwrap().generation, all.get("n1").unwrap().content == Some(Content(7))),
             (3, false)
         );
         // An echo is not newer, and what was there before is older.
-        all.writing(&node);
-        all.saw(&node, &object(4, &[]));
-        all.wrote(&node, ours(4));
+        all.write_began(&node);
+        all.observe(&node, &object(4, &[]));
+        all.written(&node, ours(4));
         assert_eq!(all.get("n1").unwrap().content, Some(Content(7)));
         // It went after us, or before: it is written once more.
-        all.writing(&node);
-        all.gone("n1");
-        all.wrote(&node, ours(5));
+        all.write_began(&node);
+        all.deleted("n1");
+        all.written(&node, ours(5));
         assert_eq!(all.get("n1").unwrap().content, None);
         // What went before the write began says nothing of it.
-        all.gone("n1");
-        all.writing(&node);
-        all.wrote(&node, ours(1));
+        all.deleted("n1");
+        all.write_began(&node);
+        all.written(&node, ours(1));
         assert_eq!(all.get("n1").unwrap().content, Some(Content(7)));
     }
 
     #[test]
-    fn what_cannot_be_read_is_told_again_once() {
+    fn what_cannot_be_read_is_written_again_once() {
         let mut all = NodeTierings::default();
         let node = Name::from("n1");
         let metadata = |generation| ObjectMeta {
@@ -458,20 +452,20 @@ mod tests {
             generation: Some(generation),
             ..ObjectMeta::default()
         };
-        assert!(all.saw_unreadable(&node, &metadata(1)));
-        assert!(all.saw_unreadable(&node, &metadata(1)), "it was not told yet");
+        assert!(all.observe_unreadable(&node, &metadata(1)));
+        assert!(all.observe_unreadable(&node, &metadata(1)), "it was not stored yet");
         let spec = NodeTieringSpec::default();
-        all.wrote(&node, KnownTiering::written(&spec, Content::of(&spec, ""), "u", 2, None));
+        all.written(&node, StoredTiering::of(&spec, Content::of(&spec, ""), "u", 2, None));
         // What the agent says changes no generation.
-        assert!(!all.saw_unreadable(&node, &metadata(2)));
-        assert!(all.saw_unreadable(&node, &metadata(3)), "another wrote to it");
-        all.begin_relist();
-        all.saw_unreadable(&node, &metadata(3));
-        assert!(all.end_relist().is_empty(), "it is there, read or not");
+        assert!(!all.observe_unreadable(&node, &metadata(2)));
+        assert!(all.observe_unreadable(&node, &metadata(3)), "another wrote to it");
+        all.begin_list();
+        all.observe_unreadable(&node, &metadata(3));
+        assert!(all.missing().is_empty(), "it is there, read or not");
     }
 
     #[test]
-    fn what_a_pod_had_is_known_after_a_restart_from_what_its_node_was_told() {
+    fn what_a_pod_had_is_known_after_a_restart_from_what_is_stored() {
         let mut spec = NodeTieringSpec::default();
         let policy = |name: &str| ResolvedPolicy::new(name, api::PolicySpec::default());
         let (of_pod, of_container) = (spec.refer(policy("pinned")), spec.refer(policy("latency")));
@@ -484,10 +478,10 @@ mod tests {
         );
         let object = json!({ "metadata": { "name": "n1", "uid": "u", "generation": 1 }, "spec": spec, "status": { "agentVersion": "1" } });
         let mut all = NodeTierings::default();
-        all.saw(&Name::from("n1"), &serde_json::from_str(&object.to_string()).unwrap());
-        let told = all.get("n1");
-        let name = |uid, container| told.policy(uid, container).map(|policy| policy.name.as_str());
-        assert!(told.is_some_and(|told| told.has_agent));
+        all.observe(&Name::from("n1"), &serde_json::from_str(&object.to_string()).unwrap());
+        let stored = all.get("n1");
+        let name = |uid, container| stored.policy(uid, container).map(|policy| policy.name.as_str());
+        assert!(stored.is_some_and(|stored| stored.has_agent));
         assert_eq!(
             [name("u1", None), name("u1", Some("main")), name("u1", Some("side")), name("u2", None)],
             [Some("pinned"), Some("latency"), None, None]
@@ -495,16 +489,16 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_is_confirmed_every_hour_at_most_and_half_an_hour_at_least() {
+    fn what_is_assigned_is_confirmed_every_hour_at_most_and_half_an_hour_at_least() {
         let mut spec = NodeTieringSpec::default();
         let pod = json!({ "uid": "u1", "namespace": "a", "name": "db" });
-        let told = |spec: &NodeTieringSpec| KnownTiering::written(spec, Content(7), "u", 1, Some(1000));
-        let due = |told: &KnownTiering, minutes: u64| {
-            told.is_due_for_renewal("n1", Duration::from_secs(1000 + 60 * minutes))
+        let stored = |spec: &NodeTieringSpec| StoredTiering::of(spec, Content(7), "u", 1, Some(1000));
+        let due = |stored: &StoredTiering, minutes: u64| {
+            stored.is_due_for_renewal("n1", Duration::from_secs(1000 + 60 * minutes))
         };
-        assert!(!due(&told(&spec), 600), "what says nothing needs no confirmation");
+        assert!(!due(&stored(&spec), 600), "what says nothing needs no confirmation");
         spec.pods.push(serde_json::from_value(pod).unwrap());
-        assert!(!due(&told(&spec), 29) && due(&told(&spec), 60));
-        assert!(due(&KnownTiering { renewed: None, ..told(&spec) }, 0));
+        assert!(!due(&stored(&spec), 29) && due(&stored(&spec), 60));
+        assert!(due(&StoredTiering { renewed: None, ..stored(&spec) }, 0));
     }
 }

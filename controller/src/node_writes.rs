@@ -31,14 +31,14 @@ pub const LAST_BACKOFF: Duration = Duration::from_mins(1);
 /// Nodes that wait for a write, or are being written.
 #[derive(Debug, Default)]
 pub struct NodeWrites {
-    nodes: BTreeMap<Name, Node>,
+    nodes: BTreeMap<Name, PendingNode>,
     /// Nodes with a change that are not being written, by when they are due.
     due: BTreeSet<(Instant, Name)>,
     in_flight: usize,
 }
 
 #[derive(Debug, Default)]
-struct Node {
+struct PendingNode {
     /// The first change that is not written.
     changed: Option<Changed>,
     /// When the first is due of those that are to wait.

@@ -1,17 +1,15 @@
-//! Whom `NodeTiering`s belong to. Kubernetes removes them when that goes.
+//! Whom `NodeTiering`s and the lease belong to. Kubernetes removes them when that goes.
 //!
 //! Where the release has a `ClusterRole` they belong to that, so that they go with the release. An object stays while one of its owners is
-//! there, so it is the only one; the controller itself removes those of nodes that go.
+//! there, so it is the only one; the controller itself removes those of nodes that go. Without one the lease is nobody's.
 
 use std::time::Duration;
 
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Api, Client, Resource as _};
-use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::controller::Event;
 use crate::watch::with_causes;
 use crate::write::WRITE_TIMEOUT;
 
@@ -20,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_mins(1);
 /// After a server that did not answer.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Whom `NodeTiering`s belong to.
+/// Whom they belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// Each to its node.
@@ -38,27 +36,36 @@ impl Owner {
     /// The reference in the object of a node, whose uid is given.
     #[must_use]
     pub fn reference(&self, node: &str, node_uid: &str) -> OwnerReference {
-        let (api_version, kind, name, uid) = match self {
-            Self::Node => ("v1".into(), "Node".into(), node, node_uid),
+        self.of_release().unwrap_or_else(|| reference("v1", "Node", node, node_uid))
+    }
+
+    /// The reference in what belongs to no node.
+    #[must_use]
+    pub fn of_release(&self) -> Option<OwnerReference> {
+        match self {
+            Self::Node => None,
             Self::Role { name, uid } => {
-                (ClusterRole::api_version(&()), ClusterRole::kind(&()), name.as_str(), uid.as_str())
+                Some(reference(&ClusterRole::api_version(&()), &ClusterRole::kind(&()), name, uid))
             }
-        };
-        OwnerReference {
-            api_version: api_version.into_owned(),
-            kind: kind.into_owned(),
-            name: name.to_owned(),
-            uid: uid.to_owned(),
-            // Nobody who deletes the owner has to wait for what it owns.
-            ..OwnerReference::default()
         }
     }
 }
 
+fn reference(api_version: &str, kind: &str, name: &str, uid: &str) -> OwnerReference {
+    OwnerReference {
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        uid: uid.to_owned(),
+        // Nobody who deletes the owner has to wait for what it owns.
+        ..OwnerReference::default()
+    }
+}
+
 /// Says whom they belong to: once it is known, and again when it changes. Never ends.
-pub async fn watch(client: Client, role: Option<String>, events: mpsc::Sender<Event>) {
+pub async fn watch(client: Client, role: Option<String>, found: impl AsyncFn(Owner)) {
     let Some(name) = role else {
-        let _ = events.send(Event::Owner(Owner::Node)).await;
+        found(Owner::Node).await;
         return std::future::pending().await;
     };
     let roles: Api<ClusterRole> = Api::all(client);
@@ -71,7 +78,7 @@ pub async fn watch(client: Client, role: Option<String>, events: mpsc::Sender<Ev
                 let owner = Owner::Role { name: name.clone(), uid };
                 if known.as_ref() != Some(&owner) {
                     known = Some(owner.clone());
-                    let _ = events.send(Event::Owner(owner)).await;
+                    found(owner).await;
                 }
                 LOOK_EVERY
             }
@@ -80,7 +87,7 @@ pub async fn watch(client: Client, role: Option<String>, events: mpsc::Sender<Ev
                 if known.is_none() {
                     tracing::warn!(role = name, error = %status, "the owner of NodeTierings can't be read; uninstalling will leave them");
                     known = Some(Owner::Node);
-                    let _ = events.send(Event::Owner(Owner::Node)).await;
+                    found(Owner::Node).await;
                 }
                 LOOK_EVERY
             }

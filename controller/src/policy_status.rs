@@ -19,7 +19,7 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// What is known of one policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Acceptance {
     /// It is assigned.
     Accepted,
     /// Its values make no policy.
@@ -28,7 +28,7 @@ pub enum Standing {
     Unreadable(String),
 }
 
-impl Standing {
+impl Acceptance {
     /// Whether it is assigned, the reason, and words.
     fn condition(&self) -> (bool, &'static str, String) {
         match self {
@@ -45,7 +45,7 @@ impl Standing {
 /// pods that its floor does not apply to.
 #[must_use]
 pub fn status(
-    standing: &Standing,
+    acceptance: &Acceptance,
     generation: i64,
     matched: u32,
     without_floors: &[Name],
@@ -65,7 +65,7 @@ pub fn status(
                 .map_or_else(|| now.clone(), |before| before.last_transition_time.clone()),
         }
     };
-    let (accepted, reason, message) = standing.condition();
+    let (accepted, reason, message) = acceptance.condition();
     let mut conditions = vec![condition(types::ACCEPTED, accepted, reason, message)];
     // How many pods it is, metrics say: that changes with every pod.
     if let Some((first, others)) = without_floors.split_first() {
@@ -80,15 +80,13 @@ pub fn status(
 
 /// What the API server has of the policies.
 #[derive(Debug, Default)]
-pub struct Policies {
-    known: BTreeMap<Name, Policy>,
-    /// Those that a list under way has had; `None` while none is.
-    listed: Option<BTreeSet<Name>>,
+pub struct StoredPolicies {
+    known: BTreeMap<Name, StoredPolicy>,
 }
 
 /// One of them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Policy {
+pub struct StoredPolicy {
     /// Its uid.
     pub uid: String,
     /// Its generation.
@@ -99,12 +97,9 @@ pub struct Policy {
     pub status: TieringPolicyStatus,
 }
 
-impl Policies {
+impl StoredPolicies {
     /// It came or changed: whether what is said of it has to be looked at again.
-    pub fn saw(&mut self, name: &Name, policy: Policy) -> bool {
-        if let Some(listed) = &mut self.listed {
-            listed.insert(Name::clone(name));
-        }
+    pub fn observe(&mut self, name: &Name, policy: StoredPolicy) -> bool {
         let changed = self.known.get(name) != Some(&policy);
         self.known.insert(Name::clone(name), policy);
         changed
@@ -112,7 +107,7 @@ impl Policies {
 
     /// One of them.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Policy> {
+    pub fn get(&self, name: &str) -> Option<&StoredPolicy> {
         self.known.get(name)
     }
 
@@ -122,27 +117,15 @@ impl Policies {
     }
 
     /// A status was written.
-    pub fn wrote(&mut self, name: &str, status: TieringPolicyStatus) {
+    pub fn status_written(&mut self, name: &str, status: TieringPolicyStatus) {
         if let Some(policy) = self.known.get_mut(name) {
             policy.status = status;
         }
     }
 
     /// It is gone.
-    pub fn gone(&mut self, name: &str) {
+    pub fn deleted(&mut self, name: &str) {
         self.known.remove(name);
-    }
-
-    /// All come again.
-    pub fn begin_relist(&mut self) {
-        self.listed = Some(BTreeSet::new());
-    }
-
-    /// All have come: what did not is gone.
-    pub fn end_relist(&mut self) {
-        if let Some(listed) = self.listed.take() {
-            self.known.retain(|name, _| listed.contains(name));
-        }
     }
 }
 
@@ -227,28 +210,28 @@ mod tests {
 
     #[test]
     fn the_time_of_a_transition_moves_only_when_the_status_flips() {
-        let accepted = status(&Standing::Accepted, 1, 3, &[], &TieringPolicyStatus::default(), &at(10));
+        let accepted = status(&Acceptance::Accepted, 1, 3, &[], &TieringPolicyStatus::default(), &at(10));
         assert_eq!((accepted.observed_generation, accepted.matched_pods), (Some(1), Some(3)));
         assert_eq!(accepted.conditions[0].last_transition_time, at(10));
-        assert_eq!(status(&Standing::Accepted, 1, 3, &[], &accepted, &at(20)), accepted);
-        let newer = status(&Standing::Accepted, 2, 4, &[], &accepted, &at(30));
+        assert_eq!(status(&Acceptance::Accepted, 1, 3, &[], &accepted, &at(20)), accepted);
+        let newer = status(&Acceptance::Accepted, 2, 4, &[], &accepted, &at(30));
         assert_eq!(
             (newer.conditions[0].observed_generation, &newer.conditions[0].last_transition_time),
             (Some(2), &at(10))
         );
-        let rejected = status(&Standing::Rejected(SpecError::NoTiers), 3, 0, &[], &newer, &at(40));
+        let rejected = status(&Acceptance::Rejected(SpecError::NoTiers), 3, 0, &[], &newer, &at(40));
         let condition = &rejected.conditions[0];
         assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "Invalid"));
         assert!(condition.message.starts_with("tiers is empty"), "{}", condition.message);
         assert_eq!(condition.last_transition_time, at(40));
         // The field is named once.
-        let above = status(&Standing::Rejected(bounds_crossed()), 3, 0, &[], &newer, &at(40));
+        let above = status(&Acceptance::Rejected(bounds_crossed()), 3, 0, &[], &newer, &at(40));
         assert_eq!(
             above.conditions[0].message,
             "dram.floor is above dram.ceiling: no amount of DRAM satisfies both"
         );
         let unreadable =
-            status(&Standing::Unreadable("unknown field".to_owned()), 4, 0, &[], &rejected, &at(50));
+            status(&Acceptance::Unreadable("unknown field".to_owned()), 4, 0, &[], &rejected, &at(50));
         assert_eq!(unreadable.conditions[0].last_transition_time, at(40));
     }
 

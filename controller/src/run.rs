@@ -8,18 +8,18 @@ use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch as watch_channel};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Args;
 use crate::controller::{Controller, Event};
+use crate::event_queue;
 use crate::exit::{ExitCode, Failure};
 use crate::http;
 use crate::lease::Candidate;
-use crate::occurrence;
 use crate::once;
-use crate::owner;
+use crate::owner::{self, Owner};
 use crate::watch::{LONGEST, watch, with_causes};
 use crate::watched::{Kind, Namespace, Node, NodeTiering, Pod, Policy};
 use crate::write::Writer;
@@ -93,12 +93,13 @@ async fn serve(args: &Args, client: Client) -> Result<(), Failure> {
     })?;
     let identity = args.identity.clone().unwrap_or_else(default_identity);
     let leases: Api<Lease> = Api::namespaced(client.clone(), &args.lease_namespace);
-    let candidate = Candidate::new(leases, identity.clone());
+    let (owner, owner_of_lease) = watch_channel::channel(None);
+    let candidate = Candidate::new(leases, identity.clone(), owner_of_lease);
     let fence = candidate.fence();
     let writer = Writer::new(client.clone());
-    let (occurrences, poster) = occurrence::queue(writer.clone(), identity, fence.clone());
+    let (event_queue, poster) = event_queue::queue(writer.clone(), identity, fence.clone());
     let (events, taken) = mpsc::channel(EVENTS);
-    let controller = Controller::new(args.index(), writer, occurrences, fence, events.clone());
+    let controller = Controller::new(args.index(), writer, event_queue, fence, events.clone());
 
     let mut tasks = JoinSet::new();
     tasks.spawn(named("watch of pods", watch::<Pod, _>(client.clone(), Kind::Pod, events.clone())));
@@ -108,29 +109,31 @@ async fn serve(args: &Args, client: Client) -> Result<(), Failure> {
     ));
     tasks.spawn(named("watch of policies", watch::<Policy, _>(client.clone(), Kind::Policy, events.clone())));
     tasks.spawn(named("watch of nodes", watch::<Node, _>(client.clone(), Kind::Node, events.clone())));
-    tasks.spawn(named(
-        "watch of the owner",
-        owner::watch(client.clone(), args.owner_role.clone(), events.clone()),
-    ));
+    let loop_of_owners = events.clone();
+    let found = async move |found: Owner| {
+        owner.send_replace(Some(found.clone()));
+        let _ = loop_of_owners.send(Event::Owner(found)).await;
+    };
+    tasks.spawn(named("watch of the owner", owner::watch(client.clone(), args.owner_role.clone(), found)));
     tasks.spawn(named(
         "watch of NodeTierings",
         watch::<NodeTiering, _>(client, Kind::NodeTiering, events.clone()),
     ));
     let loop_of_refused = events.clone();
-    let refused = async move |occurrence| {
-        let _ = loop_of_refused.send(Event::NotPosted(Box::new(occurrence))).await;
+    let refused = async move |event| {
+        let _ = loop_of_refused.send(Event::NotPosted(Box::new(event))).await;
     };
     tasks.spawn(named("poster of Events", poster.run(refused)));
     tasks.spawn(named("HTTP server", http::serve(listener, events.clone(), controller.published())));
     let stop = CancellationToken::new();
-    let told = events.clone();
+    let announcements = events.clone();
     let (hand_back, candidate_again) = oneshot::channel();
     let stopped = stop.clone();
     tasks.spawn(named("candidacy for the lease", async move {
-        let tell = async move |leading| {
-            let _ = told.send(Event::Leading(leading)).await;
+        let announce = async move |leading| {
+            let _ = announcements.send(Event::Leading(leading)).await;
         };
-        let _ = hand_back.send(candidate.run(stopped, tell).await);
+        let _ = hand_back.send(candidate.run(stopped, announce).await);
     }));
     tasks.spawn(named(LOOP, controller.run(taken)));
 
@@ -220,7 +223,7 @@ mod tests {
         let client = connect(&args).await;
         std::fs::remove_file(file).unwrap();
         let leases: Api<Lease> = Api::namespaced(client.unwrap(), "any");
-        // Nobody answers a second time.
+        // Nobody is there a second time.
         match leases.get("any").await {
             Err(kube::Error::Api(status)) => assert_eq!(status.code, 503),
             other => panic!("{other:?}"),

@@ -69,7 +69,7 @@ impl Tallies {
         self.unneeded += 1;
     }
 
-    pub(crate) fn wrote(&mut self, kind: WriteKind, error: Option<&WriteError>, took: Duration) {
+    pub(crate) fn write_ended(&mut self, kind: WriteKind, error: Option<&WriteError>, took: Duration) {
         let result = error.map_or("ok", |error| error.fault.as_str());
         *self.writes.entry(kind.as_str()).or_default().entry(result).or_default() += 1;
         if kind == WriteKind::NodeTiering {

@@ -36,7 +36,7 @@ pub enum Kind {
     Policy,
     /// Nodes.
     Node,
-    /// What nodes were told; no assignment follows from it.
+    /// What nodes are assigned; no assignment follows from it.
     NodeTiering,
 }
 
@@ -68,7 +68,7 @@ pub enum Object {
     Policy(Box<TieringPolicy>),
     /// A node.
     Node(Node),
-    /// What a node was told.
+    /// What a node is assigned.
     NodeTiering(NodeTiering),
 }
 

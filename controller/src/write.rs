@@ -85,6 +85,9 @@ impl WriteFault {
     }
 }
 
+/// What a server says of an object that etcd does not take.
+const LARGER_THAN_ETCD: [&str; 2] = ["request is too large", "message larger than max"];
+
 impl From<&kube::Error> for WriteFault {
     fn from(error: &kube::Error) -> Self {
         let kube::Error::Api(status) = error else { return Self::Connection };
@@ -96,6 +99,8 @@ impl From<&kube::Error> for WriteFault {
             413 => Self::TooLarge,
             422 => Self::Invalid,
             429 => Self::Throttled,
+            // Of etcd, and of the server's connection to it: trying again does not make the object smaller.
+            500 if LARGER_THAN_ETCD.iter().any(|words| status.message.contains(words)) => Self::TooLarge,
             500.. => Self::Server,
             _ => Self::Refused,
         }
@@ -197,5 +202,29 @@ async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T,
             let message = format!("no answer within {} s", WRITE_TIMEOUT.as_secs());
             Err(WriteError { fault: WriteFault::Timeout, message })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn what_etcd_finds_too_large_does_not_pass_and_what_else_fails_in_a_server_may() {
+        let check = |code, message: &str, fault| {
+            let status = Status::failure(message, "InternalError").with_code(code);
+            let found = WriteFault::from(&kube::Error::Api(Box::new(status)));
+            assert_eq!(found, fault, "{message}");
+        };
+        check(500, "etcdserver: request is too large", WriteFault::TooLarge);
+        let grpc = "rpc error: code = ResourceExhausted desc = trying to send message larger than max (2200000 vs. 2097152)";
+        check(500, grpc, WriteFault::TooLarge);
+        check(413, "Request entity too large: limit is 3145728", WriteFault::TooLarge);
+        check(500, "etcdserver: leader changed", WriteFault::Server);
+        check(429, "storage is (re)initializing", WriteFault::Throttled);
+        let error = |fault| WriteError { fault, message: String::new() };
+        assert!(!error(WriteFault::TooLarge).may_pass() && error(WriteFault::Server).may_pass());
     }
 }

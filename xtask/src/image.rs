@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use xshell::{Shell, cmd};
 
+use crate::attest::Signing;
 use crate::guest_image::root;
 use crate::static_build::{Arch, StaticBuild, read_static};
 use crate::{out, say};
@@ -43,6 +44,10 @@ pub(crate) struct Args {
     /// Where the archives and their bills of materials go
     #[arg(long, default_value = "target/images", value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    architectures: Architectures,
+    #[command(flatten)]
+    signing: Signing,
 }
 
 /// How binaries of an image are built.
@@ -53,22 +58,63 @@ pub(crate) enum Profile {
 }
 
 pub(crate) fn run(args: &Args) -> Result<bool> {
-    build(args.profile, &root().join(&args.out))?;
+    let dir = root().join(&args.out);
+    let source = Source::read()?;
+    args.signing.ensure()?;
+    let built = args.architectures.build(args.profile, &source)?;
+    let files = write(&dir, &built.binaries, &source)?;
+    args.signing.attest(&dir, &files, "cargo xtask image", &source)?;
+    built.say_what_is_left_out();
     Ok(true)
 }
 
-/// Writes `NAME.tar` and `NAME.cdx.json` of both images into the directory.
-pub(crate) fn build(profile: Profile, dir: &Path) -> Result<()> {
-    let source = Source::read()?;
-    say!("building the images' binaries, statically linked");
-    let binaries = profile.build(&source, Arch::Amd64)?.run(&PRODUCTS.map(|product| product.name))?;
-    write(dir, &BTreeMap::from([(Arch::Amd64, binaries)]), &source)
+/// For which machines.
+#[derive(clap::Args)]
+pub(crate) struct Architectures {
+    /// Only this architecture; without it, both, and arm64 is left out where it can't be built here
+    #[arg(long, value_enum)]
+    arch: Option<Arch>,
 }
 
-/// The same of binaries that are built already, by architecture: of each product one archive with an image for each of them. Bills of
-/// another architecture than amd64 have it in their names.
-pub(crate) fn write(dir: &Path, binaries: &BTreeMap<Arch, PathBuf>, source: &Source) -> Result<()> {
+/// Binaries by architecture.
+pub(crate) struct Built {
+    pub(crate) binaries: BTreeMap<Arch, PathBuf>,
+    left_out: Vec<String>,
+}
+
+impl Architectures {
+    /// Builds the products.
+    ///
+    /// # Errors
+    /// When one does not build; without `--arch` that of another architecture than this machine's is no error.
+    pub(crate) fn build(&self, profile: Profile, source: &Source) -> Result<Built> {
+        let mut built = Built { binaries: BTreeMap::new(), left_out: Vec::new() };
+        for arch in Arch::ALL.into_iter().filter(|arch| self.arch.is_none_or(|only| only == *arch)) {
+            match profile.build_all(source, arch) {
+                Ok(binaries) => {
+                    built.binaries.insert(arch, binaries);
+                }
+                Err(error) if arch == Arch::Amd64 || self.arch.is_some() => return Err(error),
+                Err(error) => built.left_out.push(format!("{}: {error:#}", arch.name())),
+            }
+        }
+        Ok(built)
+    }
+}
+
+impl Built {
+    pub(crate) fn say_what_is_left_out(&self) {
+        for what in &self.left_out {
+            out!("LEFT OUT: {what}");
+        }
+    }
+}
+
+/// Writes `NAME.tar` and `NAME.cdx.json` of both products into the directory: one archive with an image for each architecture. Bills of
+/// another architecture than amd64 have it in their names. Returns the names of the files.
+pub(crate) fn write(dir: &Path, binaries: &BTreeMap<Arch, PathBuf>, source: &Source) -> Result<Vec<String>> {
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    let mut files = Vec::new();
     for product in &PRODUCTS {
         let mut images = Vec::new();
         for (&arch, binaries) in binaries {
@@ -77,19 +123,23 @@ pub(crate) fn write(dir: &Path, binaries: &BTreeMap<Arch, PathBuf>, source: &Sou
                 Arch::Amd64 => product.name.to_owned(),
                 Arch::Arm64 => format!("{}-{}", product.name, arch.name()),
             };
-            std::fs::write(dir.join(format!("{stem}.cdx.json")), &bill)?;
+            let name = format!("{stem}.cdx.json");
+            std::fs::write(dir.join(&name), &bill)?;
+            files.push(name);
             images.push(product.image(read_static(&binaries.join(product.name))?, bill, source, arch)?);
         }
         let archive = match images.as_slice() {
             [image] => image.archive()?,
             images => archive_of_all(images)?,
         };
-        let path = dir.join(format!("{}.tar", product.name));
+        let name = format!("{}.tar", product.name);
+        let path = dir.join(&name);
+        files.push(name);
         std::fs::write(&path, &archive.bytes).with_context(|| path.display().to_string())?;
         let mib = archive.bytes.len() as f64 / f64::from(1 << 20);
         out!("{} {} {mib:.1} MiB {}", product.reference(), archive.digest, path.display());
     }
-    Ok(())
+    Ok(files)
 }
 
 /// The archive of the agent's image, with a binary that is built already.
@@ -107,7 +157,14 @@ pub(crate) fn archive_of(files: &BTreeMap<String, File>, source: &Source) -> Res
 }
 
 impl Profile {
-    pub(crate) fn build(self, source: &Source, arch: Arch) -> Result<StaticBuild<'static>> {
+    /// Builds the products; returns the directory they are in.
+    pub(crate) fn build_all(self, source: &Source, arch: Arch) -> Result<PathBuf> {
+        arch.ensure_toolchain()?;
+        say!("building the binaries for {}, statically linked", arch.name());
+        self.build(source, arch)?.run(&PRODUCTS.map(|product| product.name))
+    }
+
+    fn build(self, source: &Source, arch: Arch) -> Result<StaticBuild<'static>> {
         Ok(match self {
             Self::Guest => StaticBuild {
                 arch,

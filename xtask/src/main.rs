@@ -1,6 +1,7 @@
 //! Build tasks. `cargo xtask help` lists them.
 #![forbid(unsafe_code)]
 
+mod attest;
 mod bench;
 mod cluster;
 mod codegen;

@@ -1,27 +1,22 @@
 //! `cargo xtask release`: everything that a release publishes, in one directory, with its checksums.
 
 mod deb;
-mod provenance;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use sha2::{Digest as _, Sha256};
 use xshell::{Shell, cmd};
 
+use crate::attest::{SUMS, Signing};
 use crate::guest_image::root;
-use crate::image::{self, File, PRODUCTS, Profile, Source, VERSION};
+use crate::image::{self, Architectures, File, PRODUCTS, Profile, Source, VERSION};
 use crate::static_build::{Arch, read_static};
-use crate::{kube, out, say, tools};
+use crate::{kube, out, say};
 
 /// The agent's package, binary and unit.
 const AGENT: &str = "thermocline-agent";
-
-/// Says that a directory is a release's, from its beginning on. It has the checksums in the end.
-const MARK: &str = "SHA256SUMS";
 
 /// Shells, and where the text that completes the agent's command line belongs.
 const COMPLETIONS: [(&str, &str); 3] = [
@@ -39,12 +34,10 @@ pub(crate) struct Args {
     /// Where everything goes; a release that is there is removed first
     #[arg(long, default_value = "target/dist", value_name = "DIR")]
     out: PathBuf,
-    /// Only this architecture; without it, both, and arm64 is left out where it can't be built here
-    #[arg(long, value_enum)]
-    arch: Option<Arch>,
-    /// A key of yours, as gpg knows it: signs the checksums, and so everything that they list
-    #[arg(long, value_name = "KEY")]
-    sign: Option<String>,
+    #[command(flatten)]
+    architectures: Architectures,
+    #[command(flatten)]
+    signing: Signing,
 }
 
 pub(crate) fn run(args: &Args) -> Result<bool> {
@@ -54,63 +47,46 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         "a release takes about 10 minutes for each architecture the first time, on two cores that do nothing else"
     );
     let helm = kube::ensure_tools()?.join("helm");
-    if args.sign.is_some() {
-        tools::ensure(&[&tools::GPG])?;
-    }
+    args.signing.ensure()?;
     make_empty(&dir)?;
-    // The texts are made by the binary of this machine, and are the same for all.
-    let native = build(args.profile, &source, Arch::Amd64)?;
+    let built = args.architectures.build(args.profile, &source)?;
+    // The texts are made by a binary of this machine, and are the same for all.
+    let native = match built.binaries.get(&Arch::Amd64) {
+        Some(native) => native.clone(),
+        None => args.profile.build_all(&source, Arch::Amd64)?,
+    };
     let texts = texts(&native.join(AGENT))?;
-    let mut left_out = Vec::new();
-    let mut built = BTreeMap::new();
-    for arch in Arch::ALL.into_iter().filter(|arch| args.arch.is_none_or(|only| only == *arch)) {
-        let binaries = match arch {
-            Arch::Amd64 => Ok(native.clone()),
-            Arch::Arm64 => build(args.profile, &source, arch),
-        };
-        match binaries {
-            Ok(binaries) => {
-                of_one_architecture(&dir, &binaries, &texts, &source, arch)?;
-                built.insert(arch, binaries);
-            }
-            // Who asks for it by name wants to know.
-            Err(error) if args.arch.is_some() => return Err(error),
-            Err(error) => left_out.push(format!("{}: {error:#}", arch.name())),
-        }
+    for (arch, binaries) in &built.binaries {
+        of_one_architecture(&dir, binaries, &texts, &source, *arch)?;
     }
-    image::write(&dir, &built, &source)?;
+    image::write(&dir, &built.binaries, &source)?;
     charts(&dir, &helm)?;
-    prove(&dir, &source)?;
-    checksums(&dir)?;
-    if let Some(key) = &args.sign {
-        sign(&dir.join(MARK), key)?;
-    }
+    let files: Vec<String> =
+        sorted(&dir)?.iter().filter(|path| !path.ends_with(SUMS)).map(|path| name(path)).collect();
+    args.signing.attest(&dir, &files, "cargo xtask release", &source)?;
     for entry in sorted(&dir)? {
         let mib = std::fs::metadata(&entry)?.len() as f64 / f64::from(1 << 20);
         out!("{mib:7.2} MiB  {}", entry.display());
     }
-    for what in left_out {
-        out!("LEFT OUT: {what}");
-    }
+    built.say_what_is_left_out();
     Ok(true)
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Makes the directory, without what a release before left there. Anybody else's files are left, and that is an error.
 fn make_empty(dir: &Path) -> Result<()> {
     let at = || dir.display().to_string();
     std::fs::create_dir_all(dir).with_context(at)?;
-    let mark = dir.join(MARK);
+    // Says that a directory is a release's, from its beginning on. It has the checksums in the end.
+    let mark = dir.join(SUMS);
     let is_ours = mark.exists() || std::fs::read_dir(dir).with_context(at)?.next().is_none();
     ensure!(is_ours, "{} is not empty and no release is in it: name another directory", dir.display());
     std::fs::remove_dir_all(dir).with_context(at)?;
     std::fs::create_dir_all(dir).with_context(at)?;
     std::fs::write(&mark, "").with_context(at)
-}
-
-fn build(profile: Profile, source: &Source, arch: Arch) -> Result<PathBuf> {
-    arch.ensure_toolchain()?;
-    say!("building the binaries for {}, statically linked", arch.name());
-    profile.build(source, arch)?.run(&PRODUCTS.map(|product| product.name))
 }
 
 /// What the agent says of itself, by the path that it is installed at.
@@ -181,45 +157,6 @@ fn charts(dir: &Path, helm: &Path) -> Result<()> {
     for chart in ["charts/thermocline", "charts/thermocline-crds"] {
         cmd!(sh, "{helm} package {chart} --destination {dir}").quiet().ignore_stdout().run()?;
     }
-    Ok(())
-}
-
-/// Names and sums of all files.
-fn sums(dir: &Path) -> Result<Vec<(String, String)>> {
-    let files = sorted(dir)?.into_iter().filter(|path| !path.ends_with(MARK));
-    files
-        .map(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok((name, hex::encode(Sha256::digest(std::fs::read(&path)?))))
-        })
-        .collect()
-}
-
-fn prove(dir: &Path, source: &Source) -> Result<()> {
-    let sh = Shell::new()?;
-    sh.change_dir(root());
-    let compiler = cmd!(sh, "rustc --version").quiet().read()?;
-    let statement = provenance::statement(&sums(dir)?, source, &compiler);
-    std::fs::write(dir.join(provenance::NAME), serde_json::to_vec_pretty(&statement)?)?;
-    Ok(())
-}
-
-/// Writes the signature beside the file, with `.asc` behind its name.
-fn sign(file: &Path, key: &str) -> Result<()> {
-    let sh = Shell::new()?;
-    cmd!(sh, "gpg --batch --yes --local-user {key} --armor --detach-sign {file}")
-        .quiet()
-        .run()
-        .with_context(|| format!("gpg does not sign by the key {key}"))
-}
-
-/// As `sha256sum --check` reads them.
-fn checksums(dir: &Path) -> Result<()> {
-    let mut sums = String::new();
-    for (name, sum) in self::sums(dir)? {
-        let _ = writeln!(sums, "{sum}  {name}");
-    }
-    std::fs::write(dir.join(MARK), sums)?;
     Ok(())
 }
 

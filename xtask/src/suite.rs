@@ -58,6 +58,19 @@ impl Suite {
         Self::open(&name, &cache.join("apt").join(&name))
     }
 
+    /// Its code name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The version of a package.
+    pub(crate) fn version(&self, package: &str) -> Result<String> {
+        let output = self.apt("apt-cache").args(["--no-all-versions", "show", package]).output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let version = text.lines().find_map(|line| line.strip_prefix("Version: "));
+        Ok(version.with_context(|| format!("Debian {} has no {package}", self.name))?.to_owned())
+    }
+
     /// Names of packages that match the extended regular expression.
     pub(crate) fn search(&self, names: &str) -> Result<Vec<String>> {
         let output = self.apt("apt-cache").args(["search", "--names-only", names]).output()?;

@@ -54,8 +54,8 @@ impl Controller {
             nodes_waiting: self.nodes.waiting(),
             oldest_waiting_seconds: self.nodes.oldest_waiting(Instant::now()).as_secs_f64(),
             nodes_in_flight: self.nodes.in_flight(),
-            events_waiting: self.occurrences.waiting(),
-            events: self.occurrences.counts(),
+            events_waiting: self.event_queue.waiting(),
+            events: self.event_queue.counts(),
             tallies: self.tallies.clone(),
         }
     }

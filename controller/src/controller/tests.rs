@@ -3,17 +3,18 @@ use api::conditions::{reasons, types};
 use serde_json::json;
 
 use super::*;
-use crate::occurrence::{About, Poster, What, queue};
+use crate::event_queue::{Poster, Reason, Regarding, queue};
+use crate::node_writes::LONGEST_SETTLE;
 use crate::watch::Change;
 use crate::watched::{Guarded, NodeTiering, Pod};
 
-/// One that leads and knows everything, and what its Events come to. Nothing answers where it writes to.
+/// One that leads and knows everything, and what its Events come to. Nobody is there where it writes to.
 fn controller() -> (Controller, Poster) {
     let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
     let writer = Writer::new(kube::Client::try_from(config).unwrap());
     let fence = Fence::new();
-    let (occurrences, poster) = queue(writer.clone(), "one".to_owned(), fence.clone());
-    let mut controller = Controller::new(Index::new(None), writer, occurrences, fence, mpsc::channel(1).0);
+    let (event_queue, poster) = queue(writer.clone(), "one".to_owned(), fence.clone());
+    let mut controller = Controller::new(Index::new(None), writer, event_queue, fence, mpsc::channel(1).0);
     controller.synced.extend(Kind::ALL);
     controller.owned_by(Owner::Node);
     controller
@@ -31,18 +32,18 @@ fn pod(name: &str, annotations: &serde_json::Value) -> Pod {
     .unwrap()
 }
 
-fn pods(told: &[Occurrence]) -> BTreeSet<&str> {
-    let names = told.iter().map(|occurrence| match &occurrence.about {
-        About::Pod { name, .. }
-        | About::Namespace(name)
-        | About::Policy { name, .. }
-        | About::Node { name, .. } => &**name,
+fn pods(events: &[KubeEvent]) -> BTreeSet<&str> {
+    let names = events.iter().map(|event| match &event.regarding {
+        Regarding::Pod { name, .. }
+        | Regarding::Namespace(name)
+        | Regarding::Policy { name, .. }
+        | Regarding::Node { name, .. } => &**name,
     });
     names.collect()
 }
 
 #[tokio::test]
-async fn a_warning_that_there_is_no_room_for_is_told_once_there_is() {
+async fn a_warning_that_there_is_no_room_for_is_posted_once_there_is() {
     const PODS: usize = 5000;
     let (mut controller, mut poster) = controller();
     for n in 0..PODS {
@@ -50,25 +51,25 @@ async fn a_warning_that_there_is_no_room_for_is_told_once_there_is() {
     }
     let changes = controller.index.take_changes();
     controller.note(&changes, None);
-    let mut told = poster.take_all();
-    assert!(told.len() < PODS);
+    let mut events = poster.take_all();
+    assert!(events.len() < PODS);
     while !controller.pending.is_empty() {
-        controller.tell_pending();
-        told.append(&mut poster.take_all());
+        controller.post_pending();
+        events.append(&mut poster.take_all());
     }
-    assert_eq!(pods(&told).len(), PODS);
-    assert_eq!(controller.occurrences.counts().dropped, 0);
-    let What::InvalidAnnotation(note) = &told[0].what else { panic!("{:?}", told[0]) };
+    assert_eq!(pods(&events).len(), PODS);
+    assert_eq!(controller.event_queue.counts().dropped, 0);
+    let Reason::InvalidAnnotation(note) = &events[0].reason else { panic!("{:?}", events[0]) };
     assert!(note.ends_with("; what applies to the pod: no policy: no policy applies"), "{note}");
 
-    // Whoever leads next tells them itself.
+    // Whoever leads next posts them itself.
     controller.note(&changes, None);
     controller.lead(false);
     assert!(controller.pending.is_empty());
 }
 
 #[tokio::test]
-async fn a_warning_that_the_server_refuses_is_told_again_later_if_it_is_still_so() {
+async fn a_warning_that_the_server_refuses_is_posted_again_later_if_it_is_still_so() {
     let (mut controller, mut poster) = controller();
     controller.index.apply_pod(&pod("web", &json!({ "thermocline.io/mode": "Sometimes" })));
     controller.index.apply_pod(&pod("mended", &json!({ "thermocline.io/mode": "Sometimes" })));
@@ -79,14 +80,14 @@ async fn a_warning_that_the_server_refuses_is_told_again_later_if_it_is_still_so
         controller.not_posted(refused, now);
     }
     controller.index.apply_pod(&pod("mended", &json!({})));
-    let mut told_at = |now| {
-        controller.tell_what_waited(now);
-        controller.tell_pending();
+    let mut posted_at = |now| {
+        controller.post_postponed(now);
+        controller.post_pending();
         pods(&poster.take_all()).into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
-    assert!(told_at(now).is_empty());
-    assert_eq!(told_at(now + TELL_LATER), ["web"]);
-    assert!(told_at(now + 2 * TELL_LATER).is_empty(), "once is enough");
+    assert!(posted_at(now).is_empty());
+    assert_eq!(posted_at(now + POSTPONE_FOR), ["web"]);
+    assert!(posted_at(now + 2 * POSTPONE_FOR).is_empty(), "once is enough");
 }
 
 #[tokio::test]
@@ -105,17 +106,17 @@ async fn each_namespace_has_its_turn_with_warnings_that_waited() {
     }
     let changes = controller.index.take_changes();
     for pod in &changes.invalid {
-        controller.tell_later(warnings::Warning::Pod(pod.clone()), Instant::now());
+        controller.postpone(warnings::Warning::Pod(pod.clone()), Instant::now());
     }
-    controller.tell_what_waited(Instant::now() + TELL_LATER);
-    controller.tell_pending();
-    let told = poster.take_all();
-    let first: Vec<&str> = told.iter().take(6).flat_map(|one| pods(std::slice::from_ref(one))).collect();
+    controller.post_postponed(Instant::now() + POSTPONE_FOR);
+    controller.post_pending();
+    let events = poster.take_all();
+    let first: Vec<&str> = events.iter().take(6).flat_map(|one| pods(std::slice::from_ref(one))).collect();
     assert_eq!(first, ["a-0000", "b-0000", "c-0000", "a-0001", "b-0001", "c-0001"]);
 }
 
 #[tokio::test]
-async fn whoever_leads_next_tells_of_policies_whose_status_says_it_already() {
+async fn whoever_leads_next_warns_of_policies_whose_status_says_it_already() {
     let (mut controller, mut poster) = controller();
     let spec = json!({ "dram": { "floor": "2Gi", "ceiling": "1Gi" } });
     let policy: TieringPolicy = serde_json::from_value(json!({
@@ -130,10 +131,10 @@ async fn whoever_leads_next_tells_of_policies_whose_status_says_it_already() {
     see(&mut controller, policy.clone());
     assert_eq!(pods(&poster.take_all()), BTreeSet::from(["odd"]));
     // Its status is written, and what was queued is lost with the lease.
-    let (standing, matched) = controller.standing(&"odd".into()).unwrap();
+    let (acceptance, matched) = controller.acceptance(&"odd".into()).unwrap();
     let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
     let status =
-        crate::policy_status::status(&standing, 1, matched, &[], &TieringPolicyStatus::default(), &time);
+        crate::policy_status::status(&acceptance, 1, matched, &[], &TieringPolicyStatus::default(), &time);
     see(&mut controller, TieringPolicy { status: Some(status), ..policy });
     assert!(poster.take_all().is_empty());
     controller.lead(false);
@@ -142,7 +143,7 @@ async fn whoever_leads_next_tells_of_policies_whose_status_says_it_already() {
 }
 
 #[tokio::test]
-async fn of_a_pod_with_endless_problems_its_owner_is_told_some_and_others_are_told_theirs() {
+async fn of_a_pod_with_endless_problems_some_are_posted_and_others_have_theirs() {
     let (mut controller, mut poster) = controller();
     let endless: BTreeMap<_, _> = (0..5000).map(|n| (format!("thermocline.io/none-{n}"), "x")).collect();
     controller.index.apply_pod(&pod("endless", &json!(endless)));
@@ -153,7 +154,7 @@ async fn of_a_pod_with_endless_problems_its_owner_is_told_some_and_others_are_to
 }
 
 #[tokio::test]
-async fn what_a_write_without_an_answer_did_is_told_when_it_is_known() {
+async fn what_a_write_without_an_answer_did_is_posted_when_it_is_known() {
     let (mut controller, mut poster) = controller();
     let node = Name::from("n1");
     controller.index.apply_node(
@@ -165,16 +166,16 @@ async fn what_a_write_without_an_answer_did_is_told_when_it_is_known() {
     let spec = controller.index.assignment("n1", &()).unwrap();
     let due = Due { node: Name::clone(&node), event: None };
     let fail = |controller: &mut Controller| {
-        let then = controller.consequences(&node, &spec);
+        let events = controller.assignment_events(&node, &spec);
         let error = WriteError { fault: WriteFault::Timeout, message: String::new() };
-        let what = Written::Assignment {
+        let outcome = Outcome::Assigned {
             spec: spec.clone(),
             content: Content::of(&spec, "of-node"),
             renewed: 0,
-            then,
+            events,
             result: Err(error),
         };
-        controller.wrote(Wrote { due: due.clone(), what, took: Duration::ZERO });
+        controller.node_written(NodeWrite { due: due.clone(), outcome, took: Duration::ZERO });
     };
     fail(&mut controller);
     fail(&mut controller);
@@ -191,19 +192,23 @@ async fn what_a_write_without_an_answer_did_is_told_when_it_is_known() {
         "status": { "agentVersion": "1" },
     });
     let object: NodeTiering = serde_json::from_str(&object.to_string()).unwrap();
-    controller.tierings.saw(&node, &object);
+    controller.tierings.observe(&node, &object);
     controller.write_node(due.clone());
     assert_eq!(pods(&poster.take_all()), BTreeSet::from(["web"]));
     assert!(controller.failing.is_empty() && controller.unconfirmed.is_empty());
 
-    // What is not so any more is not told.
+    // What is not so any more is not posted.
     fail(&mut controller);
-    controller.unconfirmed.get_mut(&node).unwrap().push(Occurrence {
-        about: About::Pod { namespace: "a".to_owned(), name: "web".to_owned(), uid: "web".to_owned() },
-        what: What::Assigned("policy of-before".to_owned()),
+    controller.unconfirmed.get_mut(&node).unwrap().push(KubeEvent {
+        regarding: Regarding::Pod {
+            namespace: "a".to_owned(),
+            name: "web".to_owned(),
+            uid: "web".to_owned(),
+        },
+        reason: Reason::Assigned("policy of-before".to_owned()),
         occasion: 1,
     });
-    controller.tierings.saw(&node, &object);
+    controller.tierings.observe(&node, &object);
     controller.write_node(due);
     assert!(poster.take_all().is_empty());
 }
@@ -226,7 +231,7 @@ async fn what_everybody_has_by_default_and_what_is_only_observed_is_no_news() {
     controller.index.apply_pod(&pod("enforced", &json!({ "thermocline.io/policy": "batch" })));
     let spec = controller.index.assignment("n1", &()).unwrap();
     assert_eq!(spec.assigned_pods, Some(3));
-    assert_eq!(pods(&controller.consequences(&"n1".into(), &spec)), BTreeSet::from(["enforced"]));
+    assert_eq!(pods(&controller.assignment_events(&"n1".into(), &spec)), BTreeSet::from(["enforced"]));
 }
 
 #[tokio::test]
@@ -265,4 +270,20 @@ async fn a_policy_that_cannot_be_read_keeps_the_status_that_says_so() {
     policy["status"] = json!(5);
     see(&mut controller, &policy);
     assert_eq!(time(&controller), "2026-01-01T00:00:00Z");
+}
+
+#[tokio::test]
+async fn whoever_begins_to_lead_does_not_look_at_all_nodes_in_one_turn() {
+    let (mut controller, _poster) = controller();
+    let now = Instant::now();
+    controller.fence.extend(now + Duration::from_mins(1));
+    let nodes = 3 * writes::NODES_IN_A_TURN;
+    for node in 0..nodes {
+        controller.nodes.changed(&format!("n{node}").into(), None, now);
+    }
+    tokio::time::sleep(LONGEST_SETTLE).await;
+    for turn in 1..=3 {
+        controller.write_what_is_due();
+        assert_eq!(controller.nodes.waiting(), nodes - turn * writes::NODES_IN_A_TURN);
+    }
 }

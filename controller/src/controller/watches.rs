@@ -5,7 +5,7 @@ use kube::api::ObjectMeta;
 
 use super::Controller;
 use crate::index::Name;
-use crate::policy_status::Policy;
+use crate::policy_status::StoredPolicy;
 use crate::watch::{Change, Watched};
 use crate::watched::{Kind, Malformed, Node, Object};
 
@@ -16,11 +16,9 @@ impl Controller {
             Change::Gone { namespace, name } => self.gone(kind, &namespace, &name),
             Change::Listing => {
                 self.tallies.list_began(kind);
-                self.index.begin_relist(kind);
                 match kind {
-                    Kind::Policy => self.policies.begin_relist(),
-                    Kind::NodeTiering => self.tierings.begin_relist(),
-                    Kind::Pod | Kind::Namespace | Kind::Node => {}
+                    Kind::NodeTiering => self.tierings.begin_list(),
+                    Kind::Pod | Kind::Namespace | Kind::Policy | Kind::Node => self.index.begin_list(kind),
                 }
             }
             Change::Listed => self.listed(kind),
@@ -40,14 +38,14 @@ impl Controller {
             Object::Policy(policy) => {
                 self.index.apply_policy(&policy);
                 let status = policy.status.clone().unwrap_or_default();
-                self.saw_policy(&policy.metadata, Policy { status, ..Policy::default() });
+                self.observe_policy(&policy.metadata, StoredPolicy { status, ..StoredPolicy::default() });
             }
             Object::NodeTiering(object) => {
                 let node = Name::from(object.name_any());
                 self.index.apply_dram(&node, object.dram());
-                let (changed, suspensions) = self.tierings.saw(&node, &object);
+                let (changed, suspensions) = self.tierings.observe(&node, &object);
                 for suspension in &suspensions {
-                    self.tell_of_suspension(suspension);
+                    self.warn_of_suspension(suspension);
                 }
                 if changed {
                     self.look_again(&node);
@@ -56,46 +54,40 @@ impl Controller {
         }
     }
 
-    fn saw_policy(&mut self, metadata: &ObjectMeta, policy: Policy) {
+    fn observe_policy(&mut self, metadata: &ObjectMeta, policy: StoredPolicy) {
         let name = Name::from(metadata.name.as_deref().unwrap_or_default());
-        let policy = Policy {
+        let policy = StoredPolicy {
             uid: metadata.uid.clone().unwrap_or_default(),
             generation: metadata.generation.unwrap_or_default(),
             ..policy
         };
-        if self.policies.saw(&name, policy) && self.may_mark() {
+        if self.policies.observe(&name, policy) && self.may_mark() {
             self.policy_changed(&name, std::time::Instant::now());
         }
     }
 
     fn gone(&mut self, kind: Kind, namespace: &str, name: &str) {
+        self.index.delete(kind, namespace, name);
         match kind {
-            Kind::Pod => self.index.delete_pod(namespace, name),
-            Kind::Namespace => self.index.delete_namespace(name),
-            Kind::Node => self.index.delete_node(name),
             Kind::Policy => {
-                self.policies.gone(name);
+                self.policies.deleted(name);
                 self.statuses.forget(name);
-                self.index.delete_policy(name);
             }
             Kind::NodeTiering => {
-                self.index.apply_dram(name, None);
-                self.tierings.gone(name);
+                self.tierings.deleted(name);
                 self.look_again(&Name::from(name));
             }
+            Kind::Pod | Kind::Namespace | Kind::Node => {}
         }
     }
 
     fn listed(&mut self, kind: Kind) {
-        self.index.end_relist(kind);
-        match kind {
-            Kind::Policy => self.policies.end_relist(),
-            Kind::NodeTiering => {
-                for node in self.tierings.end_relist() {
-                    self.look_again(&node);
-                }
-            }
-            Kind::Pod | Kind::Namespace | Kind::Node => {}
+        let missing = match kind {
+            Kind::NodeTiering => self.tierings.missing(),
+            Kind::Pod | Kind::Namespace | Kind::Policy | Kind::Node => self.index.missing(kind),
+        };
+        for (namespace, name) in missing {
+            self.gone(kind, &namespace, &name);
         }
         tracing::info!(kind = kind.plural(), "listed");
         if self.synced.insert(kind) && self.is_synced() {
@@ -112,8 +104,8 @@ impl Controller {
         }
     }
 
-    /// A pod, namespace or policy that can't be read stays as it was when it could. A node is one all the same, and what it was told
-    /// is told again unless it was ourselves who told it.
+    /// A pod, namespace or policy that can't be read stays as it was when it could. A node is one all the same, and its
+    /// `NodeTiering` is written again unless it was ourselves who wrote it.
     fn malformed(&mut self, kind: Kind, malformed: &Malformed) {
         let metadata = &malformed.metadata;
         let name = metadata.name.as_deref().unwrap_or_default();
@@ -136,7 +128,7 @@ impl Controller {
                     let same = known.filter(|known| metadata.uid.as_deref() == Some(&*known.uid));
                     same.map(|known| known.status.clone()).unwrap_or_default()
                 });
-                self.saw_policy(metadata, Policy { unreadable, status, ..Policy::default() });
+                self.observe_policy(metadata, StoredPolicy { unreadable, status, ..StoredPolicy::default() });
             }
             Kind::Node if self.index.node_uid(name) != metadata.uid.as_deref() => {
                 self.index.apply_node(&Node::unreadable(metadata));
@@ -144,14 +136,14 @@ impl Controller {
             Kind::Pod | Kind::Namespace | Kind::Node => self.index.keep(kind, namespace, name),
             Kind::NodeTiering => {
                 let node = Name::from(name);
-                if self.tierings.saw_unreadable(&node, metadata) {
+                if self.tierings.observe_unreadable(&node, metadata) {
                     self.look_again(&node);
                 }
             }
         }
     }
 
-    /// What a node was told may differ from what it should be told.
+    /// What is stored for a node may differ from what should be.
     fn look_again(&mut self, node: &Name) {
         if self.may_mark() {
             self.nodes.changed(node, None, std::time::Instant::now());

@@ -6,22 +6,25 @@ use api::{ModeSpec, NodeTieringSpec, PodAssignment};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use super::warnings::words;
-use super::{Controller, Event, RENEW_LOOK, Written, Wrote, unix_now};
+use super::warnings::describe;
+use super::{Controller, Event, NodeWrite, Outcome, RENEW_LOOK, unix_now};
+use crate::event_queue::{KubeEvent, Reason, Regarding};
 use crate::index::{Name, PodKey, Source, Unmanaged, Verdict};
-use crate::node_tierings::{Content, Difference, KnownTiering};
+use crate::node_tierings::{Content, Difference, StoredTiering};
 use crate::node_writes::Due;
-use crate::occurrence::{About, Occurrence, What};
-use crate::policy_status::{Standing, status};
+use crate::policy_status::{Acceptance, status};
 use crate::snapshot::WriteKind;
 use crate::write::{Times, WriteError};
 
+/// So many nodes are looked at before events have their turn again: whoever begins to lead looks at all.
+pub(super) const NODES_IN_A_TURN: usize = 64;
+
 impl Controller {
-    /// Begins every write that is due, while the lease is held.
+    /// Begins writes that are due, while the lease is held. What is left is due in the next turn.
     pub(super) fn write_what_is_due(&mut self) {
-        while self.may_write()
-            && let Some(due) = self.nodes.take_due(Instant::now())
-        {
+        for _ in 0..NODES_IN_A_TURN {
+            let due = self.may_write().then(|| self.nodes.take_due(Instant::now())).flatten();
+            let Some(due) = due else { break };
             self.write_node(due);
         }
         if self.may_write() {
@@ -34,16 +37,16 @@ impl Controller {
     pub(super) fn write_node(&mut self, due: Due) {
         let node = Name::clone(&due.node);
         let Some(owner) = &self.owner else { return self.nodes.finished(&due, false, Instant::now()) };
-        let told = self.tierings.get(&node);
+        let stored = self.tierings.get(&node);
         // Where no agent reported, nobody reads it; an empty object is what an agent reports in.
-        let has_agent = told.is_some_and(|told| told.has_agent);
+        let has_agent = stored.is_some_and(|stored| stored.has_agent);
         let assignment = self
             .index
-            .assignment(&node, &told)
+            .assignment(&node, &stored)
             .map(|spec| if has_agent { spec } else { NodeTieringSpec::default() });
         let owner = self.index.node_uid(&node).map(|uid| owner.reference(&node, uid));
         let Some((spec, owner)) = assignment.zip(owner) else {
-            if let Some(uid) = told.map(|told| told.uid.to_string()) {
+            if let Some(uid) = stored.map(|stored| stored.uid.to_string()) {
                 self.remove_node(due, uid);
             } else {
                 self.failing.remove(&node);
@@ -55,10 +58,11 @@ impl Controller {
         };
         let content = Content::of(&spec, &owner.uid);
         let now = unix_now();
-        let is_known =
-            |told: &KnownTiering| told.content == Some(content) && !told.is_due_for_renewal(&node, now);
-        if told.is_some_and(is_known) {
-            self.tell_consequences(&node, &spec, Vec::new());
+        let is_known = |stored: &StoredTiering| {
+            stored.content == Some(content) && !stored.is_due_for_renewal(&node, now)
+        };
+        if stored.is_some_and(is_known) {
+            self.post_assignment_events(&node, &spec, Vec::new());
             self.log_node(&node, None);
             self.tallies.unneeded();
             self.nodes.unneeded(&due);
@@ -69,22 +73,25 @@ impl Controller {
                 node = &*node,
                 namespace = cut.namespace,
                 pods = cut.pods,
-                "more pods than the namespace's share of what a node can be told; the last by name are left alone"
+                "more pods than the namespace's share of what a node's object can hold; the last by name are left alone"
             );
         }
-        let then = self.consequences(&node, &spec);
-        self.tierings.writing(&node);
+        let kube_events = self.assignment_events(&node, &spec);
+        self.tierings.write_began(&node);
         let (writer, events) = (self.writer.clone(), self.events.clone());
         let times = Times { epoch: self.epoch, now: now.as_secs() };
         tokio::spawn(async move {
             let began = Instant::now();
             let result = writer.node_tiering(&node, &owner, &spec, times).await;
-            let what = Written::Assignment { spec, content, renewed: times.now, then, result };
-            let _ = events.send(Event::Wrote(Box::new(Wrote { due, what, took: began.elapsed() }))).await;
+            let outcome =
+                Outcome::Assigned { spec, content, renewed: times.now, events: kube_events, result };
+            let _ = events
+                .send(Event::NodeWritten(Box::new(NodeWrite { due, outcome, took: began.elapsed() })))
+                .await;
         });
     }
 
-    /// Has nodes written that were told long ago.
+    /// Has nodes written that were written long ago.
     pub(super) fn renew(&mut self) {
         let now = Instant::now();
         if !self.may_write() || now < self.renew_at {
@@ -102,40 +109,50 @@ impl Controller {
         tokio::spawn(async move {
             let began = Instant::now();
             let result = writer.remove_node_tiering(&due.node, &uid).await;
-            let what = Written::Removed { result };
-            let _ = events.send(Event::Wrote(Box::new(Wrote { due, what, took: began.elapsed() }))).await;
+            let outcome = Outcome::Removed { result };
+            let _ = events
+                .send(Event::NodeWritten(Box::new(NodeWrite { due, outcome, took: began.elapsed() })))
+                .await;
         });
     }
 
-    /// What is to be told of pods once the spec is written.
-    pub(super) fn consequences(&self, node: &Name, spec: &NodeTieringSpec) -> Vec<Occurrence> {
-        let told = self.tierings.get(node);
-        let occasion = told.map_or(0, |told| told.generation.unsigned_abs());
-        let mut occurrences = Vec::new();
+    /// Events of pods, to be posted once the spec is written.
+    pub(super) fn assignment_events(&self, node: &Name, spec: &NodeTieringSpec) -> Vec<KubeEvent> {
+        let stored = self.tierings.get(node);
+        let occasion = stored.map_or(0, |stored| stored.generation.unsigned_abs());
+        let mut events = Vec::new();
         for pod in &spec.pods {
-            let difference = told.map_or(Difference::New, |told| told.difference(spec, pod));
+            let difference = stored.map_or(Difference::New, |stored| stored.difference(spec, pod));
             if difference == Difference::Same {
                 continue;
             }
             // What everybody has, and what is only observed, is no news to anybody.
             if self.is_news(spec, pod) {
-                occurrences.push(Occurrence { about: about(pod), what: self.assigned(spec, pod), occasion });
+                events.push(KubeEvent {
+                    regarding: regarding(pod),
+                    reason: self.assigned(spec, pod),
+                    occasion,
+                });
             }
         }
         let left = self.index.pods_on(node).filter_map(|key| {
-            let uid = self.index.pod_uid(key).filter(|uid| told.is_some_and(|told| told.has(uid)))?;
+            let uid = self.index.pod_uid(key).filter(|uid| stored.is_some_and(|stored| stored.has(uid)))?;
             let finished = Verdict::Unmanaged(Unmanaged::Finished);
             let verdict = self
                 .index
                 .verdict(key)
                 .filter(|verdict| verdict.policy().is_none() && **verdict != finished)?;
             let managed = spec.pods.iter().any(|pod| pod.uid == uid);
-            let about =
-                About::Pod { namespace: key.0.to_string(), name: key.1.to_string(), uid: uid.to_owned() };
-            (!managed).then(|| Occurrence { about, what: What::Unassigned(words(verdict)), occasion })
+            let regarding =
+                Regarding::Pod { namespace: key.0.to_string(), name: key.1.to_string(), uid: uid.to_owned() };
+            (!managed).then(|| KubeEvent {
+                regarding,
+                reason: Reason::Unassigned(describe(verdict)),
+                occasion,
+            })
         });
-        occurrences.extend(left);
-        occurrences
+        events.extend(left);
+        events
     }
 
     fn is_news(&self, spec: &NodeTieringSpec, pod: &PodAssignment) -> bool {
@@ -149,7 +166,7 @@ impl Controller {
     }
 
     /// What is said of a pod in a spec.
-    fn assigned(&self, spec: &NodeTieringSpec, pod: &PodAssignment) -> What {
+    fn assigned(&self, spec: &NodeTieringSpec, pod: &PodAssignment) -> Reason {
         let key: PodKey = (pod.namespace.as_str().into(), pod.name.as_str().into());
         let of_pod = spec.policy(pod.policy.as_ref()).map(|policy| {
             let why = self.index.verdict(&key).map(ToString::to_string).unwrap_or_default();
@@ -160,58 +177,59 @@ impl Controller {
                 Some(policy) => format!("container {}: policy {}", container.name, policy.name),
                 None => format!("container {}: none", container.name),
             });
-        What::Assigned(of_pod.into_iter().chain(of_containers).collect::<Vec<_>>().join("; "))
+        Reason::Assigned(of_pod.into_iter().chain(of_containers).collect::<Vec<_>>().join("; "))
     }
 
-    /// The node has this spec: tells what follows, and what followed from writes without an answer that still is so.
-    fn tell_consequences(&mut self, node: &Name, spec: &NodeTieringSpec, then: Vec<Occurrence>) {
+    /// The node has this spec: posts its events, and those of writes without an answer that still are so.
+    fn post_assignment_events(&mut self, node: &Name, spec: &NodeTieringSpec, events: Vec<KubeEvent>) {
         let mut unconfirmed = self.unconfirmed.remove(node).unwrap_or_default();
-        unconfirmed.retain(|occurrence| {
-            let pod = spec.pods.iter().find(|pod| about(pod) == occurrence.about);
+        unconfirmed.retain(|event| {
+            let pod = spec.pods.iter().find(|pod| regarding(pod) == event.regarding);
             let still_so = match pod {
-                Some(pod) => self.assigned(spec, pod) == occurrence.what,
-                None => matches!(occurrence.what, What::Unassigned(_)),
+                Some(pod) => self.assigned(spec, pod) == event.reason,
+                None => matches!(event.reason, Reason::Unassigned(_)),
             };
-            still_so && !then.iter().any(|newer| newer.about == occurrence.about)
+            still_so && !events.iter().any(|newer| newer.regarding == event.regarding)
         });
-        for occurrence in unconfirmed.into_iter().chain(then) {
-            // Of good news, what there is no room for is not told again.
-            let _ = self.occurrences.tell(occurrence);
+        for event in unconfirmed.into_iter().chain(events) {
+            // Good news that there is no room for is lost.
+            let _ = self.event_queue.push(event);
         }
     }
 
-    pub(super) fn wrote(&mut self, Wrote { due, what, took }: Wrote) {
-        let (kind, error) = match what {
-            Written::Assignment { spec, content, renewed, then, result } => match result {
+    pub(super) fn node_written(&mut self, NodeWrite { due, outcome, took }: NodeWrite) {
+        let (kind, error) = match outcome {
+            Outcome::Assigned { spec, content, renewed, events, result } => match result {
                 Ok((uid, generation)) => {
-                    let told = KnownTiering::written(&spec, content, &uid, generation, Some(renewed));
-                    self.tierings.wrote(&due.node, told);
-                    self.tell_consequences(&due.node, &spec, then);
+                    let stored = StoredTiering::of(&spec, content, &uid, generation, Some(renewed));
+                    self.tierings.written(&due.node, stored);
+                    self.post_assignment_events(&due.node, &spec, events);
                     if let Some(event) = due.event {
                         self.tallies.event_to_write(event.elapsed());
                     }
                     (WriteKind::NodeTiering, None)
                 }
                 Err(error) => {
-                    self.tierings.not_written(&due.node);
+                    self.tierings.write_failed(&due.node);
                     if error.may_pass() {
-                        self.tierings.doubt(&due.node);
+                        self.tierings.forget_content(&due.node);
                         let unconfirmed = self.unconfirmed.entry(Name::clone(&due.node)).or_default();
                         // However often it is tried, of a pod the newest is enough.
-                        unconfirmed.retain(|older| !then.iter().any(|newer| newer.about == older.about));
-                        unconfirmed.extend(then);
+                        unconfirmed
+                            .retain(|older| !events.iter().any(|newer| newer.regarding == older.regarding));
+                        unconfirmed.extend(events);
                     }
                     (WriteKind::NodeTiering, Some(error))
                 }
             },
-            Written::Removed { result } => {
+            Outcome::Removed { result } => {
                 if result.is_ok() {
-                    self.tierings.gone(&due.node);
+                    self.tierings.deleted(&due.node);
                 }
                 (WriteKind::Removal, result.err())
             }
         };
-        self.tallies.wrote(kind, error.as_ref(), took);
+        self.tallies.write_ended(kind, error.as_ref(), took);
         self.log_node(&due.node, error.as_ref());
         self.nodes.finished(&due, error.is_none(), Instant::now());
         if kind == WriteKind::Removal && error.is_none() {
@@ -235,42 +253,46 @@ impl Controller {
     pub(super) fn write_status(&mut self, name: Name) {
         let now = Instant::now();
         let Some(policy) = self.policies.get(&name) else { return self.statuses.finished(&name, true, now) };
-        let Some((standing, matched)) = self.standing(&name) else {
+        let Some((acceptance, matched)) = self.acceptance(&name) else {
             return self.statuses.finished(&name, true, now);
         };
         let without_floors = self.index.namespaces_without_floors_of(&name);
         let now_written = Time(Timestamp::now());
         let wanted =
-            status(&standing, policy.generation, matched, &without_floors, &policy.status, &now_written);
+            status(&acceptance, policy.generation, matched, &without_floors, &policy.status, &now_written);
         if wanted == policy.status {
             return self.statuses.finished(&name, true, now);
         }
         let (writer, events) = (self.writer.clone(), self.events.clone());
         tokio::spawn(async move {
             let result = writer.policy_status(&name, &wanted).await.map(|()| wanted);
-            let _ = events.send(Event::WroteStatus(name, result)).await;
+            let _ = events.send(Event::StatusWritten(name, result)).await;
         });
     }
 
     /// What is to be said of a policy, and how many pods have it.
-    pub(super) fn standing(&self, name: &Name) -> Option<(Standing, u32)> {
+    pub(super) fn acceptance(&self, name: &Name) -> Option<(Acceptance, u32)> {
         if let Some(error) = &self.policies.get(name)?.unreadable {
             let matched = self.index.policy(name).map_or(0, |(_, _, matched)| matched);
-            return Some((Standing::Unreadable(error.clone()), matched));
+            return Some((Acceptance::Unreadable(error.clone()), matched));
         }
         let (_, accepted, matched) = self.index.policy(name)?;
-        let standing = match accepted {
-            Ok(()) => Standing::Accepted,
-            Err(error) => Standing::Rejected(error.clone()),
+        let acceptance = match accepted {
+            Ok(()) => Acceptance::Accepted,
+            Err(error) => Acceptance::Rejected(error.clone()),
         };
-        Some((standing, matched))
+        Some((acceptance, matched))
     }
 
-    pub(super) fn wrote_status(&mut self, name: &Name, result: Result<api::TieringPolicyStatus, WriteError>) {
-        self.tallies.wrote(WriteKind::PolicyStatus, result.as_ref().err(), Duration::ZERO);
+    pub(super) fn status_written(
+        &mut self,
+        name: &Name,
+        result: Result<api::TieringPolicyStatus, WriteError>,
+    ) {
+        self.tallies.write_ended(WriteKind::PolicyStatus, result.as_ref().err(), Duration::ZERO);
         self.statuses.finished(name, result.is_ok(), Instant::now());
         match result {
-            Ok(status) => self.policies.wrote(name, status),
+            Ok(status) => self.policies.status_written(name, status),
             Err(error) => {
                 tracing::warn!(policy = &**name, %error, "the status of a policy was not written; it is tried again");
             }
@@ -280,18 +302,18 @@ impl Controller {
     /// What is said of a policy may have changed.
     pub(super) fn policy_changed(&mut self, name: &Name, now: Instant) {
         let Some(policy) = self.policies.get(name) else { return };
-        let Some((standing, _)) = self.standing(name) else { return };
+        let Some((acceptance, _)) = self.acceptance(name) else { return };
         let without_floors = self.index.namespaces_without_floors_of(name);
         let time = Time(Timestamp::now());
-        let wanted = status(&standing, policy.generation, 0, &without_floors, &policy.status, &time);
+        let wanted = status(&acceptance, policy.generation, 0, &without_floors, &policy.status, &time);
         let urgent = wanted.conditions != policy.status.conditions;
         self.statuses.changed(name, urgent, now);
         if urgent {
-            self.tell_of_policy(name);
+            self.warn_of_policy(name);
         }
     }
 }
 
-fn about(pod: &PodAssignment) -> About {
-    About::Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() }
+fn regarding(pod: &PodAssignment) -> Regarding {
+    Regarding::Pod { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() }
 }

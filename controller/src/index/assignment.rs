@@ -1,13 +1,11 @@
-//! What one node's agent is to be told.
-
-use std::collections::BTreeMap;
+//! What one node is assigned.
 
 use api::{
     ContainerAssignment, MOST_SPEC_BYTES, MemoryHighMode, MemoryResources, NodeTieringSpec, PodAssignment,
     PodProblem, ResolvedPolicy,
 };
 
-use super::record::{Name, Node, Pod, PodKey, Standing};
+use super::record::{Name, NodeRecord, PodKey, PodKind, PodRecord};
 use super::rules::resources;
 use super::{Index, Source, Verdict, fit};
 use crate::watched::Memory;
@@ -17,7 +15,7 @@ const MOST_PROBLEMS: usize = 16;
 /// As much of a problem, in bytes.
 const LONGEST_PROBLEM: usize = 200;
 
-/// What a node was told before, of a pod by its uid, or of a container of it by name.
+/// What a node was assigned before, of a pod by its uid, or of a container of it by name.
 pub trait Before {
     /// The policy that it has as far as its node knows.
     fn policy(&self, uid: &str, container: Option<&str>) -> Option<&ResolvedPolicy>;
@@ -31,13 +29,13 @@ impl Before for () {
 }
 
 impl Index {
-    /// What is assigned to a node; `None` for a node that is not there. `before` is what it was told last.
+    /// What is assigned to a node; `None` for a node that is not there. `before` is what it was assigned last.
     ///
     /// Of more than one object can hold, each namespace has its share: the whole would be refused otherwise.
     #[must_use]
     pub fn assignment(&self, node: &str, before: &impl Before) -> Option<NodeTieringSpec> {
         let overcommitted = self.overcommitted_by(node);
-        let node = &self.nodes.get(node)?.value;
+        let node = self.nodes.get(node)?;
         let allocatable = node.known.as_ref()?.allocatable;
         let mut spec =
             NodeTieringSpec { problems: self.problems_on(node), overcommitted, ..NodeTieringSpec::default() };
@@ -51,17 +49,12 @@ impl Index {
         Some(spec)
     }
 
-    fn managed_on<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = (&'a PodKey, &'a Pod)> {
-        let mut claims: BTreeMap<&str, u32> = BTreeMap::new();
-        for entry in node.pods.iter().filter_map(|key| self.pod(key)) {
-            *claims.entry(&entry.pod.uid).or_default() += 1;
-        }
+    fn managed_on<'a>(&'a self, node: &'a NodeRecord) -> impl Iterator<Item = (&'a PodKey, &'a PodRecord)> {
+        let contested = self.contested(node);
         node.pods.iter().filter_map(move |key| {
             let entry = self.pod(key).filter(|entry| entry.outcome.managed)?;
-            // Which cgroup is a mirror pod's, its annotations say: anybody can write them to have another pod's.
-            let is_doubtful =
-                entry.pod.standing == Standing::Mirror && claims.get(&*entry.pod.uid) > Some(&1);
-            (!is_doubtful).then_some((key, &entry.pod))
+            let has_cgroup = entry.pod.kind != PodKind::Mirror || !contested.contains(&*entry.pod.uid);
+            has_cgroup.then_some((key, &entry.pod))
         })
     }
 
@@ -70,7 +63,7 @@ impl Index {
         &self,
         spec: &mut NodeTieringSpec,
         key: &PodKey,
-        pod: &Pod,
+        pod: &PodRecord,
         allocatable: Option<tiering::Bytes>,
         before: &impl Before,
     ) -> Option<PodAssignment> {
@@ -125,7 +118,7 @@ impl Index {
     }
 
     /// Annotations that do not apply, of some pods of each namespace in turn.
-    fn problems_on(&self, node: &Node) -> Vec<PodProblem> {
+    fn problems_on(&self, node: &NodeRecord) -> Vec<PodProblem> {
         let is_invalid = |key: &PodKey| self.pod(key).is_some_and(|entry| entry.outcome.problems != 0);
         let invalid = node.pods.iter().filter(|key| is_invalid(key) || self.is_denied(key));
         fit::in_turn(invalid, |key| &*key.0)

@@ -3,7 +3,7 @@
 use api::ResolvedPolicy;
 use serde::Serialize;
 
-use super::{Index, Name, PodKey, Verdict};
+use super::{Index, Name, PodEntry, PodKey, Verdict};
 
 /// What a pod has, and why.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -46,10 +46,9 @@ impl Index {
     /// Why a pod has what it has; `None` where there is no such pod.
     #[must_use]
     pub fn explain(&self, namespace: &str, name: &str) -> Option<Explanation> {
-        let (name, listed) = self.pods.get(namespace)?.get_key_value(name)?;
-        let pod = &listed.value.pod;
+        let (name, PodEntry { pod, .. }) = self.pods.get(namespace)?.get_key_value(name)?;
         let node = pod.node.as_ref().and_then(|node| self.nodes.get(node));
-        let allocatable = node.and_then(|node| node.value.known.as_ref()?.allocatable);
+        let allocatable = node.and_then(|node| node.known.as_ref()?.allocatable);
         let resolution = self.resolve(namespace, pod);
         let key = (namespace.into(), Name::clone(name));
         let applied = |policy: ResolvedPolicy| self.without_denied_floor(&key, policy);

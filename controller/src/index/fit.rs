@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use api::{Cut, NodeTieringSpec, PodAssignment};
 use serde::Serialize;
 
-/// Namespaces that are told to be cut; those that lost most.
+/// Namespaces that are said to be cut; those that lost most.
 const MOST_CUT: usize = 64;
 /// Left for what is not of pods: names of namespaces that were cut, problems.
 const RESERVED: usize = 16 << 10;
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_usual_node_is_told_little() {
+    fn a_usual_node_is_assigned_in_few_bytes() {
         let mut whole = spec(&[("a", 60, 0), ("b", 50, 0)]);
         for (n, pod) in whole.pods.iter_mut().enumerate() {
             // Every third computes with its memory.

@@ -1,7 +1,7 @@
 //! Floors: what pods keep in DRAM whatever others need, and so what is shared out.
 //!
 //! **Problem.** A floor is taken from everybody else on the node. Who may override one, or use a policy that has one, could take all
-//! of it, and nobody would be told.
+//! of it, and nobody would hear.
 //!
 //! **Approach.** The floors of a namespace's pods may sum to its quota and no more. The oldest pods have theirs first, so that a new
 //! one takes none away; of a pod whose floor does not fit, all but the floor applies. On each node the floors that apply are compared
@@ -115,7 +115,7 @@ impl Index {
     /// What is too much on a node.
     #[must_use]
     pub fn overcommitted_by(&self, node: &str) -> Option<Overcommitted> {
-        let floors = self.nodes.get(node)?.value.floors;
+        let floors = self.nodes.get(node)?.floors;
         let dram = self.floors.dram.get(node).copied().filter(|dram| floors > *dram)?;
         Some(Overcommitted { floors: Quantity(floors), dram: Quantity(dram) })
     }
@@ -133,7 +133,7 @@ impl Index {
     }
 
     fn floor_quota(&self, namespace: &str) -> Option<Bytes> {
-        let own = self.namespaces.get(namespace).and_then(|listed| listed.value.floor_quota);
+        let own = self.namespaces.get(namespace).and_then(|namespace| namespace.floor_quota);
         own.or(self.floors.default_quota)
     }
 
@@ -168,15 +168,15 @@ impl Index {
             self.grant(&namespace);
         }
         for node in self.changes.nodes.clone().iter().chain(self.changes.annotated.clone().values()) {
-            let Some(listed) = self.nodes.get(node) else {
+            let Some(known) = self.nodes.get(node) else {
                 self.floors.overcommitted.remove(node);
                 continue;
             };
-            let applying = listed.value.pods.iter().filter(|key| !self.is_denied(key));
+            let applying = known.pods.iter().filter(|key| !self.is_denied(key));
             let floors = applying.filter_map(|key| Some(self.pod(key)?.outcome.floor.0));
             let sum = Bytes(floors.fold(0, u64::saturating_add));
-            if let Some(listed) = self.nodes.get_mut(node) {
-                listed.value.floors = sum;
+            if let Some(known) = self.nodes.get_mut(node) {
+                known.floors = sum;
             }
             if self.overcommitted_by(node).is_none() {
                 self.floors.overcommitted.remove(node);

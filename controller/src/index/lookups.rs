@@ -7,18 +7,19 @@ use api::annotations::{Cause, Problem};
 
 use super::record::{Name, PodKey};
 use super::{Index, Unmanaged, Verdict};
+use crate::listed::Listed;
 use crate::watched::Kind;
 
 impl Index {
     /// The uid of a node that is there.
     #[must_use]
     pub fn node_uid(&self, node: &str) -> Option<&str> {
-        self.nodes.get(node)?.value.known.as_ref().map(|known| &*known.uid)
+        self.nodes.get(node)?.known.as_ref().map(|known| &*known.uid)
     }
 
     /// Nodes that are there.
     pub fn nodes(&self) -> impl Iterator<Item = &Name> {
-        self.nodes.iter().filter(|(_, node)| node.value.known.is_some()).map(|(name, _)| name)
+        self.nodes.iter().filter(|(_, node)| node.known.is_some()).map(|(name, _)| name)
     }
 
     /// Annotations of a pod that do not apply.
@@ -37,7 +38,6 @@ impl Index {
     #[must_use]
     pub fn namespace_problems(&self, name: &str) -> Vec<Problem> {
         let Some(namespace) = self.namespaces.get(name) else { return Vec::new() };
-        let namespace = &namespace.value;
         namespace.problems.iter().cloned().chain(self.rules.problem_of(namespace)).collect()
     }
 
@@ -63,7 +63,7 @@ impl Index {
 
     /// Namespaces with annotations that do not apply.
     pub fn invalid_namespaces(&self) -> impl Iterator<Item = &Name> {
-        self.namespaces.keys().filter(|name| !self.namespace_problems(name).is_empty())
+        self.namespaces.names().filter(|name| !self.namespace_problems(name).is_empty())
     }
 
     /// The uid of a pod's cgroup, and its node.
@@ -74,7 +74,7 @@ impl Index {
 
     /// Pods on a node, managed or not.
     pub fn pods_on(&self, node: &str) -> impl Iterator<Item = &PodKey> {
-        self.nodes.get(node).into_iter().flat_map(|listed| &listed.value.pods)
+        self.nodes.get(node).into_iter().flat_map(|known| &known.pods)
     }
 
     /// Why a pod has its policy, or none.
@@ -105,7 +105,7 @@ impl Index {
     #[must_use]
     pub fn len(&self, kind: Kind) -> usize {
         match kind {
-            Kind::Pod => self.pods.values().map(BTreeMap::len).sum(),
+            Kind::Pod => self.pods.values().map(Listed::len).sum(),
             Kind::Namespace => self.namespaces.len(),
             Kind::Policy => self.rules.policies().len(),
             Kind::Node => self.nodes().count(),

@@ -88,12 +88,12 @@ impl<Name> Verdict<Name> {
         }
     }
 
-    /// Whether its node is told of it.
+    /// Whether it is in its node's assignment.
     pub fn is_managed(&self) -> bool {
         !matches!(self, Self::Unmanaged(_))
     }
 
-    /// Whether it depends on what was told before.
+    /// Whether it depends on what was assigned before.
     pub fn is_held(&self) -> bool {
         matches!(self, Self::Unusable(..) | Self::UnknownNamespace)
     }

@@ -30,7 +30,7 @@ pub(super) struct Pool {
 
 /// What is kept of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pod {
+pub(super) struct PodRecord {
     pub(super) uid: Box<str>,
     pub(super) node: Option<Name>,
     /// In seconds since 1970: of two pods the older has its floor.
@@ -40,12 +40,12 @@ pub(super) struct Pod {
     pub(super) containers: Box<[Container]>,
     pub(super) memory: watched::Memory,
     pub(super) qos_class: QosClass,
-    pub(super) standing: Standing,
+    pub(super) kind: PodKind,
 }
 
 /// Whether a pod may be managed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum PodKind {
     Usual,
     Mirror,
     Critical,
@@ -129,16 +129,16 @@ impl std::fmt::Display for ContainerId {
     }
 }
 
-impl Pod {
+impl PodRecord {
     pub(super) fn new(pod: &watched::Pod, pool: &mut Pool) -> Self {
-        let standing = if pod.is_finished() {
-            Standing::Finished
+        let kind = if pod.is_finished() {
+            PodKind::Finished
         } else if pod.is_mirror() {
-            Standing::Mirror
+            PodKind::Mirror
         } else if pod.is_critical() {
-            Standing::Critical
+            PodKind::Critical
         } else {
-            Standing::Usual
+            PodKind::Usual
         };
         let whole = pod.whole();
         let containers = pod.containers().map(|container| Container {
@@ -158,7 +158,7 @@ impl Pod {
             containers,
             memory: pod.memory(),
             qos_class: pod.qos_class(),
-            standing,
+            kind,
         }
     }
 
@@ -184,7 +184,7 @@ pub(super) fn label<'a>(labels: &'a Labels, key: &str) -> Option<&'a str> {
 
 /// What is kept of a namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Namespace {
+pub(super) struct NamespaceRecord {
     pub(super) labels: Vec<(Name, Name)>,
     pub(super) policy: Option<PolicyChoice>,
     /// What the floors of its pods may sum to.
@@ -192,7 +192,7 @@ pub(super) struct Namespace {
     pub(super) problems: Vec<Problem>,
 }
 
-impl Namespace {
+impl NamespaceRecord {
     pub(super) fn new(namespace: &watched::Namespace, pool: &mut Pool) -> Self {
         let metadata = &namespace.metadata;
         let annotations = metadata.annotations.iter().flatten();
@@ -208,7 +208,7 @@ impl Namespace {
 
 /// What is kept of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Policy {
+pub(super) struct PolicyRecord {
     pub(super) generation: i64,
     pub(super) spec: PolicySpec,
     pub(super) accepted: Result<(), SpecError>,
@@ -216,7 +216,7 @@ pub(super) struct Policy {
     pub(super) usable: bool,
 }
 
-impl Policy {
+impl PolicyRecord {
     pub(super) fn new(policy: &api::TieringPolicy) -> Self {
         let spec = policy.spec.clone().complete();
         let accepted = spec.check();
@@ -227,9 +227,9 @@ impl Policy {
 
 /// What is kept of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Node {
+pub(super) struct NodeRecord {
     /// Absent while only pods say that there is such a node.
-    pub(super) known: Option<KnownNode>,
+    pub(super) known: Option<NodeFacts>,
     pub(super) pods: BTreeSet<PodKey>,
     /// Those of them that are mirrors: which cgroup is theirs depends on what the others claim.
     pub(super) mirrors: BTreeSet<PodKey>,
@@ -239,7 +239,7 @@ pub(super) struct Node {
 
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct KnownNode {
+pub(super) struct NodeFacts {
     pub(super) uid: Box<str>,
     pub(super) allocatable: Option<Bytes>,
 }

@@ -13,14 +13,14 @@ use api::{MOST_APART, MemoryResources, ModeSpec, PolicySpec, Quantity, ResolvedP
 use tiering::Bytes;
 
 use super::reason::{Source, Unmanaged, Verdict};
-use super::record::{Container, Name, Namespace, Pod, Policy, Standing, label};
+use super::record::{Container, Name, NamespaceRecord, PodKind, PodRecord, PolicyRecord, label};
 use super::selector;
 use crate::watched::Memory;
 
 /// The policies, in the order in which they apply.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
-    policies: BTreeMap<Name, Policy>,
+    policies: BTreeMap<Name, PolicyRecord>,
     /// Usable policies with a selector, the one that wins first.
     by_selector: Vec<Name>,
     /// Those of them that can't be left.
@@ -52,12 +52,12 @@ impl Rules {
         Self { default, ..Self::default() }
     }
 
-    pub(super) fn policies(&self) -> &BTreeMap<Name, Policy> {
+    pub(super) fn policies(&self) -> &BTreeMap<Name, PolicyRecord> {
         &self.policies
     }
 
     /// Whether anything changed. Of a policy that makes no sense, what made sense before stays.
-    pub(super) fn insert(&mut self, name: Name, mut policy: Policy) -> bool {
+    pub(super) fn insert(&mut self, name: Name, mut policy: PolicyRecord) -> bool {
         let before = self.policies.get(&name);
         if let Some(before) = before.filter(|before| !policy.usable && before.usable) {
             policy.spec.clone_from(&before.spec);
@@ -87,7 +87,7 @@ impl Rules {
         self.enforced = enforced.map(|(name, _)| Name::clone(name)).collect();
     }
 
-    fn usable(&self, name: &str) -> Option<(&Name, &Policy)> {
+    fn usable(&self, name: &str) -> Option<(&Name, &PolicyRecord)> {
         self.policies.get_key_value(name).filter(|(_, policy)| policy.usable)
     }
 
@@ -116,7 +116,7 @@ impl Rules {
     }
 
     /// Why the annotation of a namespace does not apply.
-    pub(super) fn problem_of(&self, namespace: &Namespace) -> Option<Problem> {
+    pub(super) fn problem_of(&self, namespace: &NamespaceRecord) -> Option<Problem> {
         match &namespace.policy {
             Some(PolicyChoice::Named(name)) => {
                 let cause = self.cause(&self.named(name, Source::NamespaceAnnotation, Some(namespace)))?;
@@ -129,11 +129,11 @@ impl Rules {
     /// What a pod gets. `allocatable` is the memory of its node.
     pub(super) fn resolve(
         &self,
-        pod: &Pod,
-        namespace: Option<&Namespace>,
+        pod: &PodRecord,
+        namespace: Option<&NamespaceRecord>,
         allocatable: Option<Bytes>,
     ) -> Resolution {
-        if pod.standing == Standing::Finished {
+        if pod.kind == PodKind::Finished {
             return Resolution::only(Verdict::Unmanaged(Unmanaged::Finished));
         }
         if pod.node.is_none() {
@@ -141,7 +141,7 @@ impl Rules {
         }
         let enforced = match namespace {
             Some(namespace) => self.enforced.iter().find(|name| self.selects(name, pod, namespace)),
-            // Before its namespace is known, nobody can tell whether any is enforced there.
+            // Before its namespace is known, nobody knows whether any is enforced there.
             None if !self.enforced.is_empty() => return Resolution::only(Verdict::UnknownNamespace),
             None => None,
         };
@@ -187,7 +187,12 @@ impl Rules {
     }
 
     /// What a pod gets with annotations of its own.
-    fn requested(&self, requests: &Requests, pod: &Pod, namespace: Option<&Namespace>) -> Resolution {
+    fn requested(
+        &self,
+        requests: &Requests,
+        pod: &PodRecord,
+        namespace: Option<&NamespaceRecord>,
+    ) -> Resolution {
         let mut problems = requests.problems.clone();
         let mut chosen = |choice: &PolicyChoice, source, key: &dyn Fn() -> String| match choice {
             PolicyChoice::OptOut => Verdict::Unmanaged(Unmanaged::OptedOut(source)),
@@ -223,13 +228,13 @@ impl Rules {
     }
 
     /// What a pod gets whose own annotation says nothing.
-    fn by_default(&self, pod: &Pod, namespace: Option<&Namespace>) -> Verdict<Name> {
-        match pod.standing {
-            Standing::Mirror => return Verdict::Unmanaged(Unmanaged::Mirror),
-            Standing::Critical => return Verdict::Unmanaged(Unmanaged::Critical),
-            Standing::Usual | Standing::Finished => {}
+    fn by_default(&self, pod: &PodRecord, namespace: Option<&NamespaceRecord>) -> Verdict<Name> {
+        match pod.kind {
+            PodKind::Mirror => return Verdict::Unmanaged(Unmanaged::Mirror),
+            PodKind::Critical => return Verdict::Unmanaged(Unmanaged::Critical),
+            PodKind::Usual | PodKind::Finished => {}
         }
-        // Before its namespace is known, nobody can tell what its labels and annotations say.
+        // Before its namespace is known, nobody knows what its labels and annotations say.
         let Some(namespace) = namespace else { return Verdict::UnknownNamespace };
         match &namespace.policy {
             Some(PolicyChoice::OptOut) => {
@@ -251,7 +256,7 @@ impl Rules {
     }
 
     /// What an annotation gives that names a policy.
-    fn named(&self, name: &str, source: Source, namespace: Option<&Namespace>) -> Verdict<Name> {
+    fn named(&self, name: &str, source: Source, namespace: Option<&NamespaceRecord>) -> Verdict<Name> {
         match self.usable(name) {
             Some((_, policy)) if namespace.is_none() && policy.spec.allowed_namespaces.is_some() => {
                 Verdict::UnknownNamespace
@@ -264,7 +269,7 @@ impl Rules {
         }
     }
 
-    fn selects(&self, policy: &str, pod: &Pod, namespace: &Namespace) -> bool {
+    fn selects(&self, policy: &str, pod: &PodRecord, namespace: &NamespaceRecord) -> bool {
         let policy = self.policies.get(policy).filter(|policy| is_allowed(policy, namespace));
         policy.and_then(|policy| policy.spec.selector.as_ref()).is_some_and(|selector| {
             let namespaces = selector.namespaces.as_ref();
@@ -289,7 +294,7 @@ impl Rules {
         }
     }
 
-    /// A policy as it is told to the agent.
+    /// A policy as the agent gets it.
     fn resolved(
         &self,
         name: &str,
@@ -300,12 +305,12 @@ impl Rules {
         ResolvedPolicy::new(name, self.with_overrides(name, requests, memory, allocatable).0)
     }
 
-    /// The pod's policy as it is told to the agent.
-    pub(super) fn of_pod(&self, name: &str, pod: &Pod, allocatable: Option<Bytes>) -> ResolvedPolicy {
+    /// The pod's policy as the agent gets it.
+    pub(super) fn of_pod(&self, name: &str, pod: &PodRecord, allocatable: Option<Bytes>) -> ResolvedPolicy {
         self.resolved(name, pod.requests(), pod.memory, allocatable)
     }
 
-    /// The container's own policy as it is told to the agent: overrides are the pod's.
+    /// The container's own policy as the agent gets it: overrides are the pod's.
     pub(super) fn of_container(
         &self,
         name: &str,
@@ -317,7 +322,7 @@ impl Rules {
 }
 
 /// Whether pods of a namespace may have a policy.
-fn is_allowed(policy: &Policy, namespace: &Namespace) -> bool {
+fn is_allowed(policy: &PolicyRecord, namespace: &NamespaceRecord) -> bool {
     let allowed = policy.spec.allowed_namespaces.as_ref();
     allowed.is_none_or(|allowed| selector::matches(allowed, |key| label(&namespace.labels, key)))
 }

@@ -11,6 +11,7 @@ use expect_test::expect;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::watched::Kind;
 
 fn pod(key: &str, node: &str, annotations: &[(&str, &str)]) -> watched::Pod {
     let (namespace, name) = key.split_once('/').unwrap();
@@ -152,10 +153,10 @@ fn an_assignment_has_what_the_agent_needs_and_no_more() {
     assert_eq!(index.assignment("n3", &()), None);
 }
 
-/// What two pods and a container were told before.
-struct KnownTiering(api::ResolvedPolicy);
+/// What two pods and a container were assigned before.
+struct StoredTiering(api::ResolvedPolicy);
 
-impl Before for KnownTiering {
+impl Before for StoredTiering {
     fn policy(&self, uid: &str, container: Option<&str>) -> Option<&api::ResolvedPolicy> {
         (uid == "uid-web" || container == Some("main")).then_some(&self.0)
     }
@@ -175,15 +176,15 @@ fn what_names_no_usable_policy_keeps_what_it_had_or_is_observed_and_never_gets_a
         &[("thermocline.io/policy", "none"), ("container.thermocline.io/main", "gone")],
     ));
     index.apply_pod(&pod("b/db", "n1", &[]));
-    // Of a namespace that is not known nobody can tell what it says.
+    // Of a namespace that is not known nobody knows what it says.
     index.apply_pod(&pod("c/new", "n1", &[]));
     index.take_changes();
-    let before = KnownTiering(api::ResolvedPolicy::new(
+    let before = StoredTiering(api::ResolvedPolicy::new(
         "gone",
         serde_json::from_value(json!({ "tiers": ["dram"] })).unwrap(),
     ));
     let spec = index.assignment("n1", &before).unwrap();
-    let told: Vec<String> = spec
+    let assigned: Vec<String> = spec
         .pods
         .iter()
         .map(|pod| {
@@ -200,7 +201,7 @@ fn what_names_no_usable_policy_keeps_what_it_had_or_is_observed_and_never_gets_a
         })
         .collect();
     assert_eq!(
-        told,
+        assigned,
         [
             "a/late: gone Some(Observe) false",
             "a/part: gone None true",
@@ -252,7 +253,7 @@ fn a_formula_gets_the_memory_to_compute_with() {
 }
 
 #[test]
-fn only_what_changes_an_assignment_is_told() {
+fn only_what_changes_an_assignment_is_written() {
     let mut index = two_nodes();
     let mut check = |change: &dyn Fn(&mut Index), expected: &str| {
         change(&mut index);
@@ -287,11 +288,18 @@ fn only_what_changes_an_assignment_is_told() {
     check(&|index| index.delete_policy("batch"), "nodes n2; invalid a/new; policies batch");
 }
 
+/// All of a kind have come.
+fn end_list(index: &mut Index, kind: Kind) {
+    for (namespace, name) in index.missing(kind) {
+        index.delete(kind, &namespace, &name);
+    }
+}
+
 #[test]
-fn what_a_relist_does_not_have_is_gone() {
+fn what_a_list_does_not_have_is_gone() {
     let mut index = two_nodes();
     for kind in [Kind::Pod, Kind::Node, Kind::Policy, Kind::Namespace] {
-        index.begin_relist(kind);
+        index.begin_list(kind);
     }
     index.apply_namespace(&namespace("a", json!({})));
     index.apply_pod(&pod("a/web", "n1", &[("thermocline.io/policy", "batch")]));
@@ -299,7 +307,7 @@ fn what_a_relist_does_not_have_is_gone() {
     index.apply_policy(&policy("batch", 1, json!({ "allowOverrides": ["mode"] })));
     assert_eq!(changed(&mut index), "nodes ; invalid ; policies ");
     for kind in [Kind::Pod, Kind::Node, Kind::Policy, Kind::Namespace] {
-        index.end_relist(kind);
+        end_list(&mut index, kind);
     }
     assert_eq!(changed(&mut index), "nodes n2; invalid ; policies batch");
     assert_eq!(explain(&index), "a/web: batch (annotation of the pod)\n");
@@ -307,7 +315,7 @@ fn what_a_relist_does_not_have_is_gone() {
 }
 
 #[test]
-fn windows_has_no_agent_to_tell() {
+fn windows_has_no_agent() {
     let mut index = two_nodes();
     let mut windows = node("n1");
     windows.metadata.labels = Some([("kubernetes.io/os".to_owned(), "windows".to_owned())].into());
@@ -317,7 +325,7 @@ fn windows_has_no_agent_to_tell() {
 }
 
 #[test]
-fn annotations_of_a_namespace_that_do_not_apply_are_told_of_the_namespace() {
+fn annotations_of_a_namespace_that_do_not_apply_are_problems_of_the_namespace() {
     let mut index = two_nodes();
     index.apply_namespace(&namespace(
         "a",
@@ -349,20 +357,20 @@ fn a_mirror_pod_cannot_claim_the_cgroup_of_another() {
     index.apply_pod(&claiming("kube-system/static", "hash"));
     index.apply_pod(&claiming("b/forged", "uid-plain"));
     index.take_changes();
-    let told = |index: &Index| {
+    let assigned = |index: &Index| {
         let pods = index.assignment("n1", &()).unwrap().pods.into_iter();
         pods.map(|pod| (pod.name, pod.uid)).collect::<Vec<_>>()
     };
     let named = |name: &str, uid: &str| (name.to_owned(), uid.to_owned());
-    assert_eq!(told(&index), [named("web", "uid-web"), named("static", "hash")]);
-    // Which of two is the static pod's own nobody can tell.
+    assert_eq!(assigned(&index), [named("web", "uid-web"), named("static", "hash")]);
+    // Which of two is the static pod's own nobody knows.
     index.apply_pod(&claiming("b/forged", "hash"));
     index.take_changes();
-    assert_eq!(told(&index), [named("web", "uid-web")]);
+    assert_eq!(assigned(&index), [named("web", "uid-web")]);
 }
 
 #[test]
-fn a_node_is_told_of_no_more_than_its_object_can_hold() {
+fn a_node_is_assigned_no_more_than_its_object_can_hold() {
     let mut index = two_nodes();
     let name = |n: usize| format!("c{n:02}");
     let names = || (0..api::MOST_APART + 2).map(name);
@@ -375,13 +383,13 @@ fn a_node_is_told_of_no_more_than_its_object_can_hold() {
     });
     index.apply_pod(&serde_json::from_value(web).unwrap());
     index.take_changes();
-    let told = index.assignment("n1", &()).unwrap().pods.remove(0);
-    assert_eq!((&*told.name, told.containers.len()), ("web", api::MOST_APART));
+    let assigned = index.assignment("n1", &()).unwrap().pods.remove(0);
+    assert_eq!((&*assigned.name, assigned.containers.len()), ("web", api::MOST_APART));
     let problems = index.problems(&("a".into(), "web".into()));
     expect![[r#"
         [
-            "annotation container.thermocline.io/c64: at most 64 containers of a pod can be told apart from it; name the policy of most of them by thermocline.io/policy",
-            "annotation container.thermocline.io/c65: at most 64 containers of a pod can be told apart from it; name the policy of most of them by thermocline.io/policy",
+            "annotation container.thermocline.io/c64: at most 64 containers of a pod can have a policy of their own; name the policy of most of them by thermocline.io/policy",
+            "annotation container.thermocline.io/c65: at most 64 containers of a pod can have a policy of their own; name the policy of most of them by thermocline.io/policy",
         ]
     "#]]
     .assert_debug_eq(&problems.iter().map(ToString::to_string).collect::<Vec<_>>());

@@ -25,7 +25,7 @@ fn full() -> Snapshot {
     snapshot.tallies.list_began(Kind::Pod);
     snapshot.tallies.watch_failed(Kind::Pod);
     snapshot.tallies.malformed(Kind::Pod);
-    snapshot.tallies.wrote(WriteKind::NodeTiering, None, Duration::from_millis(7));
+    snapshot.tallies.write_ended(WriteKind::NodeTiering, None, Duration::from_millis(7));
     snapshot.tallies.event_to_write(Duration::from_millis(30));
     snapshot
 }

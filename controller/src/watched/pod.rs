@@ -20,7 +20,7 @@ pub(super) fn is_read(key: &str) -> bool {
     annotations::is_ours(key) || key == MIRROR || key == STATIC_UID
 }
 
-/// A pod: where it is, what it asks for, and what tells whether it may be managed.
+/// A pod: where it is, what it asks for, and whether it may be managed.
 #[derive(Clone, Debug, Default, Deserialize, Resource)]
 #[resource(inherit = v1::Pod)]
 pub struct Pod {

@@ -135,7 +135,7 @@ impl Client {
             published: published.clone(),
             assignments,
             statuses,
-            written: NodeTieringStatus::default(),
+            written: Written::default(),
             failing: None,
             outage: Outage::default(),
         };
@@ -165,6 +165,16 @@ impl Hears {
     fn another(&mut self, object: Option<&DynamicObject>) {
         self.uid = object.and_then(|object| object.metadata.uid.clone());
         self.status.send_replace(object.map(status_of).unwrap_or_default());
+    }
+
+    /// The object changed: another may have written its status, or a write of ours that was given up came late.
+    fn changed(&mut self, object: &DynamicObject) {
+        let status = status_of(object);
+        self.status.send_if_modified(|known| {
+            let changed = *known != status;
+            *known = status;
+            changed
+        });
     }
 }
 
@@ -211,7 +221,9 @@ impl Watch {
                     self.take(object);
                 }
                 Ok(watcher::Event::Apply(object)) => {
-                    if object.metadata.uid != self.hears.uid {
+                    if object.metadata.uid == self.hears.uid {
+                        self.hears.changed(&object);
+                    } else {
                         self.hears.another(Some(&object));
                     }
                     self.take(Some(object));
@@ -349,6 +361,24 @@ impl Outage {
     }
 }
 
+/// What the API server has, and what of it is ours.
+#[derive(Debug, Default)]
+struct Written {
+    /// What it has, as far as is known.
+    has: NodeTieringStatus,
+    /// What was sent last.
+    sent: NodeTieringStatus,
+    /// What it made of that: one with older definitions drops what it does not know.
+    stored: NodeTieringStatus,
+}
+
+impl Written {
+    /// The watch says what it has: what was sent last, or what another wrote, or a write of ours that was given up and came late.
+    fn heard(&mut self, heard: NodeTieringStatus) {
+        self.has = if heard == self.stored { self.sent.clone() } else { heard };
+    }
+}
+
 /// Who writes the status.
 struct Writer {
     api: Api<DynamicObject>,
@@ -357,8 +387,7 @@ struct Writer {
     published: Published,
     assignments: watch::Receiver<Option<Arc<Assignment>>>,
     statuses: watch::Receiver<NodeTieringStatus>,
-    /// What the API server has.
-    written: NodeTieringStatus,
+    written: Written,
     /// Why the last write failed, if it did.
     failing: Option<String>,
     outage: Outage,
@@ -375,7 +404,8 @@ impl Writer {
             let now = whole_seconds(Timestamp::now());
             self.outage.note(&cluster, now);
             if self.statuses.has_changed().unwrap_or(false) {
-                self.written = self.statuses.borrow_and_update().clone();
+                let heard = self.statuses.borrow_and_update().clone();
+                self.written.heard(heard);
             }
             let assignment = self.assignments.borrow().clone();
             // What the loop has not carried out yet can't be told of.
@@ -387,19 +417,19 @@ impl Writer {
                 continue;
             }
             let facts = Facts { assignment: &assignment, snapshot: &snapshot, outage: self.outage.last, now };
-            let status = facts.status(&self.written);
-            if status == self.written {
+            let status = facts.status(&self.written.has);
+            if status == self.written.has {
                 continue;
             }
             self.pace.tried(clock);
-            if self.write(&status).await {
-                self.written = status;
+            if let Some(stored) = self.write(&status).await {
+                self.written = Written { has: status.clone(), sent: status, stored };
             }
         }
     }
 
-    /// Whether the API server took it.
-    async fn write(&mut self, status: &NodeTieringStatus) -> bool {
+    /// The status as the API server stored it; `None` where it did not take it.
+    async fn write(&mut self, status: &NodeTieringStatus) -> Option<NodeTieringStatus> {
         let body: Value = json!({
             "apiVersion": NodeTiering::api_version(&()),
             "kind": NodeTiering::kind(&()),
@@ -408,9 +438,13 @@ impl Writer {
         });
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let patch = Patch::Apply(&body);
-        let failure = match timeout(WRITE_TIMEOUT, self.api.patch_status(&self.node, &params, &patch)).await {
-            Ok(outcome) => outcome.err().map(|error| error.to_string()),
-            Err(_) => Some(format!("no answer within {} s", WRITE_TIMEOUT.as_secs())),
+        let answer = match timeout(WRITE_TIMEOUT, self.api.patch_status(&self.node, &params, &patch)).await {
+            Ok(answer) => answer.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no answer within {} s", WRITE_TIMEOUT.as_secs())),
+        };
+        let (stored, failure) = match answer {
+            Ok(object) => (Some(status_of(&object)), None),
+            Err(failure) => (None, Some(failure)),
         };
         match &failure {
             None if self.failing.is_some() => tracing::info!("the status is written again"),
@@ -419,13 +453,12 @@ impl Writer {
             }
             _ => {}
         }
-        let written = failure.is_none();
         self.failing = failure;
         self.published.update(|snapshot| {
             let cluster = snapshot.cluster.get_or_insert_default();
-            *(if written { &mut cluster.status_writes } else { &mut cluster.status_failures }) += 1;
+            *(if stored.is_some() { &mut cluster.status_writes } else { &mut cluster.status_failures }) += 1;
         });
-        written
+        stored
     }
 }
 

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::Api;
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::api::PostParams;
+use kube::{Api, ResourceExt as _};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::process::{random_token, write_private};
@@ -99,9 +100,46 @@ impl ApiServer {
     /// # Errors
     /// When there is no such service account.
     pub async fn service_account(&self, namespace: &str, name: &str) -> Result<Access> {
+        self.token(namespace, name, None).await
+    }
+
+    /// The access that a pod on a node has by its service account: newer servers have the token name the node. The pod is made, the node
+    /// need not be there.
+    ///
+    /// # Errors
+    /// When there is no such service account, or the server refuses the pod.
+    pub async fn pod_of_account(&self, namespace: &str, name: &str, node: &str) -> Result<Access> {
+        let pods: Api<Pod> = Api::namespaced(self.server.access().client().await?, namespace);
+        let pod = json!({
+            "metadata": { "generateName": format!("{name}-") },
+            "spec": {
+                "serviceAccountName": name, "automountServiceAccountToken": false, "nodeName": node,
+                "containers": [{ "name": "main", "image": "none" }],
+            },
+        });
+        let pod = pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
+        let bound = BoundObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            uid: pod.uid(),
+            name: pod.metadata.name,
+        };
+        self.token(namespace, name, Some(bound)).await
+    }
+
+    async fn token(
+        &self,
+        namespace: &str,
+        name: &str,
+        bound: Option<BoundObjectReference>,
+    ) -> Result<Access> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.server.access().client().await?, namespace);
         let request = TokenRequest {
-            spec: TokenRequestSpec { expiration_seconds: Some(24 * 3600), ..Default::default() },
+            spec: TokenRequestSpec {
+                expiration_seconds: Some(24 * 3600),
+                bound_object_ref: bound,
+                ..Default::default()
+            },
             ..Default::default()
         };
         let answer = accounts.create_token_request(name, &PostParams::default(), &request).await;

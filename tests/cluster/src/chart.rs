@@ -1,6 +1,7 @@
 //! The chart on an API server.
 
 use std::collections::BTreeSet;
+use std::sync::Once;
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -11,11 +12,15 @@ use kube::{Api, Client, ResourceExt as _};
 use manifest_tests::{NAMESPACE, helm_template};
 use serde_json::{Value, json};
 
+use crate::current::not_run;
 use crate::{apply, install_crds};
 
 /// Kinds of the chart that Kubernetes 1.20 does not have, or not in the version that later ones have. A server that has them gets them.
 const TOO_NEW: [&str; 3] =
     ["PodDisruptionBudget", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"];
+
+/// Whether it was said what the server has none of.
+static SAID: Once = Once::new();
 
 /// Installs the chart as rendered with these arguments of `helm template`, by create requests as helm's, in its own namespace.
 /// Returns its documents.
@@ -62,9 +67,7 @@ pub async fn install_chart(client: &Client, arguments: &[&str]) -> Result<Vec<Va
     // Said at each start: a green run must not look as if it had tried them.
     if !left_out.is_empty() {
         let version = client.apiserver_version().await?.git_version;
-        eprintln!(
-            "NOT TRIED: this server, {version}, has no {left_out:?}; name a newer one by THERMOCLINE_KUBE_CACHE"
-        );
+        SAID.call_once(|| not_run(&format!("{left_out:?} of the chart: this server, {version}, has none")));
     }
     Ok(documents)
 }

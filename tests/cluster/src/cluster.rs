@@ -41,12 +41,13 @@ impl Cluster {
         self.server.administrator().client().await
     }
 
-    /// The agents' account, once its rights are in force.
+    /// The account of a node's agent, once its rights are in force. The admission policy of the chart lets it write for that node alone,
+    /// where the server has such policies.
     ///
     /// # Errors
     /// When they are never.
-    pub async fn agent(&self) -> Result<Access> {
-        let access = self.server.service_account(NAMESPACE, "thermocline-agent").await?;
+    pub async fn agent(&self, node: &str) -> Result<Access> {
+        let access = self.server.pod_of_account(NAMESPACE, "thermocline-agent", node).await?;
         in_force(&access, "nodetierings").await?;
         Ok(access)
     }

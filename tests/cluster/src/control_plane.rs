@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
 
+use crate::current::minor;
 use crate::process::Process;
 use crate::{Access, ApiServer, Etcd, User, eventually, server_binary};
 
@@ -132,9 +133,4 @@ fn version_of(binary: &Path) -> Result<u32> {
     let output = Command::new(binary).arg("--version").output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     minor(text.split('.').nth(1).with_context(|| format!("{} says `{text}`", binary.display()))?)
-}
-
-/// A minor version as servers say it: some vendors put a `+` behind it.
-fn minor(text: &str) -> Result<u32> {
-    text.trim_end_matches('+').parse().with_context(|| format!("the minor version `{text}`"))
 }

@@ -276,10 +276,7 @@ impl CgroupState {
         let fast = self.on_fast();
         let slow = self.slow().map(|on| on.anon).sum();
         if self.portion.judge(self.touched_per_minute, allowed, fast, slow, now) == Judged::Bad {
-            self.nodes
-                .iter_mut()
-                .filter(|on| on.speed == Speed::Fast)
-                .for_each(|on| on.ledger.distrust());
+            self.nodes.iter_mut().filter(|on| on.speed == Speed::Fast).for_each(|on| on.ledger.distrust());
         }
         self.walked = Some(now);
         if is_near(self.policy.ceiling(self.footprint()), fast) {

@@ -36,7 +36,10 @@ pub const TASKS: &[(&str, &str)] = &[
     ),
     ("fuzz", "Feeds mutated kernel files, configurations and states to what reads them"),
     ("kube", "Finds or makes Kubernetes' servers, helm, kubectl and promtool, for tests"),
-    ("image", "The agent's and the controller's container images, as OCI archives"),
+    (
+        "image",
+        "The agent's and the controller's container images for amd64 and arm64, as OCI archives; --sign KEY signs them",
+    ),
     (
         "kills",
         "kill -9 inside every kind of write, thousands of times, in guests: nothing of the agent may be left",

@@ -21,8 +21,8 @@ const TEST_IMAGES: [(&str, &str); 2] =
 
 /// Path and content of what every node has: programs, and the archives of images.
 pub(super) fn files(cache: &Path, servers: &Made) -> Result<Vec<(PathBuf, Vec<u8>)>> {
-    let mut files = packages::files(cache)?;
     let kubelet = servers.servers.join("kubelet");
+    let mut files = packages::files(cache, &kubelet)?;
     files.push(("/bin/kubelet".into(), std::fs::read(&kubelet).context("kubelet")?));
     files.extend(images()?);
     Ok(files)

@@ -172,7 +172,7 @@ fn last(steps: &[Step]) -> Vec<Step> {
     by_subject.into_values().flatten().collect()
 }
 
-/// A relist does not say whether a policy is the same one as before: here each makes sense.
+/// A list does not say whether a policy is the same one as before: here each makes sense.
 fn with_sense(mut steps: Vec<Step>) -> Vec<Step> {
     for step in &mut steps {
         if let Step::Policy { sensible, .. } = step {
@@ -226,36 +226,36 @@ proptest! {
     }
 
     #[test]
-    fn a_relist_equals_the_changes_that_it_replaces(steps in steps().prop_map(with_sense), missed in steps().prop_map(with_sense)) {
+    fn a_list_equals_the_changes_that_it_replaces(steps in steps().prop_map(with_sense), missed in steps().prop_map(with_sense)) {
         let mut index = after(&steps);
         let all: Vec<Step> = steps.iter().chain(&missed).cloned().collect();
         for kind in [Kind::Pod, Kind::Namespace, Kind::Policy, Kind::Node] {
-            index.begin_relist(kind);
+            index.begin_list(kind);
         }
         let gone = |step: &Step| matches!(step, Step::NoPod(_) | Step::NoNamespace(_) | Step::NoPolicy(_) | Step::NoNode(_));
         last(&all).iter().filter(|step| !gone(step)).for_each(|step| perform(&mut index, step));
         for kind in [Kind::Node, Kind::Policy, Kind::Namespace, Kind::Pod] {
-            index.end_relist(kind);
+            end_list(&mut index, kind);
         }
         prop_assert_eq!(picture(&mut index), picture(&mut after(&all)));
     }
 
     #[test]
-    fn a_changed_assignment_is_always_told(steps in steps()) {
+    fn a_changed_assignment_is_always_written(steps in steps()) {
         let mut index = Index::new(Some("r"));
-        let mut told: BTreeMap<Name, NodeTieringSpec> = BTreeMap::new();
+        let mut assigned: BTreeMap<Name, NodeTieringSpec> = BTreeMap::new();
         for step in &steps {
             perform(&mut index, step);
             let Changes { nodes, annotated, .. } = index.take_changes();
             for node in nodes.into_iter().chain(annotated.into_values()) {
                 match index.assignment(&node, &()) {
-                    Some(assignment) => told.insert(node, assignment),
-                    None => told.remove(&node),
+                    Some(assignment) => assigned.insert(node, assignment),
+                    None => assigned.remove(&node),
                 };
             }
             let actual: BTreeMap<_, _> =
                 index.nodes().map(|node| (Name::clone(node), index.assignment(node, &()).unwrap())).collect();
-            prop_assert_eq!(&told, &actual, "after {:?}", step);
+            prop_assert_eq!(&assigned, &actual, "after {:?}", step);
         }
     }
 }

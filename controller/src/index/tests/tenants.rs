@@ -126,12 +126,12 @@ fn a_policy_is_for_the_namespaces_that_it_allows() {
 fn whom_a_policy_is_taken_from_keeps_nothing_of_it() {
     let mut index = cluster();
     index.apply_pod(&pod("b/web", "n1", &[(POD, "gold")]));
-    let told = index.assignment("n1", &()).unwrap();
+    let assigned = index.assignment("n1", &()).unwrap();
     let floor = |spec: &NodeTieringSpec| {
         let policy = spec.policy(spec.pods[0].policy.as_ref()).unwrap();
         (policy.spec.mode, policy.spec.dram.floor.map(|floor| floor.to_string()))
     };
-    assert_eq!(floor(&told), (None, Some("50%".to_owned())));
+    assert_eq!(floor(&assigned), (None, Some("50%".to_owned())));
     let nobody = json!({ "matchLabels": { "kubernetes.io/metadata.name": "c" } });
     index.apply_policy(&policy(
         "gold",
@@ -167,7 +167,7 @@ fn with_floor(index: &mut Index, name: &str, floor: &str, second: u8) {
     index.apply_pod(&pod);
 }
 
-/// Pods by the floor that they are told.
+/// Pods by the floor that they are assigned.
 fn floors(index: &Index) -> String {
     let spec = index.assignment("n1", &()).unwrap();
     let floor = |pod: &api::PodAssignment| {
@@ -206,7 +206,7 @@ fn floors_of_a_namespace_sum_to_its_quota_at_most_and_the_oldest_come_first() {
     let problems = index.assignment("n1", &()).unwrap().problems;
     assert!(problems[0].message.starts_with("its floor of 1Mi in DRAM does not apply"), "{problems:?}");
 
-    // What is given back is there for who waited, and its node is told.
+    // What is given back is there for who waited, and its node is written.
     index.delete_pod("b", "m");
     let changes = index.take_changes();
     assert!(changes.denied.is_empty() && changes.nodes.contains("n1"));
@@ -246,7 +246,7 @@ fn a_floor_counts_as_the_most_that_it_can_be_and_only_where_it_is_enforced() {
 }
 
 #[test]
-fn floors_that_a_node_has_no_dram_for_are_told_once() {
+fn floors_that_a_node_has_no_dram_for_are_warned_of_once() {
     let mut index = cluster();
     with_floor(&mut index, "one", "512Mi", 1);
     with_floor(&mut index, "two", "513Mi", 2);
@@ -277,7 +277,7 @@ fn before_its_namespace_is_known_a_pod_has_nothing_new() {
 }
 
 #[test]
-fn what_only_annotations_changed_is_told_apart() {
+fn what_only_annotations_changed_is_kept_apart() {
     let mut index = cluster();
     index.apply_pod(&pod("b/web", "n1", &[(POD, "other")]));
     let changes = index.take_changes();

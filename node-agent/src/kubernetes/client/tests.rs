@@ -35,3 +35,24 @@ fn a_balancer_without_a_server_is_noticed_at_once() {
     }
     answering.join().unwrap();
 }
+
+#[test]
+fn what_a_server_made_of_a_status_is_no_reason_to_write_it_again_and_what_another_made_of_it_is() {
+    let status = |engine: &str, promotion: Option<&str>| NodeTieringStatus {
+        engine: Some(engine.to_owned()),
+        promotion: promotion.map(str::to_owned),
+        ..NodeTieringStatus::default()
+    };
+    let sent = status("pages", Some("kernel"));
+    // Its definitions are older, and have no `promotion`.
+    let stored = status("pages", None);
+    let mut written = Written { has: sent.clone(), sent: sent.clone(), stored: stored.clone() };
+    let mut check = |heard: &NodeTieringStatus, has: &NodeTieringStatus| {
+        written.heard(heard.clone());
+        assert_eq!(&written.has, has);
+    };
+    check(&stored, &sent);
+    let late = status("reclaim", None);
+    check(&late, &late);
+    check(&stored, &sent);
+}

@@ -28,7 +28,7 @@ fn anything_goes() -> CustomResourceDefinition {
 async fn one_pod_that_is_not_understood_does_not_keep_the_others_from_their_policies() -> Result<()> {
     let cluster = Cluster::start().await?;
     install_crds(&cluster.administrator().await?, &[anything_goes()]).await?;
-    let access = cluster.agent().await?;
+    let access = cluster.agent("n1").await?;
     let mut node =
         Node::start(&cluster, &access, "n1", &["good", "bad", "kept", "wrong", "floor", "newer"]).await?;
     node.assign(&[pod("kept", &high(512))]).await?;
@@ -94,7 +94,7 @@ async fn one_pod_that_is_not_understood_does_not_keep_the_others_from_their_poli
 #[tokio::test]
 async fn a_damaged_file_of_what_was_last_known_is_told_of_and_stops_nothing() -> Result<()> {
     let mut cluster = Cluster::start().await?;
-    let access = cluster.agent().await?;
+    let access = cluster.agent("n1").await?;
     let mut node = Node::start(&cluster, &access, "n1", &["a"]).await?;
     node.assign(&[pod("a", &high(512))]).await?;
     node.high("a", &bytes(512)).await?;

@@ -7,7 +7,7 @@ use crate::{CLASS, Node, bytes, condition, enforcing, high, pod, start_agent};
 async fn while_the_api_server_is_away_what_was_last_known_is_carried_out_also_by_the_next_agent() -> Result<()>
 {
     let mut cluster = Cluster::start().await?;
-    let access = cluster.agent().await?;
+    let access = cluster.agent("n1").await?;
     let mut node = Node::start(&cluster, &access, "n1", &["a"]).await?;
     node.assign(&[pod("a", &high(512)), pod("late", &high(256)), pod("later", &high(128))]).await?;
     node.high("a", &bytes(512)).await?;

@@ -8,7 +8,7 @@ use crate::{CLASS, Node, bytes, enforcing, high, pod, policy};
 #[tokio::test]
 async fn what_is_assigned_is_carried_out_and_what_is_not_any_more_is_put_back() -> Result<()> {
     let cluster = Cluster::start().await?;
-    let access = cluster.agent().await?;
+    let access = cluster.agent("n1").await?;
     let mut node = Node::start(&cluster, &access, "n1", &["stays", "leaves", "dies", "formula"]).await?;
     let formula = |limit: &str| {
         let mut pod = pod("formula", &json!({ "memoryHigh": { "mode": "Formula", "factor": "0.5" } }));
@@ -74,9 +74,9 @@ async fn what_is_assigned_is_carried_out_and_what_is_not_any_more_is_put_back() 
 #[tokio::test]
 async fn a_container_has_its_own_policy_in_both_layouts_of_every_class() -> Result<()> {
     let cluster = Cluster::start().await?;
-    let access = cluster.agent().await?;
     for driver in [Driver::Systemd, Driver::Cgroupfs] {
         let name = if driver == Driver::Systemd { "slices" } else { "plain" };
+        let access = cluster.agent(name).await?;
         let tree = NodeTree::new(driver)?;
         let classes = [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort];
         for (class, uid) in classes.into_iter().zip(["u-1", "u-2", "u-3"]) {

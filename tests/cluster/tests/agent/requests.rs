@@ -17,7 +17,7 @@ const ASKED: [&str; 3] = [
 #[tokio::test]
 async fn the_agent_asks_for_its_own_node_tiering_writes_its_own_status_and_does_nothing_else() -> Result<()> {
     let cluster = Cluster::start().await?;
-    let access = cluster.agent().await?;
+    let access = cluster.agent("n1").await?;
     let proxy = Proxy::to(access.address()).await?;
     // Others' objects are there to be seen.
     assign(&tierings(&cluster).await?, "other", &[pod("theirs", &high(512))]).await?;

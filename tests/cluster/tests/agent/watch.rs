@@ -9,7 +9,7 @@ use crate::{Node, bytes, high, pod};
 #[tokio::test]
 async fn the_agent_follows_over_cuts_expired_revisions_and_a_slow_server() -> Result<()> {
     let mut cluster = Cluster::start().await?;
-    let access = cluster.agent().await?;
+    let access = cluster.agent("n1").await?;
     let proxy = Proxy::to(access.address()).await?;
     let mut node = Node::start(&cluster, &access.via(proxy.address()), "n1", &["a"]).await?;
     node.assign(&[pod("a", &high(512))]).await?;

@@ -36,15 +36,15 @@ async fn a_change_of_all_pods_of_a_node_is_one_write() -> Result<()> {
     })
     .await?;
     objects.until_assigned("bulk-node", &[]).await?;
-    let before = shared.cluster.told("bulk-node")?;
+    let before = shared.cluster.written("bulk-node")?;
     objects.namespace("bulk", json!({ "annotations": { "thermocline.io/policy": "bulk" } })).await?;
     let names: Vec<String> = (0..PODS).map(|n| format!("bulk/pod-{n}")).collect();
     let expected: Vec<_> = names.iter().map(|name| (&**name, "bulk")).collect();
     objects.until_assigned("bulk-node", &expected).await?;
-    let mut told = shared.cluster.told("bulk-node")?.split_off(before.len());
+    let mut assigned = shared.cluster.written("bulk-node")?.split_off(before.len());
     // An answer may have been late.
-    told.dedup();
-    let sizes: Vec<_> = told.iter().map(|(_, spec)| spec.pods.len()).filter(|pods| *pods > 0).collect();
+    assigned.dedup();
+    let sizes: Vec<_> = assigned.iter().map(|(_, spec)| spec.pods.len()).filter(|pods| *pods > 0).collect();
     assert_eq!(sizes, [PODS]);
     Ok(())
 }
@@ -62,9 +62,9 @@ async fn a_burst_of_pods_on_a_node_is_a_few_writes() -> Result<()> {
         objects.pod(&format!("burst/pod-{n}"), "burst-node", &json!({})).await?;
     }
     let object = objects.node_tiering("burst-node").await?;
-    let told_before = shared.cluster.told("burst-node")?.len();
+    let told_before = shared.cluster.written("burst-node")?.len();
 
-    // When this process, too, learns of each: as the controller learns of the pod, and as an agent is told.
+    // When this process, too, learns of each: as the controller learns of the pod, and as an agent does.
     let pods: Api<Pod> = Api::namespaced(objects.client.clone(), "burst");
     let since = pods.list(&kube::api::ListParams::default()).await?.metadata.resource_version;
     let since = since.context("a list has a version")?;
@@ -112,15 +112,15 @@ async fn a_burst_of_pods_on_a_node_is_a_few_writes() -> Result<()> {
     }
     let sent = start.elapsed();
     let wait = async || anyhow::Ok((pods_seen.await??, node_seen.await??));
-    let (pods_seen, told) = tokio::time::timeout(cluster_tests::PATIENCE, wait()).await??;
+    let (pods_seen, assigned) = tokio::time::timeout(cluster_tests::PATIENCE, wait()).await??;
     let took = start.elapsed();
     let mut latencies: Vec<Duration> = Vec::new();
     for (pod, at) in &pods_seen {
-        // The node may have been told before this process saw the pod's own event.
-        latencies.push(told.get(pod).context("it was told")?.saturating_duration_since(*at));
+        // The node may have been written before this process saw the pod's own event.
+        latencies.push(assigned.get(pod).context("it has an assignment")?.saturating_duration_since(*at));
     }
     latencies.sort();
-    let writes = shared.cluster.told("burst-node")?.len() - told_before;
+    let writes = shared.cluster.written("burst-node")?.len() - told_before;
     println!(
         "{PODS} pods of one node annotated in {sent:.2?}: {writes} writes; from the pod's event to the node's, each seen by a watch: \
          p50 {:.0?}, p99 {:.0?}, longest {:.0?}",

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use api::{NodeTiering, NodeTieringSpec, TieringPolicy};
 use cluster_tests::{ApiServer, AuditLog, Etcd, User, Write, install_crds};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use kube::{Api, Client, CustomResourceExt as _, ResourceExt as _};
@@ -15,7 +16,7 @@ use tokio::sync::Mutex;
 
 use crate::replica::Replica;
 
-/// Whom replicas talk to the server as, so that the audit log tells them apart.
+/// Whom replicas talk to the server as, so that the audit log keeps them apart.
 pub(crate) const REPLICAS: [&str; 2] = ["controller-a", "controller-b"];
 /// Where the lease is.
 pub(crate) const SYSTEM: &str = "thermocline-system";
@@ -30,9 +31,16 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub(crate) async fn start() -> Result<Self> {
         let cluster = Self::without_definitions().await?;
-        let client = cluster.server.administrator().client().await?;
-        install_crds(&client, &[TieringPolicy::crd(), NodeTiering::crd()]).await?;
+        cluster.install_definitions().await?;
         Ok(cluster)
+    }
+
+    /// Installs our definitions without their rules, as servers have them that know none: what rules refuse reaches the controller then,
+    /// whatever the server.
+    pub(crate) async fn install_definitions(&self) -> Result<()> {
+        let definitions = [TieringPolicy::crd(), NodeTiering::crd()].map(without_rules);
+        let definitions: Vec<_> = definitions.into_iter().collect::<Result<_>>()?;
+        install_crds(&self.server.administrator().client().await?, &definitions).await
     }
 
     pub(crate) async fn without_definitions() -> Result<Self> {
@@ -61,12 +69,13 @@ impl Cluster {
         self.audit.writes()
     }
 
-    /// What a node was told so far, in order, by whom: the writes that succeeded.
-    pub(crate) fn told(&self, node: &str) -> Result<Vec<(String, NodeTieringSpec)>> {
+    /// What was written for a node so far, in order, by whom: the writes that succeeded.
+    pub(crate) fn written(&self, node: &str) -> Result<Vec<(String, NodeTieringSpec)>> {
         let writes = self.writes()?.into_iter();
-        let told =
+        let assigned =
             writes.filter(|write| write.resource == "nodetierings" && write.name == node && write.code < 300);
-        told.filter(|write| write.verb == "patch")
+        assigned
+            .filter(|write| write.verb == "patch")
             .map(|write| Ok((write.user, serde_json::from_value(write.body["spec"].clone())?)))
             .collect()
     }
@@ -216,27 +225,27 @@ impl Objects {
     }
 
     pub(crate) async fn version_of(&self, node: &str) -> Result<String> {
-        let object = self.node_tiering(node).await?.with_context(|| format!("{node} was told nothing"))?;
+        let object = self.node_tiering(node).await?.with_context(|| format!("{node} has no assignment"))?;
         object.resource_version().context("an object has a version")
     }
 
-    /// The policies that a node was told, by pod.
+    /// The policies that a node is assigned, by pod.
     pub(crate) async fn assigned(&self, node: &str) -> Result<BTreeMap<String, String>> {
         let spec = self.node_tiering(node).await?.map(|object| object.spec).unwrap_or_default();
         Ok(policies(&spec))
     }
 
-    /// Waits until a node was told these policies, by pod, and no others.
+    /// Waits until a node is assigned these policies, by pod, and no others.
     pub(crate) async fn until_assigned(&self, node: &str, expected: &[(&str, &str)]) -> Result<()> {
         let own = |(pod, policy): &(&str, &str)| ((*pod).to_owned(), (*policy).to_owned());
         let expected: BTreeMap<_, _> = expected.iter().map(own).collect();
         let mut found = BTreeMap::new();
-        let what = format!("{node} is told {expected:?}");
+        let what = format!("{node} is assigned {expected:?}");
         let waited = cluster_tests::eventually(&what, async || {
             found = self.assigned(node).await?;
             Ok((found == expected).then_some(()))
         });
-        waited.await.with_context(|| format!("it was told {found:?}"))
+        waited.await.with_context(|| format!("there was {found:?}"))
     }
 }
 
@@ -251,6 +260,27 @@ pub(crate) fn policies(spec: &NodeTieringSpec) -> BTreeMap<String, String> {
         (format!("{}/{}", pod.namespace, pod.name), name(&pod.policy) + &of_containers.collect::<String>())
     };
     spec.pods.iter().map(of_pod).collect()
+}
+
+fn without_rules(definition: CustomResourceDefinition) -> Result<CustomResourceDefinition> {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                fields.remove("x-kubernetes-validations");
+                fields.values_mut().for_each(strip);
+            }
+            Value::Array(values) => values.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let mut definition = serde_json::to_value(definition)?;
+    strip(&mut definition);
+    Ok(serde_json::from_value(definition)?)
+}
+
+/// A spec that the rules refuse, and the controller.
+pub(crate) fn refused() -> Value {
+    json!({ "dram": { "floor": "2Gi", "ceiling": "1Gi" } })
 }
 
 /// Metadata with one annotation.

@@ -1,4 +1,4 @@
-//! A node is told again only if what it is told changed.
+//! A node is written again only if its assignment changed.
 
 use anyhow::{Context as _, Result, ensure};
 use cluster_tests::eventually;
@@ -22,7 +22,7 @@ async fn what_changes_no_assignment_is_not_written() -> Result<()> {
     objects.until_assigned("quiet-node", &[("quiet/web", "quiet")]).await?;
     let written = async || {
         let state = shared.replica.lock().await.until("it says how it went", |_| true).await?;
-        anyhow::Ok((cluster.told("quiet-node")?.len(), failed_writes(&state)))
+        anyhow::Ok((cluster.written("quiet-node")?.len(), failed_writes(&state)))
     };
     let (version, before) = (objects.version_of("quiet-node").await?, written().await?);
 
@@ -82,7 +82,7 @@ async fn a_restart_writes_only_what_changed_meanwhile() -> Result<()> {
     objects.pod_with("default/late", "node-1", "batch").await?;
     let mut second = cluster.replica(REPLICAS[1], &[])?;
     second.until_leading().await?;
-    eventually("what was told a vanished node is removed", async || {
+    eventually("the object of a vanished node is removed", async || {
         Ok(objects.node_tiering("node-0").await?.is_none().then_some(()))
     })
     .await?;
@@ -107,17 +107,17 @@ async fn a_restart_writes_only_what_changed_meanwhile() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_was_told_a_vanished_node_is_removed_and_told_again_when_it_comes_back() -> Result<()> {
+async fn what_a_vanished_node_was_assigned_is_removed_and_written_again_when_it_comes_back() -> Result<()> {
     let shared = shared().await?;
     let objects = shared.cluster.objects().await?;
     objects.node("comes-and-goes").await?;
     objects.policy("vanish", json!({})).await?;
     objects.namespace("vanish", json!({})).await?;
     objects.pod_with("vanish/web", "comes-and-goes", "vanish").await?;
-    let told = [("vanish/web", "vanish")];
-    objects.until_assigned("comes-and-goes", &told).await?;
+    let assigned = [("vanish/web", "vanish")];
+    objects.until_assigned("comes-and-goes", &assigned).await?;
     let owner = async || {
-        let object = objects.node_tiering("comes-and-goes").await?.context("it was told")?;
+        let object = objects.node_tiering("comes-and-goes").await?.context("it has an assignment")?;
         let owners = object.metadata.owner_references.unwrap_or_default();
         anyhow::Ok(owners.first().map(|owner| (owner.kind.clone(), owner.uid.clone())))
     };
@@ -128,13 +128,13 @@ async fn what_was_told_a_vanished_node_is_removed_and_told_again_when_it_comes_b
     })
     .await?;
     objects.node("comes-and-goes").await?;
-    objects.until_assigned("comes-and-goes", &told).await?;
+    objects.until_assigned("comes-and-goes", &assigned).await?;
     let second = owner().await?;
     ensure!(first.is_some() && second.is_some() && first != second, "{first:?}, {second:?}");
 
-    // Whoever removes it is told by the next one, as soon as its agent has reported again.
+    // What somebody removes is made again by the controller, as soon as its agent has reported again.
     let nodes: kube::Api<api::NodeTiering> = kube::Api::all(objects.client.clone());
     nodes.delete("comes-and-goes", &kube::api::DeleteParams::default()).await?;
     objects.report("comes-and-goes").await?;
-    objects.until_assigned("comes-and-goes", &told).await
+    objects.until_assigned("comes-and-goes", &assigned).await
 }

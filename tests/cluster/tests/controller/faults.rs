@@ -42,28 +42,28 @@ impl<'a> Followed<'a> {
         Ok(())
     }
 
-    /// Waits until every node is told the last change.
-    async fn until_told(&self, replica: &Replica, after: &str) -> Result<()> {
+    /// Waits until every node has the last change.
+    async fn until_event(&self, replica: &Replica, after: &str) -> Result<()> {
         for node in NODES {
             let pod = format!("default/on-{node}");
-            let told = self.objects.until_assigned(node, &[(&pod, &self.policy())]).await;
-            told.with_context(|| format!("after {after}; {}", replica.last_words()))?;
+            let assigned = self.objects.until_assigned(node, &[(&pod, &self.policy())]).await;
+            assigned.with_context(|| format!("after {after}; {}", replica.last_words()))?;
         }
         Ok(())
     }
 
     async fn follow(&mut self, replica: &Replica, after: &str) -> Result<()> {
         self.change(self.objects).await?;
-        self.until_told(replica, after).await
+        self.until_event(replica, after).await
     }
 }
 
-/// No node was told what was no longer so. Where an answer was lost, it may have been told the same again.
+/// No node was assigned what was no longer so. Where an answer was lost, the same may have been written again.
 fn nothing_was_taken_back(cluster: &Cluster) -> Result<()> {
     for node in NODES {
-        let told = cluster.told(node)?;
-        let told: Vec<_> = told.iter().flat_map(|(_, spec)| policies(spec).into_values()).collect();
-        ensure!(told.is_sorted(), "{node} was told {told:?}");
+        let assigned = cluster.written(node)?;
+        let assigned: Vec<_> = assigned.iter().flat_map(|(_, spec)| policies(spec).into_values()).collect();
+        ensure!(assigned.is_sorted(), "{node} was assigned {assigned:?}");
     }
     Ok(())
 }
@@ -76,7 +76,7 @@ async fn a_bad_network_delays_and_loses_nothing() -> Result<()> {
     let access = cluster.server.user(REPLICAS[0])?;
     let proxy = Proxy::to(access.address()).await?;
     let mut replica = Replica::start(&access.via(proxy.address()), REPLICAS[0], &[])?;
-    followed.until_told(&replica, "its start").await?;
+    followed.until_event(&replica, "its start").await?;
 
     proxy.cut();
     followed.follow(&replica, "all connections were cut").await?;
@@ -92,7 +92,7 @@ async fn a_bad_network_delays_and_loses_nothing() -> Result<()> {
     followed.change(&objects).await?;
     replica.until("it stops leading", |state| state["leading"] == false).await?;
     proxy.hold(false);
-    followed.until_told(&replica, "nothing had passed for long").await?;
+    followed.until_event(&replica, "nothing had passed for long").await?;
     replica.until_leading().await?;
 
     proxy.slow(Duration::from_millis(300));
@@ -106,7 +106,7 @@ async fn a_server_that_dies_and_forgets_is_listed_again() -> Result<()> {
     let objects = cluster.objects().await?;
     let mut followed = Followed::new(&objects).await?;
     let mut replica = cluster.replica(REPLICAS[0], &[])?;
-    followed.until_told(&replica, "its start").await?;
+    followed.until_event(&replica, "its start").await?;
 
     cluster.server.kill();
     replica.until("it stops leading", |state| state["leading"] == false).await?;
@@ -126,15 +126,15 @@ async fn a_server_that_dies_and_forgets_is_listed_again() -> Result<()> {
     cluster.server.restart().await?;
     let last = followed.policy();
     objects.until_assigned("node-a", &[("default/new", "policy-00"), ("default/on-node-a", &last)]).await?;
-    eventually("what was told the vanished node is removed", async || {
+    eventually("the object of the vanished node is removed", async || {
         Ok(objects.node_tiering("node-b").await?.is_none().then_some(()))
     })
     .await?;
     let lists = |state: &serde_json::Value| state["tallies"]["lists"]["pods"].as_u64() >= Some(2);
     let state = replica.until("it has listed again", lists).await?;
-    // A list costs no write of what was told before.
-    let told: Vec<_> = cluster.told("node-a")?.into_iter().map(|(_, spec)| spec).collect();
-    let repeated = told.windows(2).filter(|pair| pair[0] == pair[1]).count();
-    ensure!(repeated as u64 <= failed_writes(&state), "it was told the same again: {told:?}");
+    // A list costs no write of what was written before.
+    let assigned: Vec<_> = cluster.written("node-a")?.into_iter().map(|(_, spec)| spec).collect();
+    let repeated = assigned.windows(2).filter(|pair| pair[0] == pair[1]).count();
+    ensure!(repeated as u64 <= failed_writes(&state), "the same was written again: {assigned:?}");
     Ok(())
 }

@@ -80,15 +80,15 @@ async fn on_sigterm_the_lease_is_handed_over_and_not_waited_for() -> Result<()> 
     assert!(led(&writes, REPLICAS[0]).iter().all(|place| *place < released));
     let taken = took_lease(&writes, REPLICAS[1]).context("the other took it")?;
     assert!(led(&writes, REPLICAS[1]).iter().all(|place| *place > taken));
-    // The other only wrote what changed: not what the first had told before.
-    let mut told: Vec<_> = cluster
-        .told("node-a")?
+    // The other only wrote what changed: not what the first had written before.
+    let mut assigned: Vec<_> = cluster
+        .written("node-a")?
         .iter()
         .map(|(user, spec)| (user.clone(), policies(spec).into_values().collect::<Vec<_>>()))
         .collect();
-    told.dedup();
-    assert_eq!(told.last(), Some(&(REPLICAS[1].to_owned(), vec!["two".to_owned()])));
-    assert_eq!(told.iter().filter(|(user, _)| user == REPLICAS[1]).count(), 1);
+    assigned.dedup();
+    assert_eq!(assigned.last(), Some(&(REPLICAS[1].to_owned(), vec!["two".to_owned()])));
+    assert_eq!(assigned.iter().filter(|(user, _)| user == REPLICAS[1]).count(), 1);
     Ok(())
 }
 
@@ -98,7 +98,7 @@ fn none_was_written_twice_or_taken_back(cluster: &Cluster) -> Result<()> {
     for node in NODES {
         let mut before: Option<(String, NodeTieringSpec)> = None;
         let mut known = BTreeSet::new();
-        for (user, spec) in cluster.told(node)? {
+        for (user, spec) in cluster.written(node)? {
             let pods: BTreeSet<String> = spec.pods.iter().map(|pod| pod.uid.clone()).collect();
             let repeats = before.is_some_and(|(other, before)| other != user && before == spec);
             ensure!(!repeats, "{user} wrote to {node} what was there already");

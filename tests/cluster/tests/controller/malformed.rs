@@ -79,7 +79,7 @@ async fn a_malformed_object_of_any_kind_keeps_no_other_from_its_policy() -> Resu
     for node in ["bad-metadata", "bad-value"] {
         objects.until_assigned(node, &[(&format!("{node}/web"), "better")]).await?;
     }
-    // What was told a node that is gone is removed, read or not.
+    // The object of a node that is gone is removed, read or not.
     for name in ["bad-metadata", "bad-value"] {
         objects.delete_node(name).await?;
         eventually("it is removed", async || Ok(objects.node_tiering(name).await?.is_none().then_some(())))
@@ -96,7 +96,7 @@ async fn a_malformed_object_of_any_kind_keeps_no_other_from_its_policy() -> Resu
 }
 
 #[tokio::test]
-async fn after_a_restart_what_was_told_an_unreadable_node_stays() -> Result<()> {
+async fn after_a_restart_what_an_unreadable_node_was_assigned_stays() -> Result<()> {
     let cluster = Cluster::start().await?;
     let objects = cluster.objects().await?;
     fill(&objects).await?;
@@ -110,7 +110,7 @@ async fn after_a_restart_what_was_told_an_unreadable_node_stays() -> Result<()> 
     let mut second = Replica::start(&altered.access(), REPLICAS[1], &[])?;
     second.until_leading().await?;
     objects.pod_with("default/late", "good", "good").await?;
-    eventually("a node is told", async || {
+    eventually("a node is assigned", async || {
         Ok(objects.assigned("good").await?.contains_key("default/late").then_some(()))
     })
     .await?;
@@ -136,7 +136,7 @@ fn without_schema(mut definition: CustomResourceDefinition) -> CustomResourceDef
 }
 
 #[tokio::test]
-async fn a_policy_that_an_older_definition_let_in_is_told_to_be_unreadable() -> Result<()> {
+async fn a_policy_that_an_older_definition_let_in_is_said_to_be_unreadable() -> Result<()> {
     let cluster = Cluster::without_definitions().await?;
     let objects = cluster.objects().await?;
     let definitions = [api::TieringPolicy::crd(), api::NodeTiering::crd()].map(without_schema);
@@ -174,10 +174,10 @@ async fn a_policy_that_an_older_definition_let_in_is_told_to_be_unreadable() -> 
     .await?;
     assert_eq!((&condition["status"], &condition["reason"]), (&json!("False"), &json!(reasons::UNREADABLE)));
     ensure!(condition["message"].as_str().context("a message")?.contains("Sometimes"), "{condition}");
-    eventually("the node is told", async || {
-        let Ok(told) = objects.node_tiering("node-a").await else { return Ok(None) };
-        let told = told.context("it is there")?;
-        Ok((told.spec.pods.first().map(|pod| &*pod.name) == Some("web")).then(|| told.name_any()))
+    eventually("the node is assigned", async || {
+        let Ok(assigned) = objects.node_tiering("node-a").await else { return Ok(None) };
+        let assigned = assigned.context("it is there")?;
+        Ok((assigned.spec.pods.first().map(|pod| &*pod.name) == Some("web")).then(|| assigned.name_any()))
     })
     .await?;
     Ok(())

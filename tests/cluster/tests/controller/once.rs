@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::process::{Command, Output};
 
 use anyhow::{Context as _, Result, ensure};
-use cluster_tests::{Access, apply, install_crds};
-use kube::CustomResourceExt as _;
+use cluster_tests::{Access, apply};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::cluster::{Cluster, REPLICAS, annotated};
+use crate::cluster::{Cluster, REPLICAS, annotated, refused};
 use crate::replica::PROGRAM;
 
 async fn once(access: &Access, arguments: &[&str]) -> Result<Output> {
@@ -35,11 +34,11 @@ async fn once_prints_what_would_be_assigned_and_writes_nothing() -> Result<()> {
     let objects = cluster.objects().await?;
     let access = cluster.server.user(REPLICAS[0])?;
     ended(&once(&access, &[]).await?, 5, "helm install")?;
-    install_crds(&objects.client, &[api::TieringPolicy::crd(), api::NodeTiering::crd()]).await?;
+    cluster.install_definitions().await?;
 
     objects.node("node-a").await?;
     objects.policy("batch", json!({ "allowOverrides": ["floor"] })).await?;
-    objects.policy("broken", json!({ "dram": { "floor": "2Gi", "ceiling": "1Gi" } })).await?;
+    objects.policy("broken", refused()).await?;
     let mut web = annotated("thermocline.io/policy", "batch");
     web["metadata"]["annotations"]["container.thermocline.io/side"] = json!("none");
     web["metadata"]["annotations"]["thermocline.io/dram-floor"] = json!("much");

@@ -1,4 +1,4 @@
-//! Which policy a pod gets: what its node is told, and the reason.
+//! Which policy a pod gets: what its node is assigned, and the reason.
 
 use anyhow::{Context as _, Result, ensure};
 use cluster_tests::eventually;
@@ -10,16 +10,16 @@ const POD: &str = "thermocline.io/policy";
 const CONTAINER: &str = "container.thermocline.io/main";
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
-/// A pod, what its node is told of it (`-`: nothing), and the reason.
+/// A pod, what its node is assigned of it (`-`: nothing), and the reason.
 struct Case {
     pod: &'static str,
     is: Value,
-    told: &'static str,
+    assigned: &'static str,
     reason: &'static str,
 }
 
-fn case(pod: &'static str, is: Value, told: &'static str, reason: &'static str) -> Case {
-    Case { pod, is, told, reason }
+fn case(pod: &'static str, is: Value, assigned: &'static str, reason: &'static str) -> Case {
+    Case { pod, is, assigned, reason }
 }
 
 fn both(one: Value, other: &Value) -> Value {
@@ -119,23 +119,23 @@ async fn the_first_that_says_anything_gives_the_policy() -> Result<()> {
     for Case { pod, is, .. } in &cases {
         objects.pod(pod, "prec-node", is).await?;
     }
-    for Case { pod, told, reason, .. } in &cases {
+    for Case { pod, assigned, reason, .. } in &cases {
         let mut found = (String::new(), String::new());
-        let what = format!("{pod} has {told} ({reason})");
+        let what = format!("{pod} has {assigned} ({reason})");
         let waited = eventually(&what, async || {
             let (namespace, name) = split(pod);
             let path = format!("/debug/explain?pod={namespace}/{name}");
             let Some(explained) = shared.replica.lock().await.get(&path).await? else { return Ok(None) };
             let explained: Value = serde_json::from_str(&explained)?;
-            let assigned = objects.assigned("prec-node").await?.remove(*pod);
-            found = (assigned.unwrap_or_else(|| "-".to_owned()), explained["reason"].to_string());
-            Ok((found.0 == *told && explained["reason"] == *reason).then_some(()))
+            let policy = objects.assigned("prec-node").await?.remove(*pod);
+            found = (policy.unwrap_or_else(|| "-".to_owned()), explained["reason"].to_string());
+            Ok((found.0 == *assigned && explained["reason"] == *reason).then_some(()))
         });
         waited.await.with_context(|| format!("{pod} has {found:?}"))?;
     }
 
     // What an agent must know: an annotation of the pod itself overrides exclusions, nothing else does.
-    let spec = objects.node_tiering("prec-node").await?.context("it was told")?.spec;
+    let spec = objects.node_tiering("prec-node").await?.context("it has an assignment")?.spec;
     for pod in &spec.pods {
         let case =
             cases.iter().find(|case| split(case.pod) == (&*pod.namespace, &*pod.name)).context("a case")?;
@@ -179,8 +179,8 @@ async fn each_change_of_what_gives_a_policy_is_followed() -> Result<()> {
             &both(annotated(POD, "follow-one"), &annotated("thermocline.io/mode", "Observe")),
         )
         .await?;
-    eventually("the override is told", async || {
-        let spec = objects.node_tiering("follow-node").await?.context("it was told")?.spec;
+    eventually("the override is assigned", async || {
+        let spec = objects.node_tiering("follow-node").await?.context("it has an assignment")?.spec;
         let policy = spec.pods.first().and_then(|pod| spec.policy(pod.policy.as_ref()));
         Ok(policy.filter(|policy| policy.spec.mode == Some(api::ModeSpec::Observe)).map(|_| ()))
     })
@@ -192,8 +192,8 @@ async fn each_change_of_what_gives_a_policy_is_followed() -> Result<()> {
         "name": "main", "containerID": format!("containerd://{id}"), "image": "none", "imageID": "", "ready": true, "restartCount": 0,
     }]);
     objects.change_pod_status("follow/web", json!({ "containerStatuses": statuses })).await?;
-    eventually("the container's id is told", async || {
-        let spec = objects.node_tiering("follow-node").await?.context("it was told")?.spec;
+    eventually("the container's id is assigned", async || {
+        let spec = objects.node_tiering("follow-node").await?.context("it has an assignment")?.spec;
         let container = spec.pods.first().and_then(|pod| pod.containers.first().cloned());
         Ok(container.filter(|found| found.id.as_deref() == Some(&*id)).map(|_| ()))
     })

@@ -25,7 +25,7 @@ fn definitions(change: impl Fn(&mut Value)) -> Result<[CustomResourceDefinition;
         let mut value = serde_json::to_value(definition)?;
         visit(&mut value["spec"]["versions"][0]["schema"], &|demote| {
             change(demote);
-            // What nodes are told has no defaults: what is not said there is the reader's own.
+            // What nodes are assigned has no defaults: what is not said there is the reader's own.
             for field in demote.as_object_mut().into_iter().flat_map(|fields| fields.values_mut()) {
                 field.as_object_mut().filter(|_| !has_defaults).map(|field| field.remove("default"));
             }
@@ -47,10 +47,10 @@ async fn check(others: [CustomResourceDefinition; 2], of_the_policy: impl Fn(&Va
     objects.pod_with("default/web", "n1", "named").await?;
     objects.pod("default/db", "n1", &json!({ "metadata": { "labels": { "app": "db" } } })).await?;
     objects.pod("default/any", "n1", &json!({})).await?;
-    let told = [("default/web", "named"), ("default/db", "selecting"), ("default/any", "by-default")];
+    let assigned = [("default/web", "named"), ("default/db", "selecting"), ("default/any", "by-default")];
     let arguments = ["--default-policy", "by-default"];
     let mut first = cluster.replica(REPLICAS[0], &arguments)?;
-    objects.until_assigned("n1", &told).await?;
+    objects.until_assigned("n1", &assigned).await?;
 
     install_crds(&objects.client, &others).await?;
     let get = "/apis/thermocline.io/v1alpha1/tieringpolicies/named";
@@ -62,20 +62,20 @@ async fn check(others: [CustomResourceDefinition; 2], of_the_policy: impl Fn(&Va
     // It sees every policy anew: by a watch of the one, and by a list of its next life.
     objects.policy("named", json!({ "demote": { "after": "6m" } })).await?;
     objects.pod_with("default/late", "n1", "named").await?;
-    let told: Vec<_> = told.into_iter().chain([("default/late", "named")]).collect();
-    objects.until_assigned("n1", &told).await?;
+    let assigned: Vec<_> = assigned.into_iter().chain([("default/late", "named")]).collect();
+    objects.until_assigned("n1", &assigned).await?;
     first.terminate().await?;
     let mut second = cluster.replica(REPLICAS[1], &arguments)?;
     second.until_leading().await?;
     objects.pod_with("default/later", "n1", "named").await?;
-    let told: Vec<_> = told.into_iter().chain([("default/later", "named")]).collect();
-    objects.until_assigned("n1", &told).await?;
+    let assigned: Vec<_> = assigned.into_iter().chain([("default/later", "named")]).collect();
+    objects.until_assigned("n1", &assigned).await?;
 
-    for (by, spec) in cluster.told("n1")? {
+    for (by, spec) in cluster.written("n1")? {
         let has = |name: &str| spec.pods.iter().any(|pod| pod.name == name);
         ensure!(["web", "db", "any"].iter().all(|name| has(name)), "{by} un-assigned pods: {spec:?}");
     }
-    let spec = objects.node_tiering("n1").await?.context("it was told")?.spec;
+    let spec = objects.node_tiering("n1").await?.context("it has an assignment")?.spec;
     let after = spec
         .policies
         .values()

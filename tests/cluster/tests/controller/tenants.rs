@@ -1,4 +1,4 @@
-//! What tenants can and can't do to each other, on a real server: what their pods' nodes are told, and what they are told.
+//! What tenants can and can't do to each other, on a real server: what their pods' nodes are assigned, and what they hear of it.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::cluster::{Objects, annotated, shared};
-use crate::tidings::until_told;
+use crate::events_and_status::until_event;
 
 const POLICY: &str = "thermocline.io/policy";
 const FLOOR: &str = "thermocline.io/dram-floor";
@@ -25,8 +25,8 @@ fn of(tenant: &str) -> Value {
     json!({ "matchLabels": { "tenant": tenant } })
 }
 
-/// What a node is told of a pod: its policy, mode and floor.
-async fn told(
+/// What a node is assigned of a pod: its policy, mode and floor.
+async fn assigned(
     objects: &Objects,
     node: &str,
     pod: &str,
@@ -49,11 +49,11 @@ async fn until(
 ) -> Result<()> {
     let expected = (policy.to_owned(), mode, floor.map(str::to_owned));
     let mut found = None;
-    let waited = eventually("a node is told of a pod", async || {
-        found = told(objects, node, pod).await?;
+    let waited = eventually("a node is assigned a pod", async || {
+        found = assigned(objects, node, pod).await?;
         Ok((found.as_ref() == Some(&expected)).then_some(()))
     });
-    waited.await.with_context(|| format!("of {pod} it was told {found:?}, not {expected:?}"))
+    waited.await.with_context(|| format!("of {pod} there was {found:?}, not {expected:?}"))
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn a_policy_is_for_whom_it_is_meant_and_can_not_be_left_where_it_is_enforc
     // Whatever it names.
     objects.pod_with("tenant-a/leaves", "tenant-node", "none").await?;
     until(&objects, "tenant-node", "tenant-a/leaves", "tenant-platform", None, None).await?;
-    until_told(
+    until_event(
         &objects,
         "tenant-a",
         "leaves",
@@ -89,7 +89,7 @@ async fn a_policy_is_for_whom_it_is_meant_and_can_not_be_left_where_it_is_enforc
     until(&objects, "tenant-node", "tenant-a/within", "tenant-platform", None, Some("128Mi")).await?;
     objects.pod("tenant-a/beyond", "tenant-node", &annotated(FLOOR, "129Mi")).await?;
     until(&objects, "tenant-node", "tenant-a/beyond", "tenant-platform", None, None).await?;
-    until_told(&objects, "tenant-a", "beyond", events::INVALID_ANNOTATION, &["floor at most 128Mi"]).await?;
+    until_event(&objects, "tenant-a", "beyond", events::INVALID_ANNOTATION, &["floor at most 128Mi"]).await?;
 
     // Whom it is for, and whom not.
     objects.pod_with("tenant-b/gold", "tenant-node", "tenant-gold").await?;
@@ -99,15 +99,21 @@ async fn a_policy_is_for_whom_it_is_meant_and_can_not_be_left_where_it_is_enforc
         .await?;
     // Whom it is taken from keeps nothing of it, and falls to no harsher one.
     until(&objects, "tenant-node", "tenant-b/gold", "tenant-gold", Some(ModeSpec::Observe), None).await?;
-    until_told(&objects, "tenant-b", "gold", events::INVALID_ANNOTATION, &["not for pods of this namespace"])
-        .await?;
+    until_event(
+        &objects,
+        "tenant-b",
+        "gold",
+        events::INVALID_ANNOTATION,
+        &["not for pods of this namespace"],
+    )
+    .await?;
     // Another namespace becomes one that it is for.
     objects.namespace("tenant-b", labelled("c")).await?;
     until(&objects, "tenant-node", "tenant-b/gold", "tenant-gold", None, Some("64Mi")).await
 }
 
 #[tokio::test]
-async fn floors_are_shared_out_by_quota_and_what_a_node_has_no_dram_for_is_told() -> Result<()> {
+async fn floors_are_shared_out_by_quota_and_what_a_node_has_no_dram_for_is_warned_of() -> Result<()> {
     let shared = shared().await?;
     let objects = shared.cluster.objects().await?;
     objects.node("floor-node").await?;
@@ -124,7 +130,7 @@ async fn floors_are_shared_out_by_quota_and_what_a_node_has_no_dram_for_is_told(
     with_floor("floor/a-new", "512Mi").await?;
     until(&objects, "floor-node", "floor/a-new", "floor", None, None).await?;
     let event =
-        until_told(&objects, "floor", "a-new", events::FLOOR_DENIED, &["512Mi", "may sum to 1Gi"]).await?;
+        until_event(&objects, "floor", "a-new", events::FLOOR_DENIED, &["512Mi", "may sum to 1Gi"]).await?;
     assert_eq!(event.type_.as_deref(), Some("Warning"));
     until(&objects, "floor-node", "floor/z-old", "floor", None, Some("768Mi")).await?;
     let policies: Api<TieringPolicy> = Api::all(objects.client.clone());
@@ -146,7 +152,7 @@ async fn floors_are_shared_out_by_quota_and_what_a_node_has_no_dram_for_is_told(
     let status = json!({ "status": { "tiers": [dram] } });
     let nodes: Api<NodeTiering> = Api::all(objects.client.clone());
     nodes.patch_status("floor-node", &PatchParams::default(), &Patch::Merge(&status)).await?;
-    until_told(
+    until_event(
         &objects,
         "kube-system",
         "floor-node",
@@ -155,7 +161,7 @@ async fn floors_are_shared_out_by_quota_and_what_a_node_has_no_dram_for_is_told(
     )
     .await?;
     let overcommitted = async |expected: Option<&str>| {
-        eventually("the node's agent is told what is too much", async || {
+        eventually("the node's object says what is too much", async || {
             let spec =
                 objects.node_tiering("floor-node").await?.map(|object| object.spec).unwrap_or_default();
             let floors = spec.overcommitted.map(|found| found.floors.to_string());
@@ -171,8 +177,8 @@ async fn floors_are_shared_out_by_quota_and_what_a_node_has_no_dram_for_is_told(
     ];
     eventually("metrics say so", async || {
         let metrics = shared.replica.lock().await.get("/metrics").await?.unwrap_or_default();
-        let is_told = |series: &&str| metrics.lines().any(|line| line.starts_with(series));
-        Ok(series.iter().all(is_told).then_some(()))
+        let is_served = |series: &&str| metrics.lines().any(|line| line.starts_with(series));
+        Ok(series.iter().all(is_served).then_some(()))
     })
     .await?;
     objects.delete_pod("floor/a-new").await?;
@@ -192,7 +198,7 @@ async fn a_pod_that_changes_all_the_time_costs_few_writes_and_makes_nobody_wait(
     }
     objects.pod_with("flip/flips", "flip-node", "flip-a").await?;
     objects.until_assigned("flip-node", &[("flip/flips", "flip-a")]).await?;
-    let before = shared.cluster.told("flip-node")?.len();
+    let before = shared.cluster.written("flip-node")?.len();
     let began = Instant::now();
     for flip in 0..FLIPS {
         objects.name_policy("flip/flips", ["flip-b", "flip-a"][flip % 2]).await?;
@@ -200,7 +206,7 @@ async fn a_pod_that_changes_all_the_time_costs_few_writes_and_makes_nobody_wait(
     }
     objects.name_policy("flip/flips", "flip-b").await?;
     let took = began.elapsed();
-    let written = shared.cluster.told("flip-node")?.len() - before;
+    let written = shared.cluster.written("flip-node")?.len() - before;
     // The first go through, and then one after 1, 2, 4 s and so on.
     let most = 4 + 8 + usize::try_from(took.as_secs() / 60)?;
     ensure!(written <= most, "{written} writes of {FLIPS} changes in {took:?}");

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use api::{NodeTiering, TieringPolicy};
 use cluster_tests::{ControlPlane, eventually, install_chart};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, DynamicObject, ListParams, PostParams};
 use kube::core::GroupVersionKind;
@@ -39,7 +40,7 @@ async fn uninstall(client: &Client, release: &[Value]) -> Result<()> {
 }
 
 #[tokio::test]
-async fn when_the_release_goes_assignments_go_with_it_and_policies_stay() -> Result<()> {
+async fn when_the_release_goes_assignments_and_the_lease_go_with_it_and_policies_stay() -> Result<()> {
     let mut plane = ControlPlane::start("n1").await?;
     let client = plane.administrator().client().await?;
     let release = install_chart(&client, &[]).await?;
@@ -52,12 +53,19 @@ async fn when_the_release_goes_assignments_go_with_it_and_policies_stay() -> Res
 
     let tierings: Api<NodeTiering> = Api::all(client.clone());
     let made = eventually("the node has an object", async || Ok(tierings.get_opt("n1").await?)).await?;
-    let owners = made.metadata.owner_references.unwrap_or_default();
-    let owners: Vec<_> = owners.iter().map(|owner| (owner.kind.as_str(), owner.name.as_str())).collect();
-    assert_eq!(owners, [("ClusterRole", "thermocline-controller")]);
+    let leases: Api<Lease> = Api::namespaced(client.clone(), NAMESPACE);
+    let name = "thermocline-controller";
+    let lease = leases.get(name).await?;
+    for owners in [made.metadata.owner_references, lease.metadata.owner_references] {
+        let owners = owners.unwrap_or_default();
+        let owners: Vec<_> = owners.iter().map(|owner| (owner.kind.as_str(), owner.name.as_str())).collect();
+        assert_eq!(owners, [("ClusterRole", name)]);
+    }
 
     uninstall(&client, &release).await?;
     eventually("the object is removed", async || Ok(tierings.get_opt("n1").await?.is_none().then_some(())))
+        .await?;
+    eventually("the lease is removed", async || Ok(leases.get_opt(name).await?.is_none().then_some(())))
         .await?;
     let policies: Api<TieringPolicy> = Api::all(client.clone());
     assert_eq!(policies.list(&ListParams::default()).await?.items.len(), 4);

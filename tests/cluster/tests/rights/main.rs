@@ -1,6 +1,7 @@
 //! The rights that the chart gives to the agents' and the controller's accounts, on a real API server: enough, none to spare, and
 //! nothing else.
 
+mod admission;
 mod denied;
 mod needed;
 mod rules;
@@ -17,7 +18,7 @@ struct Account {
 /// Both, with their rights in force.
 async fn accounts(cluster: &Cluster) -> Result<[Account; 2]> {
     Ok([
-        Account { name: "thermocline-agent", access: cluster.agent().await? },
+        Account { name: "thermocline-agent", access: cluster.agent("n1").await? },
         Account { name: "thermocline-controller", access: cluster.controller().await? },
     ])
 }

@@ -39,7 +39,15 @@ fn every_query_is_about_metrics_and_labels_that_exist() {
 
 /// With values for its variables. `$1` is not one: it is what a pattern found.
 fn with_values(query: &str) -> String {
-    let values = [("$__rate_interval", "5m"), ("$node", ".*"), ("$dramPrice", "4"), ("$slowPrice", "1")];
+    let values = [
+        ("$__rate_interval", "5m"),
+        ("$node", ".*"),
+        ("$namespace", ".*"),
+        ("$pod", ".*"),
+        ("$policy", ".*"),
+        ("$dramPrice", "4"),
+        ("$slowPrice", "1"),
+    ];
     let query = values.iter().fold(query.to_owned(), |query, (name, value)| query.replace(name, value));
     assert!(!query.replace("$1", "").contains('$'), "an unknown variable in {query}");
     query
@@ -124,6 +132,23 @@ fn savings_are_told_by_node_policy_namespace_and_workload_in_bytes_and_in_money(
     let text = format!("tests:\n  - interval: 1m\n    input_series:\n{input}    promql_expr_test:\n{cases}");
     std::fs::write(file.path(), text).unwrap();
     run("promtool", ["test".as_ref(), "rules".as_ref(), file.path().as_os_str()]).unwrap();
+}
+
+#[test]
+fn what_is_of_a_pod_or_a_policy_can_be_narrowed_down_to_it() {
+    for (title, query) in queries(&dashboard()) {
+        for (of, wanted) in [
+            ("thermocline_cgroup_", &["$node", "$namespace", "$pod"][..]),
+            ("thermocline_policy_", &["$node", "$policy"]),
+        ] {
+            let parts = query.split(of).skip(1);
+            let mut narrowed = parts.map(|part| part.split('}').next().unwrap_or_default());
+            assert!(
+                narrowed.all(|part| wanted.iter().all(|variable| part.contains(variable))),
+                "{title}: {query}"
+            );
+        }
+    }
 }
 
 /// Fails where promtool finds no sense in a query.

@@ -76,7 +76,7 @@ async fn main() -> Result<()> {
     ];
     let controller = Process::start(&args.controller, &arguments, &dir.path().join("controller.log"))?;
     let program = std::env::current_exe()?.with_file_name("agent-on-files");
-    let mut agent = Agent::start(&program, &tree, &cluster.agent().await?, NODE, &["--log-level=warn"])?;
+    let mut agent = Agent::start(&program, &tree, &cluster.agent(NODE).await?, NODE, &["--log-level=warn"])?;
 
     let spacing = Duration::from_millis(args.spacing_ms);
     let phases = async {

@@ -33,7 +33,7 @@ pub(crate) struct Changes {
 pub(crate) async fn populate(client: &Client, nodes: u32, pods: u32) -> Result<()> {
     let node = |number| json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": format!("node-{number}") } });
     apply(client, (0..nodes).map(node)).await?;
-    // Only nodes whose agent has reported are told anything.
+    // Only nodes whose agent has reported are assigned anything.
     let tiering = |number| json!({ "apiVersion": "thermocline.io/v1alpha1", "kind": "NodeTiering", "metadata": { "name": format!("node-{number}") }, "spec": {} });
     apply(client, (0..nodes).map(tiering)).await?;
     let tierings: Api<api::NodeTiering> = Api::all(client.clone());

@@ -203,7 +203,7 @@ fn node(number: u32) -> (String, Value) {
     (format!("/registry/minions/{name}"), stored)
 }
 
-/// The object of a node whose agent has reported, and that was told nothing yet.
+/// The object of a node whose agent has reported, and that is assigned nothing yet.
 fn report(number: u32) -> (String, Value) {
     let name = format!("node-{number:04}");
     let condition = |kind: &str, reason: &str, message: &str| json!({ "type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": CREATED });

@@ -1,4 +1,4 @@
-//! What people are told: status of policies, Events on pods, namespaces and policies.
+//! What people see: status of policies, Events on pods, namespaces and policies.
 
 use anyhow::{Context as _, Result};
 use api::TieringPolicy;
@@ -9,10 +9,10 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
-use crate::cluster::{Objects, annotated, shared};
+use crate::cluster::{Objects, annotated, refused, shared};
 
 /// Waits for an Event about an object whose note says all of this.
-pub(crate) async fn until_told(
+pub(crate) async fn until_event(
     objects: &Objects,
     namespace: &str,
     about: &str,
@@ -39,72 +39,70 @@ pub(crate) async fn until_told(
 }
 
 #[tokio::test]
-async fn a_pods_owner_is_told_what_became_of_it() -> Result<()> {
+async fn a_pods_owner_has_events_of_what_became_of_it() -> Result<()> {
     let shared = shared().await?;
     let objects = shared.cluster.objects().await?;
-    objects.node("tidings-node").await?;
-    objects.namespace("tidings", json!({})).await?;
-    objects.policy("tidings-one", json!({})).await?;
-    let told = async |pod: &str, reason: &str, says: &[&str]| {
-        until_told(&objects, "tidings", pod, reason, says).await
+    objects.node("events-node").await?;
+    objects.namespace("events", json!({})).await?;
+    objects.policy("events-one", json!({})).await?;
+    let event = async |pod: &str, reason: &str, says: &[&str]| {
+        until_event(&objects, "events", pod, reason, says).await
     };
 
-    let uid = objects.pod_with("tidings/web", "tidings-node", "tidings-one").await?;
-    let assigned = told("web", events::ASSIGNED, &["tidings-one", "annotation of the pod"]).await?;
+    let uid = objects.pod_with("events/web", "events-node", "events-one").await?;
+    let assigned = event("web", events::ASSIGNED, &["events-one", "annotation of the pod"]).await?;
     let regarding = assigned.regarding.clone().context("it is about the pod")?;
     assert_eq!((regarding.kind.as_deref(), regarding.uid.as_deref()), (Some("Pod"), Some(&*uid)));
     assert_eq!(assigned.type_.as_deref(), Some("Normal"));
 
     // The agent stood down.
     let pod = json!({
-        "uid": uid, "namespace": "tidings", "name": "web", "reason": reasons::STOOD_DOWN, "message": "systemd writes memory.high",
+        "uid": uid, "namespace": "events", "name": "web", "reason": reasons::STOOD_DOWN, "message": "systemd writes memory.high",
         "since": "2026-01-01T00:00:00Z",
     });
     let status = json!({ "status": { "pods": [pod] } });
     let nodes: Api<api::NodeTiering> = Api::all(objects.client.clone());
-    nodes.patch_status("tidings-node", &PatchParams::default(), &Patch::Merge(&status)).await?;
-    let suspended = told("web", events::SUSPENDED, &["systemd writes memory.high"]).await?;
+    nodes.patch_status("events-node", &PatchParams::default(), &Patch::Merge(&status)).await?;
+    let suspended = event("web", events::SUSPENDED, &["systemd writes memory.high"]).await?;
     assert_eq!(suspended.type_.as_deref(), Some("Warning"));
 
-    objects.name_policy("tidings/web", "none").await?;
-    told("web", events::UNASSIGNED, &["opted out by annotation of the pod"]).await?;
+    objects.name_policy("events/web", "none").await?;
+    event("web", events::UNASSIGNED, &["opted out by annotation of the pod"]).await?;
 
     // Each key that does not apply, with the value or the name that was meant.
     let bad = json!({ "metadata": { "annotations": {
-        "thermocline.io/policy": "tidings-one", "thermocline.io/demote-after": "soon", "thermocline.io/dram-flor": "1Gi",
-        "thermocline.io/mode": "Observe", "container.thermocline.io/absent": "tidings-one",
+        "thermocline.io/policy": "events-one", "thermocline.io/demote-after": "soon", "thermocline.io/dram-flor": "1Gi",
+        "thermocline.io/mode": "Observe", "container.thermocline.io/absent": "events-one",
     } } });
-    objects.pod("tidings/bad", "tidings-node", &bad).await?;
+    objects.pod("events/bad", "events-node", &bad).await?;
     for says in [
         // With what applies instead.
-        ["thermocline.io/demote-after", "policy tidings-one (annotation of the pod)"],
+        ["thermocline.io/demote-after", "policy events-one (annotation of the pod)"],
         ["thermocline.io/demote-after", "soon"],
         ["thermocline.io/dram-flor", "thermocline.io/dram-floor"],
         ["thermocline.io/mode", "allowOverrides"],
         ["container.thermocline.io/absent", "no container"],
     ] {
-        told("bad", events::INVALID_ANNOTATION, &says).await?;
+        event("bad", events::INVALID_ANNOTATION, &says).await?;
     }
     // The rest applies.
-    objects.until_assigned("tidings-node", &[("tidings/bad", "tidings-one")]).await?;
+    objects.until_assigned("events-node", &[("events/bad", "events-one")]).await?;
 
-    objects
-        .namespace("tidings", annotated("thermocline.io/policy", "tidings-tow")["metadata"].clone())
-        .await?;
-    told("tidings", events::INVALID_ANNOTATION, &["tidings-tow"]).await?;
+    objects.namespace("events", annotated("thermocline.io/policy", "events-tow")["metadata"].clone()).await?;
+    event("events", events::INVALID_ANNOTATION, &["events-tow"]).await?;
     Ok(())
 }
 
 /// The modes of a node's pods.
 async fn modes(objects: &Objects, node: &str) -> Result<Vec<Option<api::ModeSpec>>> {
-    let spec = objects.node_tiering(node).await?.context("it was told")?.spec;
+    let spec = objects.node_tiering(node).await?.context("it has an assignment")?.spec;
     let mode =
         |pod: &api::PodAssignment| spec.policy(pod.policy.as_ref()).and_then(|policy| policy.spec.mode);
     Ok(spec.pods.iter().map(mode).collect())
 }
 
 #[tokio::test]
-async fn a_policys_writer_is_told_whether_it_is_accepted_and_how_many_pods_have_it() -> Result<()> {
+async fn a_policys_status_says_whether_it_is_accepted_and_how_many_pods_have_it() -> Result<()> {
     let shared = shared().await?;
     let objects = shared.cluster.objects().await?;
     let policies: Api<TieringPolicy> = Api::all(objects.client.clone());
@@ -139,23 +137,22 @@ async fn a_policys_writer_is_told_whether_it_is_accepted_and_how_many_pods_have_
     check("True", reasons::VALID, 2).await?;
     let before = policies.get("status").await?;
 
-    // Each value is one, but the floor is above the ceiling: no schema sees that.
-    objects.policy("status", json!({ "dram": { "floor": "2Gi", "ceiling": "1Gi" } })).await?;
+    objects.policy("status", refused()).await?;
     check("False", reasons::INVALID, 2).await?;
-    let rejected = until_told(&objects, "kube-system", "status", events::REJECTED, &["ceiling"]).await?;
+    let rejected = until_event(&objects, "kube-system", "status", events::REJECTED, &["ceiling"]).await?;
     assert_eq!(rejected.type_.as_deref(), Some("Warning"));
     // What made sense before stays, for new pods, too.
     objects.pod_with("status/d", "status-node", "status").await?;
-    let told = [("status/b", "status"), ("status/c", "status"), ("status/d", "status")];
-    objects.until_assigned("status-node", &told).await?;
+    let assigned = [("status/b", "status"), ("status/c", "status"), ("status/d", "status")];
+    objects.until_assigned("status-node", &assigned).await?;
     check("False", reasons::INVALID, 3).await?;
     objects.delete_pod("status/d").await?;
 
     objects.policy("status", json!({ "mode": "Observe" })).await?;
     check("True", reasons::VALID, 2).await?;
     assert!(policies.get("status").await?.metadata.generation > before.metadata.generation);
-    // Its status says so at once; nodes are told a moment later, and what is gone before is never told.
-    eventually("the two are told of Observe", async || {
+    // Its status says so at once; nodes are written a moment later, and what is gone before is never written.
+    eventually("the two have Observe", async || {
         let modes = modes(&objects, "status-node").await?;
         Ok((modes == [Some(api::ModeSpec::Observe); 2]).then_some(()))
     })
@@ -164,7 +161,7 @@ async fn a_policys_writer_is_told_whether_it_is_accepted_and_how_many_pods_have_
     policies.delete("status", &kube::api::DeleteParams::default()).await?;
     // Gone: those that had it keep it, and nobody falls to the default.
     objects.pod_with("status/late", "status-node", "status").await?;
-    until_told(
+    until_event(
         &objects,
         "status",
         "late",
@@ -172,8 +169,8 @@ async fn a_policys_writer_is_told_whether_it_is_accepted_and_how_many_pods_have_
         &["there is no TieringPolicy `status`", "or is observed"],
     )
     .await?;
-    let told = [("status/b", "status"), ("status/c", "status"), ("status/late", "status")];
-    objects.until_assigned("status-node", &told).await?;
+    let assigned = [("status/b", "status"), ("status/c", "status"), ("status/late", "status")];
+    objects.until_assigned("status-node", &assigned).await?;
     let modes = modes(&objects, "status-node").await?;
     assert_eq!(modes, [Some(api::ModeSpec::Observe); 3], "the two had Observe, the late one is observed");
     assert_eq!(before.name_any(), "status");

@@ -2,7 +2,7 @@
 //!
 //! They are posted one at a time and at a bounded rate, from a bounded queue: a storm of them delays nothing else. Of good news,
 //! what does not fit is counted and forgotten; a part of the queue is for warnings alone, and whoever has one that does not fit
-//! tells it again later. The name of an Event follows from what it says, so that a restart does not repeat it.
+//! pushes it again later. The name of an Event follows from what it says, so that a restart does not repeat it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -33,20 +33,20 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The longest note that an API server takes, in bytes.
 const LONGEST_NOTE: usize = 1024;
 
-/// Something to tell people.
+/// An Event that is to be posted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Occurrence {
+pub struct KubeEvent {
     /// What it is about.
-    pub about: About,
+    pub regarding: Regarding,
     /// What happened.
-    pub what: What,
+    pub reason: Reason,
     /// Tells it from the same that happens again.
     pub occasion: u64,
 }
 
-/// What an occurrence is about.
+/// What an Event is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum About {
+pub enum Regarding {
     /// A pod.
     Pod {
         /// Its namespace.
@@ -76,7 +76,7 @@ pub enum About {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum Reason {
     /// A pod has a policy; the words say which and why.
     Assigned(String),
     /// A pod has none any more; the words say why.
@@ -93,7 +93,7 @@ pub enum What {
     Overcommitted(String),
 }
 
-impl What {
+impl Reason {
     /// Whether somebody has to do something about it.
     fn is_warning(&self) -> bool {
         match self {
@@ -121,11 +121,11 @@ impl What {
     }
 }
 
-impl Occurrence {
+impl KubeEvent {
     /// The Event as it is posted, by the process of this identity.
     #[must_use]
-    pub fn event(&self, instance: &str, now: Timestamp) -> Event {
-        let (type_, reason, action, note) = self.what.parts();
+    pub fn object(&self, instance: &str, now: Timestamp) -> Event {
+        let (type_, reason, action, note) = self.reason.parts();
         let reference = |kind: &str, version: &str, name: &str, uid: &str| ObjectReference {
             api_version: Some(version.to_owned()),
             kind: Some(kind.to_owned()),
@@ -135,16 +135,18 @@ impl Occurrence {
         };
         // Servers take an Event into the namespace that it says its object is in, or of an object that is in none into `kube-system`. A
         // namespace's own is where its owner looks. Of a policy or node `kubectl describe` asks for Events about an object in no namespace.
-        let (namespace, regarding) = match &self.about {
-            About::Pod { namespace, name, uid } => (namespace.as_str(), reference("Pod", "v1", name, uid)),
-            About::Namespace(name) => (name.as_str(), reference("Namespace", "v1", name, "")),
-            About::Node { name, uid } => ("kube-system", reference("Node", "v1", name, uid)),
-            About::Policy { name, uid } => {
+        let (namespace, regarding) = match &self.regarding {
+            Regarding::Pod { namespace, name, uid } => {
+                (namespace.as_str(), reference("Pod", "v1", name, uid))
+            }
+            Regarding::Namespace(name) => (name.as_str(), reference("Namespace", "v1", name, "")),
+            Regarding::Node { name, uid } => ("kube-system", reference("Node", "v1", name, uid)),
+            Regarding::Policy { name, uid } => {
                 let version = api::TieringPolicy::api_version(&());
                 ("kube-system", reference(&api::TieringPolicy::kind(&()), &version, name, uid))
             }
         };
-        let in_none = matches!(self.about, About::Policy { .. } | About::Node { .. });
+        let in_none = matches!(self.regarding, Regarding::Policy { .. } | Regarding::Node { .. });
         let of_object = Some(namespace.to_owned()).filter(|_| !in_none);
         let regarding = ObjectReference { namespace: of_object, ..regarding };
         let mut hasher = DefaultHasher::new();
@@ -192,16 +194,16 @@ impl Counts {
     }
 }
 
-/// Where occurrences go.
+/// Where queue go.
 #[derive(Clone, Debug)]
-pub struct Occurrences {
-    queue: mpsc::Sender<Occurrence>,
+pub struct EventQueue {
+    queue: mpsc::Sender<KubeEvent>,
     counts: Arc<Counts>,
 }
 
 /// What posts them.
 pub struct Poster {
-    queue: mpsc::Receiver<Occurrence>,
+    queue: mpsc::Receiver<KubeEvent>,
     counts: Arc<Counts>,
     writer: Writer,
     instance: String,
@@ -210,19 +212,19 @@ pub struct Poster {
 
 /// A queue, and what posts from it while the fence holds.
 #[must_use]
-pub fn queue(writer: Writer, instance: String, fence: Fence) -> (Occurrences, Poster) {
+pub fn queue(writer: Writer, instance: String, fence: Fence) -> (EventQueue, Poster) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let counts = Arc::<Counts>::default();
     let poster = Poster { queue: receiver, counts: Arc::clone(&counts), writer, instance, fence };
-    (Occurrences { queue: sender, counts }, poster)
+    (EventQueue { queue: sender, counts }, poster)
 }
 
-impl Occurrences {
-    /// Posts it some time. `false` for a warning that there is no room for: it is to be told again.
+impl EventQueue {
+    /// Posts it some time. `false` for a warning that there is no room for: it is to be pushed again.
     #[must_use]
-    pub fn tell(&self, occurrence: Occurrence) -> bool {
-        let is_warning = occurrence.what.is_warning();
-        if (is_warning || self.queue.capacity() > FOR_WARNINGS) && self.queue.try_send(occurrence).is_ok() {
+    pub fn push(&self, event: KubeEvent) -> bool {
+        let is_warning = event.reason.is_warning();
+        if (is_warning || self.queue.capacity() > FOR_WARNINGS) && self.queue.try_send(event).is_ok() {
             return true;
         }
         if !is_warning {
@@ -253,29 +255,29 @@ impl Occurrences {
 impl Poster {
     /// What waits, instead of a post.
     #[cfg(test)]
-    pub(crate) fn take_all(&mut self) -> Vec<Occurrence> {
+    pub(crate) fn take_all(&mut self) -> Vec<KubeEvent> {
         std::iter::from_fn(|| self.queue.try_recv().ok()).collect()
     }
 
-    /// Posts until nobody tells any more. What the server refused is handed back.
-    pub async fn run(mut self, mut refused: impl AsyncFnMut(Occurrence)) {
-        while let Some(occurrence) = self.queue.recv().await {
+    /// Posts until nobody pushes any more. What the server refused is handed back.
+    pub async fn run(mut self, mut refused: impl AsyncFnMut(KubeEvent)) {
+        while let Some(event) = self.queue.recv().await {
             if !self.fence.holds(Instant::now()) {
-                // Who leads next tells all warnings, this process included; good news of before is lost.
+                // Who leads next posts all warnings, this process included; good news of before is lost.
                 continue;
             }
-            let event = occurrence.event(&self.instance, Timestamp::now());
-            let mut result = self.writer.event(&event).await;
+            let object = event.object(&self.instance, Timestamp::now());
+            let mut result = self.writer.event(&object).await;
             // Others wait meanwhile: while the server is away, they would fail, too.
             while result.as_ref().is_err_and(WriteError::may_pass) && self.fence.holds(Instant::now()) {
                 tokio::time::sleep(RETRY).await;
-                result = self.writer.event(&event).await;
+                result = self.writer.event(&object).await;
             }
             match result {
                 Ok(()) => self.counts.posted.fetch_add(1, Ordering::Relaxed),
                 Err(error) => {
-                    tracing::debug!(%error, about = ?occurrence.about, "an Event was not posted");
-                    refused(occurrence).await;
+                    tracing::debug!(%error, regarding = ?event.regarding, "an Event was not posted");
+                    refused(event).await;
                     self.counts.failed.fetch_add(1, Ordering::Relaxed)
                 }
             };
@@ -288,63 +290,59 @@ impl Poster {
 mod tests {
     use super::*;
 
-    fn occurrence(note: &str, occasion: u64) -> Occurrence {
-        let about = About::Pod { namespace: "a".to_owned(), name: "web".to_owned(), uid: "u".to_owned() };
-        Occurrence { about, what: What::InvalidAnnotation(note.to_owned()), occasion }
+    fn warning(note: &str, occasion: u64) -> KubeEvent {
+        let regarding =
+            Regarding::Pod { namespace: "a".to_owned(), name: "web".to_owned(), uid: "u".to_owned() };
+        KubeEvent { regarding, reason: Reason::InvalidAnnotation(note.to_owned()), occasion }
     }
 
     #[test]
-    fn the_same_occurrence_is_the_same_event_whoever_posts_it() {
-        let name = |occurrence: &Occurrence, instance, second| {
-            occurrence.event(instance, Timestamp::from_second(second).unwrap()).metadata.name.unwrap()
+    fn the_same_warning_is_the_same_event_whoever_posts_it() {
+        let name = |event: &KubeEvent, instance, second| {
+            event.object(instance, Timestamp::from_second(second).unwrap()).metadata.name.unwrap()
         };
-        assert_eq!(name(&occurrence("x", 0), "one", 1), name(&occurrence("x", 0), "two", 2));
-        assert_ne!(name(&occurrence("x", 0), "one", 1), name(&occurrence("y", 0), "one", 1));
-        assert_ne!(name(&occurrence("x", 0), "one", 1), name(&occurrence("x", 1), "one", 1));
+        assert_eq!(name(&warning("x", 0), "one", 1), name(&warning("x", 0), "two", 2));
+        assert_ne!(name(&warning("x", 0), "one", 1), name(&warning("y", 0), "one", 1));
+        assert_ne!(name(&warning("x", 0), "one", 1), name(&warning("x", 1), "one", 1));
     }
 
     #[tokio::test]
     async fn good_news_leaves_room_for_warnings_and_warnings_that_do_not_fit_are_not_lost() {
         let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
         let writer = Writer::new(kube::Client::try_from(config).unwrap());
-        let (occurrences, poster) = queue(writer, "one".to_owned(), Fence::new());
+        let (queue, poster) = queue(writer, "one".to_owned(), Fence::new());
         let news = |n| {
-            let assigned = What::Assigned("policy batch".to_owned());
-            Occurrence { what: assigned, ..occurrence("", n) }
+            let assigned = Reason::Assigned("policy batch".to_owned());
+            KubeEvent { reason: assigned, ..warning("", n) }
         };
-        assert!((0..3000).all(|n| occurrences.tell(news(n))));
-        assert_eq!(occurrences.waiting(), QUEUE - FOR_WARNINGS);
+        assert!((0..3000).all(|n| queue.push(news(n))));
+        assert_eq!(queue.waiting(), QUEUE - FOR_WARNINGS);
         assert_eq!(
-            occurrences.counts(),
+            queue.counts(),
             EventCounts { dropped: (3000 - (QUEUE - FOR_WARNINGS)) as u64, ..EventCounts::default() }
         );
-        let told = (0..3000).filter(|n| occurrences.tell(occurrence("x", *n))).count();
-        assert_eq!(told, FOR_WARNINGS);
-        assert!(!occurrences.has_room());
+        let taken = (0..3000).filter(|n| queue.push(warning("x", *n))).count();
+        assert_eq!(taken, FOR_WARNINGS);
+        assert!(!queue.has_room());
         drop(poster);
     }
 
     #[test]
     fn a_long_note_is_cut_to_what_a_server_takes() {
-        let event = occurrence(&"ü".repeat(2000), 0).event("one", Timestamp::UNIX_EPOCH);
+        let event = warning(&"ü".repeat(2000), 0).object("one", Timestamp::UNIX_EPOCH);
         assert_eq!(event.note.unwrap().len(), LONGEST_NOTE);
     }
-}
-
-#[cfg(test)]
-mod event_tests {
-    use super::*;
 
     #[test]
     fn an_event_of_a_policy_is_about_an_object_in_no_namespace() {
-        let about = |about, namespace: Option<&str>, regarding: Option<&str>| {
-            let occurrence = Occurrence { about, what: What::Rejected("why".to_owned()), occasion: 0 };
-            let event = occurrence.event("me", Timestamp::UNIX_EPOCH);
+        let check = |regarding, namespace: Option<&str>, of_object: Option<&str>| {
+            let event = KubeEvent { regarding, reason: Reason::Rejected("why".to_owned()), occasion: 0 };
+            let event = event.object("me", Timestamp::UNIX_EPOCH);
             assert_eq!(event.metadata.namespace.as_deref(), namespace);
-            assert_eq!(event.regarding.unwrap().namespace.as_deref(), regarding);
+            assert_eq!(event.regarding.unwrap().namespace.as_deref(), of_object);
         };
         let (name, uid) = ("any".to_owned(), "u1".to_owned());
-        about(About::Policy { name: name.clone(), uid: uid.clone() }, Some("kube-system"), None);
-        about(About::Pod { namespace: "apps".to_owned(), name, uid }, Some("apps"), Some("apps"));
+        check(Regarding::Policy { name: name.clone(), uid: uid.clone() }, Some("kube-system"), None);
+        check(Regarding::Pod { namespace: "apps".to_owned(), name, uid }, Some("apps"), Some("apps"));
     }
 }
