@@ -20,6 +20,7 @@
 //! - `what_is_listed_is_known`: cohorts sum to what the last reading listed.
 //! - `the_kernels_own_aging_erases_nothing`: classes that shrink to seconds leave an hour's age of what they still hold.
 //! - `there_are_never_more_cohorts_than_so_many`, whoever tells of them.
+//! - `what_is_distrusted_is_as_old_as_listed`.
 //! - `ages_are_never_less_than_listed`: at any age, at least as much as the reading itself proves.
 
 use alloc::boxed::Box;
@@ -386,6 +387,19 @@ mod tests {
             touched.push(((idle + more).as_secs(), bytes.0 >> 20));
         });
         touched
+    }
+
+    #[test]
+    fn what_is_distrusted_is_as_old_as_listed() {
+        let mut ledger = Ledger::default();
+        observe(&mut ledger, 1000, &[(1000, 10), (30, 5), (0, 20)]);
+        // The kernel's own aging: what is an hour old by now is listed as a minute old.
+        observe(&mut ledger, 3600, &[(60, 10), (30, 5), (0, 20)]);
+        let older = |ledger: &Ledger, seconds| ledger.at_least(Duration::from_secs(seconds), at(3600));
+        assert_eq!(older(&ledger, 3500), Bytes::mib(10));
+        ledger.distrust();
+        assert_eq!((older(&ledger, 61), older(&ledger, 60)), (Bytes::ZERO, Bytes::mib(10)));
+        assert_eq!(ledger.total(), Bytes::mib(35));
     }
 
     #[test]

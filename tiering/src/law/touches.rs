@@ -21,6 +21,8 @@
 //! - `one_shift_teaches_nothing`.
 //! - `a_nightly_job_costs_no_day`.
 //! - `quiet_heals`: what is no longer seen is forgotten within days.
+//! - `a_set_that_is_touched_at_once_is_no_average`: walks that are far apart do not hide it behind quiet minutes.
+//! - `what_an_age_may_have_kept_teaches`, though walks can't tell its idle time better than by their interval.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -36,6 +38,10 @@ const MINUTE: u32 = 1024;
 
 /// The percentile of minutes whose wish is met.
 const PERCENTILE: (u64, u64) = (98, 100);
+
+/// What is touched in a window of many minutes may have been touched in few of them: no more than so many minutes' allowance is taken to
+/// have been for it.
+const MINUTES_AT_ONCE: u32 = 4;
 
 /// A shift that begins between two walks is seen by both.
 const SHIFT_WALKS: u32 = 2;
@@ -177,7 +183,7 @@ impl TouchLaw {
             return false;
         }
         let minutes = u32::try_from(elapsed.as_secs() / 60).unwrap_or(u32::MAX).clamp(1, 60 * 24);
-        let allowed = self.allowance(rate).0.saturating_mul(u64::from(minutes.min(4)));
+        let allowed = self.allowance(rate).0.saturating_mul(u64::from(minutes.min(MINUTES_AT_ONCE)));
         let mut sum = 0_u64;
         let mut wants = None;
         let most = above(self.after_max);
@@ -404,6 +410,35 @@ mod tests {
                 assert_eq!(law.age(), AFTER, "{second} s");
             }
         });
+    }
+
+    /// A set of 300 MiB that is touched every half hour and walked each quarter of one, idle at each touch for so long as two walks tell.
+    fn walked_seldom(idle: u64, window: u64) -> TouchLaw {
+        let mut law = TouchLaw::new(AFTER, MAX, None, Instant::default());
+        for walk in 1..=20 {
+            if walk % 2 == 0 {
+                let [idle, window] = [idle, window].map(Duration::from_secs);
+                law.touched(idle, Duration::ZERO, window, Bytes::mib(300));
+            }
+            law.walked(WORKING_SET, Bytes::ZERO, rate(), Instant(Duration::from_mins(15 * walk)));
+        }
+        law
+    }
+
+    #[test]
+    fn a_set_that_is_touched_at_once_is_no_average() {
+        // 300 MiB are less than 20 MiB for each of fifteen minutes, and came in one.
+        let law = walked_seldom(30 * 60, 15 * 60);
+        assert!(law.allowance(rate()).0 * 15 > 300 << 20);
+        assert!(law.age() > Duration::from_mins(30), "{:?}", law.age());
+    }
+
+    #[test]
+    fn what_an_age_may_have_kept_teaches() {
+        let check = |idle, window, age| assert_eq!(walked_seldom(idle, window).age(), age, "{idle} {window}");
+        check(40 * 60, 15 * 60, MAX);
+        check(40 * 60, 0, AFTER);
+        check(60 * 60, 15 * 60, AFTER);
     }
 
     #[test]
