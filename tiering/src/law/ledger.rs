@@ -20,6 +20,7 @@
 //! - `what_is_listed_is_known`: cohorts sum to what the last reading listed.
 //! - `the_kernels_own_aging_erases_nothing`: classes that shrink to seconds leave an hour's age of what they still hold.
 //! - `there_are_never_more_cohorts_than_so_many`, whoever tells of them.
+//! - `what_a_short_interval_merged_is_no_older_than_it_must_be`.
 //! - `what_is_distrusted_is_as_old_as_listed`.
 //! - `ages_are_never_less_than_listed`: at any age, at least as much as the reading itself proves.
 
@@ -39,6 +40,9 @@ const GENERATIONS: usize = 4;
 
 /// Milliseconds since the epoch of [`Instant`]; memory may be older than that.
 type Millis = i64;
+
+/// An interval between walks that is less than this part of the next was short: a walk for the sake of slow nodes.
+const SHORT_PART: u32 = 3;
 
 /// A hundred years: as good as for ever, and far from overflowing.
 const EVER: Millis = 100 * 365 * 24 * 3600 * 1000;
@@ -108,8 +112,11 @@ impl Ledger {
         let known: Vec<Cohort> = self.cohorts().collect();
         self.age_until(now);
         let since_last = self.read.replace(0).map(Millis::from);
+        let mut is_merged = false;
         if reading.walked {
+            let before = self.interval;
             self.interval = self.walked.replace(0).unwrap_or(0);
+            is_merged = before > 0 && before < self.interval / SHORT_PART;
         }
         let mut classes: Vec<Cohort> = reading
             .ages
@@ -147,12 +154,17 @@ impl Ledger {
             for cohort in own {
                 let stays = cohort.bytes.min(left);
                 left -= stays;
-                // Of all but the oldest class the listing says when it was accessed last; that one only says before when.
-                let since = if i == 0 { cohort.since } else { class.since };
-                push(&mut next, Cohort { since, bytes: stays });
                 if cohort.bytes > stays {
                     lost.push((cohort.since, cohort.bytes - stays));
                 }
+            }
+            // Of all but the oldest class the listing says when it was accessed last; that one only says before when.
+            if i == 0 {
+                for cohort in staying(own, class.bytes - left, is_merged, now) {
+                    push(&mut next, cohort);
+                }
+            } else {
+                push(&mut next, Cohort { since: class.since, bytes: class.bytes - left });
             }
             if !left.is_zero() {
                 push(&mut next, Cohort { since: class.since, bytes: left });
@@ -324,6 +336,27 @@ impl Ledger {
     }
 }
 
+/// What stays of the cohorts of the oldest class, oldest first, of which so much is there still. What was touched was the youngest. But where
+/// a short interval `is_merged` with the one before it, those about as old as the youngest may have been touched as well, and the rest is taken
+/// to be as young as it can be.
+fn staying(own: &[Cohort], mut left: Bytes, is_merged: bool, now: Millis) -> impl Iterator<Item = Cohort> {
+    let youngest = own.last().map_or(0, |cohort| now - cohort.since);
+    let is_alike = |cohort: &Cohort| is_merged && now - cohort.since <= youngest / 2 * 5;
+    let alike = own.iter().position(is_alike).unwrap_or(own.len());
+    let (older, alike) = own.split_at(alike);
+    let mut stays: Vec<Cohort> = Vec::with_capacity(own.len());
+    let mut take = |cohort: &Cohort| {
+        let bytes = cohort.bytes.min(left);
+        left -= bytes;
+        Cohort { bytes, ..*cohort }
+    };
+    stays.extend(older.iter().map(&mut take));
+    let from = stays.len();
+    stays.extend(alike.iter().rev().map(take));
+    stays[from..].reverse();
+    stays.into_iter()
+}
+
 fn push(cohorts: &mut Vec<Cohort>, cohort: Cohort) {
     if cohort.bytes.is_zero() {
         return;
@@ -387,6 +420,22 @@ mod tests {
             touched.push(((idle + more).as_secs(), bytes.0 >> 20));
         });
         touched
+    }
+
+    #[test]
+    fn what_a_short_interval_merged_is_no_older_than_it_must_be() {
+        // 100 MiB were idle for 1000 s when a walk came early. Of what both intervals held 90 are left by the next: these, or others.
+        let check = |early: u64, oldest: u64| {
+            let mut ledger = Ledger::default();
+            observe(&mut ledger, 1000, &[(0, 500)]);
+            observe(&mut ledger, 2000, &[(1000, 100), (0, 400)]);
+            observe(&mut ledger, early, &[(early - 1000, 100), (early - 2000, 300), (0, 100)]);
+            observe(&mut ledger, early + 1000, &[(early - 1000, 90), (1000, 10), (0, 400)]);
+            let oldest_known = ledger.entries(at(early + 1000)).next().unwrap();
+            assert_eq!(oldest_known, (Duration::from_secs(oldest), Bytes::mib(90)), "{early}");
+        };
+        check(3000, 3000);
+        check(2100, 1100);
     }
 
     #[test]
