@@ -37,6 +37,7 @@ mod sockets;
 mod thousand;
 mod tiers;
 mod touched;
+mod victim_and_hogs;
 
 /// Every scenario, in the order in which they run.
 pub const SCENARIOS: &[Scenario] = &[
@@ -68,6 +69,7 @@ pub const SCENARIOS: &[Scenario] = &[
     auto::SCENARIO,
     cxl::SCENARIO,
     damon_stat::SCENARIO,
+    victim_and_hogs::SCENARIO,
     one_tier::SCENARIO,
 ];
 
@@ -141,6 +143,7 @@ const SHORT: &[(&str, &[&str])] = &[
     ("hostile-tree", &["7.2 hmat"]),
     ("cxl", &["7.2 cxl-type3"]),
     ("damon-stat", &["7.2 kmem"]),
+    ("victim-and-hogs", &["7.2 hmat"]),
     ("one-tier", &["7.2 one-tier"]),
 ];
 
