@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::config_with_engine;
+use super::{agent_config, config_with_engine};
 use crate::guest::{Guest, write_file};
 use crate::report::Verdict;
 use crate::scenario::{Machine, Scenario};
@@ -36,7 +36,52 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     for way in ways(guest.machine()) {
         shift(guest, way)?;
     }
+    if guest.machine().has_lower_tier() {
+        by_default(guest)?;
+    }
     Ok(guest.verdict())
+}
+
+/// The default policy, engine and promoter: the old set goes down as any that is idle, and no age is learned from it.
+fn by_default(guest: &mut Guest) -> Result<()> {
+    const AFTER: Duration = Duration::from_mins(2);
+    let pod = guest.cgroup("/pods/by-default")?;
+    let mut workload = guest.spawn_workload(&pod, REGIONS)?;
+    let agent = guest.spawn_agent(&agent_config("/pods/by-default", ""), &[])?;
+    let mut slow = |name: &str| {
+        let ledger = workload.ledger().ok()?;
+        ledger.region(name).map(|r| r.slow_bytes as f64 / r.bytes as f64)
+    };
+    let age = |guest: &Guest| -> Result<f64> {
+        let state: serde_json::Value = serde_json::from_str(&guest.http_get(9440, "/debug/state")?)?;
+        state["cgroups"]["/pods/by-default"]["effective_age_seconds"]
+            .as_f64()
+            .context("effective_age_seconds")
+    };
+    guest.expect_within(3 * AFTER, "both cold regions sink", || {
+        ["cold", "stays"].iter().all(|name| slow(name).is_some_and(|share| share >= 0.95))
+    })?;
+    let before = age(guest)?;
+    workload.shift()?;
+    let mut slow = |name: &str| {
+        let ledger = workload.ledger().ok()?;
+        ledger.region(name).map(|r| r.slow_bytes as f64 / r.bytes as f64)
+    };
+    let down = guest.expect_within(4 * AFTER, "95 % of the old hot set sink", || {
+        slow("hot").is_some_and(|share| share >= 0.95)
+    });
+    if down.is_err() {
+        guest.say(agent.log()?);
+    }
+    guest.say(format_args!(
+        "by default: the old hot set sank within {:?}, and {:?} of the new one is slow then",
+        down?,
+        slow("cold")
+    ));
+    guest.equal("by default: age after the shift, s", age(guest)?, &before);
+    let status = agent.stop(Duration::from_secs(20))?;
+    guest.check("by default: exit status after SIGTERM", status, "exit status: 0", status.success());
+    Ok(())
 }
 
 fn shift(guest: &mut Guest, engine: &str) -> Result<()> {
