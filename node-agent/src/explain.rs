@@ -2,6 +2,7 @@
 
 use tiering::Bytes;
 
+use crate::savings::Savings;
 use crate::shown::{Cgroup, Shown, bytes_by_age};
 use crate::table::{age_words, touched_words};
 use crate::text::short_time;
@@ -61,7 +62,8 @@ pub fn explain(shown: &Shown, cgroup: &Cgroup) -> Vec<String> {
     );
     lines.push(String::new());
     let savings = shown.savings_of(cgroup);
-    lines.push(format!("Saving: {savings} of its memory in {}.", shown.dram()));
+    let alone = Savings { would_touch_bytes_per_minute: None, ..savings };
+    lines.push(format!("Saving: {alone} of its memory in {}.", shown.dram()));
     if savings.freed_bytes > 0 {
         lines.push(format!("Freed already: {} are on slower tiers.", Bytes(savings.freed_bytes)));
     }
@@ -106,6 +108,9 @@ pub fn explain(shown: &Shown, cgroup: &Cgroup) -> Vec<String> {
             "Cost: it touches {} a minute on slow nodes.",
             Bytes(cgroup.slow_touched_bytes_per_minute)
         ));
+    }
+    if let Some(touched) = savings.would_touch_bytes_per_minute {
+        lines.push(format!("Cost if enforced: it would touch {} a minute on slow nodes.", Bytes(touched)));
     }
     for drift in &cgroup.drift {
         let by = drift.comm.as_deref().unwrap_or("another program");
@@ -295,5 +300,18 @@ mod tests {
         assert!(to_change(&shown, &cgroup).contains("To undo: set `mode: Observe`"));
         let observed = Cgroup { mode: "Observe".to_owned(), ..cgroup };
         assert!(to_change(&shown, &observed).contains("`mode: Enforce`"));
+    }
+
+    #[test]
+    fn what_is_only_observed_says_what_it_would_cost() {
+        let shown = shown();
+        let batch = &shown.cgroups["pods/batch"];
+        let cost = |mode: &str| {
+            let mut cgroup = Cgroup { mode: mode.to_owned(), ..batch.clone() };
+            (cgroup.slow_touched_bytes_per_minute, cgroup.would_touch_bytes_per_minute) = (0, 5 << 20);
+            explain(&shown, &cgroup).into_iter().find(|line| line.starts_with("Cost"))
+        };
+        let would = "Cost if enforced: it would touch 5 MiB a minute on slow nodes.";
+        assert_eq!((cost("Observe").as_deref(), cost("Enforce")), (Some(would), None));
     }
 }

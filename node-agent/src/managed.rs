@@ -560,6 +560,7 @@ impl Managed {
             effective_age_seconds: age.as_secs_f64(),
             cold_bytes: plan.map_or(0, |plan| plan.cold.0),
             would_free_bytes: plan.map_or(0, |plan| plan.would_free.0),
+            would_touch_bytes_per_minute: plan.map_or(0, |plan| plan.would_touch.0),
             working_set_bytes: sampled.map_or(0, |known| known.working_set(lately, now).0),
             working_set_seconds: lately.as_secs_f64(),
             slow_touched_bytes_per_minute: known.map_or(0, |known| known.touched_per_minute().0),

@@ -15,6 +15,10 @@ pub struct Savings {
     /// Cold memory in DRAM that policies could free now: without floors, memory that can't move, and what slow nodes have no
     /// room for.
     pub would_free_bytes: u64,
+    /// What would be touched on slow nodes a minute of what is only observed: modelled. `None` where all is enforced, whose cost is
+    /// measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub would_touch_bytes_per_minute: Option<u64>,
     /// Anonymous memory in DRAM, which that is a part of.
     pub dram_bytes: u64,
     /// Anonymous memory on slower tiers of what is enforced.
@@ -27,6 +31,9 @@ impl Savings {
     /// Adds what another has.
     pub fn add(&mut self, more: Self) {
         self.would_free_bytes += more.would_free_bytes;
+        if let Some(touched) = more.would_touch_bytes_per_minute {
+            *self.would_touch_bytes_per_minute.get_or_insert_default() += touched;
+        }
         self.dram_bytes += more.dram_bytes;
         self.freed_bytes += more.freed_bytes;
         self.freed_touched_bytes_per_minute += more.freed_touched_bytes_per_minute;
@@ -44,11 +51,16 @@ impl Savings {
 impl fmt::Display for Savings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "would free {} of {}", Bytes(self.would_free_bytes), Bytes(self.dram_bytes))?;
-        if self.dram_bytes == 0 {
-            return Ok(());
+        if self.dram_bytes > 0 {
+            let percent = u128::from(self.would_free_bytes) * 100 / u128::from(self.dram_bytes);
+            write!(f, " ({percent} %)")?;
         }
-        let percent = u128::from(self.would_free_bytes) * 100 / u128::from(self.dram_bytes);
-        write!(f, " ({percent} %)")
+        match self.would_touch_bytes_per_minute {
+            Some(touched) if self.would_free_bytes > 0 || touched > 0 => {
+                write!(f, ", would touch {} a minute", Bytes(touched))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -74,6 +86,7 @@ pub fn sums(snapshot: &Snapshot, room: Bytes) -> Sums {
         let enforced = |bytes| if cgroup.acts() { bytes } else { 0 };
         let savings = Savings {
             would_free_bytes: cgroup.would_free_bytes,
+            would_touch_bytes_per_minute: (!cgroup.acts()).then_some(cgroup.would_touch_bytes_per_minute),
             dram_bytes,
             freed_bytes: enforced(all.saturating_sub(dram_bytes)),
             freed_touched_bytes_per_minute: enforced(cgroup.slow_touched_bytes_per_minute),
@@ -104,6 +117,30 @@ mod tests {
     }
 
     #[test]
+    fn beside_what_would_be_freed_stands_what_it_would_cost() {
+        let savings = |would, touched: Option<u64>| {
+            Savings {
+                would_free_bytes: would * MIB,
+                would_touch_bytes_per_minute: touched.map(|touched| touched * MIB),
+                dram_bytes: 577 * MIB,
+                ..Savings::default()
+            }
+            .to_string()
+        };
+        for (would, touched, words) in [
+            (352, Some(3), "would free 352 MiB of 577 MiB (61 %), would touch 3 MiB a minute"),
+            (352, Some(0), "would free 352 MiB of 577 MiB (61 %), would touch 0 B a minute"),
+            // All that was cold has just been touched.
+            (0, Some(3), "would free 0 B of 577 MiB (0 %), would touch 3 MiB a minute"),
+            (0, Some(0), "would free 0 B of 577 MiB (0 %)"),
+            // What is enforced has a cost that is measured.
+            (352, None, "would free 352 MiB of 577 MiB (61 %)"),
+        ] {
+            assert_eq!(savings(would, touched), words);
+        }
+    }
+
+    #[test]
     fn beside_what_is_freed_stands_what_it_costs() {
         let freed = |freed, touched| {
             Savings {
@@ -125,6 +162,8 @@ mod tests {
         let mut web = cgroup("b", &[("dram", 100), ("pmem", 10)], &[(900.0, 60)], "demote");
         batch.slow_touched_bytes_per_minute = 3 * MIB;
         (web.would_free_bytes, web.mode, web.policy) = (60 * MIB, "Observe", "web".to_owned());
+        // What is enforced does not tell what it would cost, but what it does.
+        (batch.would_touch_bytes_per_minute, web.would_touch_bytes_per_minute) = (4 * MIB, 2 * MIB);
         // What is on slow nodes of what is only observed is not ours, nor what that costs.
         web.slow_touched_bytes_per_minute = 9 * MIB;
         let snapshot = node(vec![tier("dram", 0, 2048, 100), tier("pmem", 1, 2048, 100)], vec![batch, web]);
@@ -133,6 +172,7 @@ mod tests {
             all.total,
             Savings {
                 would_free_bytes: 260 * MIB,
+                would_touch_bytes_per_minute: Some(2 * MIB),
                 dram_bytes: 400 * MIB,
                 freed_bytes: 50 * MIB,
                 freed_touched_bytes_per_minute: 3 * MIB,

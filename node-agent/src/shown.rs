@@ -126,6 +126,8 @@ pub struct Cgroup {
     pub cold_bytes: u64,
     /// What the policy could free.
     pub would_free_bytes: u64,
+    /// What would be touched on slow nodes a minute then: modelled.
+    pub would_touch_bytes_per_minute: u64,
     /// Accessed lately.
     pub working_set_bytes: u64,
     /// Within this time.
@@ -229,6 +231,7 @@ impl Shown {
         let dram_bytes = cgroup.on(self.dram());
         Savings {
             would_free_bytes: cgroup.would_free_bytes,
+            would_touch_bytes_per_minute: (!cgroup.acts()).then_some(cgroup.would_touch_bytes_per_minute),
             dram_bytes,
             freed_bytes: if cgroup.acts() { cgroup.anon() - dram_bytes } else { 0 },
             freed_touched_bytes_per_minute: if cgroup.acts() {

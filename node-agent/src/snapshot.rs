@@ -135,6 +135,8 @@ pub struct CgroupView {
     pub cold_bytes: u64,
     /// Cold bytes that the policy could free now: without the floor, what can't move, and what slow nodes have no room for.
     pub would_free_bytes: u64,
+    /// Bytes that would be touched on slow nodes per minute if all that is cold were there, as far as the floor allows: modelled.
+    pub would_touch_bytes_per_minute: u64,
     /// Bytes accessed within the last minute, or within the age that counts as cold if that is less.
     pub working_set_bytes: u64,
     /// Within which time that is.

@@ -42,7 +42,7 @@ fn observe_status_and_explain_ask_the_agent_that_runs() -> io::Result<()> {
     let cgroup = |path: &str, mib: u64| {
         serde_json::json!({
             "path": path, "policy": "all", "mode": "Observe", "anon_bytes_by_tier": { "dram": 2 * mib * MIB },
-            "cold_bytes": mib * MIB, "would_free_bytes": mib * MIB, "effective_age_seconds": 120.0,
+            "cold_bytes": mib * MIB, "would_free_bytes": mib * MIB, "would_touch_bytes_per_minute": 3 * MIB, "effective_age_seconds": 120.0,
             "decision": { "text": "would demote (observed)", "action": "demote" },
         })
     };
@@ -71,13 +71,19 @@ fn observe_status_and_explain_ask_the_agent_that_runs() -> io::Result<()> {
     assert!(said.contains("an agent runs on this host: it is asked"), "{said}");
     assert!(table.contains("WOULD FREE") && table.contains("/a.slice/web"), "{table}");
     // What was not asked for is not in the sum either.
-    assert!(!table.contains("/b.slice") && table.contains("would free 30 MiB of 60 MiB (50 %)"), "{table}");
+    assert!(
+        !table.contains("/b.slice")
+            && table.contains("would free 30 MiB of 60 MiB (50 %), would touch 3 MiB a minute"),
+        "{table}"
+    );
     let (table, said) = run(&["status"])?;
     assert!(said.is_empty() && table.contains("would free 130 MiB of 260 MiB (50 %)"), "{said}{table}");
     let (json, _) = run(&["status", "--output", "json"])?;
     let json: serde_json::Value = serde_json::from_str(&json)?;
     assert_eq!(json["cgroups"]["/b.slice/job"]["would_free_bytes"], 100 * MIB);
+    assert_eq!(json["cgroups"]["/b.slice/job"]["would_touch_bytes_per_minute"], 3 * MIB);
     let (words, _) = run(&["explain", "job"])?;
     assert!(words.contains("Saving: would free 100 MiB of 200 MiB (50 %)"), "{words}");
+    assert!(words.contains("Cost if enforced: it would touch 3 MiB a minute"), "{words}");
     Ok(())
 }

@@ -1,11 +1,17 @@
 //! The live picture in a real terminal, tmux: what it shows, its keys, and that it leaves the terminal as it was.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use clap::Parser as _;
+use host::cgroup::CgroupRoot;
+use node_agent::args::Args;
+use node_agent::commands;
 
 const AGENT: &str = env!("CARGO_BIN_EXE_thermocline-agent");
 
@@ -27,7 +33,7 @@ fn picture() -> String {
     serde_json::json!({
         "command": "run", "rounds": 7, "engine": "lru-gen", "promoter": "kernel", "cgroups": cgroups,
         "tiers": [tier("dram", 16384), tier("pmem", 65536)],
-        "savings": { "total": { "would_free_bytes": 2805 * MIB, "dram_bytes": 5950 * MIB } },
+        "savings": { "total": { "would_free_bytes": 2805 * MIB, "would_touch_bytes_per_minute": 12 * MIB, "dram_bytes": 5950 * MIB } },
     })
     .to_string()
 }
@@ -54,11 +60,16 @@ impl Terminal {
                 let _ = (&stream).write_all(picture().as_bytes());
             }
         });
+        let command = format!("{variables} '{AGENT}' status --state {}", state.display());
+        Self::open_in(dir, name, width, height, &command)
+    }
+
+    /// With this command, and a directory for what the shell writes.
+    fn open_in(dir: tempfile::TempDir, name: &str, width: u16, height: u16, command: &str) -> Self {
         let script = dir.path().join("script");
-        let (agent, at) = (AGENT, dir.path().display());
+        let at = dir.path().display();
         let text = format!(
-            "stty -g > {at}/before\n{variables} '{agent}' status --state {}\necho $? > {at}/code\nstty -g > {at}/after\necho THE SHELL AGAIN\nexec sleep 60\n",
-            state.display()
+            "stty -g > {at}/before\n{command}\necho $? > {at}/code\nstty -g > {at}/after\necho THE SHELL AGAIN\nexec sleep 60\n"
         );
         std::fs::write(&script, text).expect("a script");
         let terminal = Self { name: format!("thermocline-{name}-{}", std::process::id()), dir };
@@ -134,7 +145,9 @@ fn q_and_ctrl_c_leave_the_terminal_as_it_was() {
     }
     for key in ["q", "C-c"] {
         let terminal = Terminal::open(if key == "q" { "q" } else { "interrupt" }, 80, 24);
-        terminal.shows("picture", |screen| screen.contains("would free 2.7 GiB of 5.8 GiB (47 %)"));
+        terminal.shows("picture", |screen| {
+            screen.contains("would free 2.7 GiB of 5.8 GiB (47 %), would touch 12 MiB a minute")
+        });
         assert_eq!(terminal.modes(), "1 0");
         terminal.press(key);
         let screen = terminal.shows("shell", |screen| screen.contains("THE SHELL AGAIN"));
@@ -193,4 +206,112 @@ fn keys_filter_sort_pause_and_open_a_page_at_five_sizes() {
     terminal.shows("pause", |screen| screen.contains("PAUSED"));
     terminal.press("q");
     terminal.shows("shell", |screen| screen.contains("THE SHELL AGAIN"));
+}
+
+/// Set where [`observe_a_host_of_files`] is to be the command in a terminal: the directory of the files.
+const OF_FILES: &str = "THERMOCLINE_TEST_OBSERVES";
+
+/// Files as a kernel shows them, of a host where nothing may be moved.
+fn host_of_files() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    let meminfo = "Node 0 MemTotal: 1048576 kB\nNode 0 MemFree: 524288 kB\n";
+    let zones = "Node 0, zone Normal\n  pages free 131072\nNode 1, zone Normal\n  pages free 131072\n";
+    for (path, text) in [
+        ("cgroup/cgroup.controllers", "cpuset memory\n"),
+        ("cgroup/cgroup.procs", ""),
+        ("cgroup/a.slice/cgroup.controllers", "cpuset memory\n"),
+        ("cgroup/a.slice/cgroup.procs", ""),
+        ("cgroup/a.slice/cgroup.events", "populated 1\nfrozen 0\n"),
+        ("cgroup/a.slice/cgroup.type", "domain\n"),
+        ("cgroup/a.slice/cpuset.mems", "\n"),
+        ("cgroup/a.slice/cpuset.mems.effective", "0-1\n"),
+        ("cgroup/a.slice/memory.current", "67108864\n"),
+        ("cgroup/a.slice/memory.high", "max\n"),
+        ("cgroup/a.slice/memory.max", "max\n"),
+        ("cgroup/a.slice/memory.low", "0\n"),
+        ("cgroup/a.slice/memory.min", "0\n"),
+        ("cgroup/a.slice/memory.stat", "anon 67108864\nfile 0\n"),
+        (
+            "cgroup/a.slice/memory.numa_stat",
+            "anon N0=67108864 N1=0\nfile N0=0 N1=0\ninactive_anon N0=67108864 N1=0\n",
+        ),
+        ("sys/devices/system/node/online", "0-1\n"),
+        ("sys/devices/system/node/possible", "0-1\n"),
+        ("sys/devices/system/node/has_cpu", "0\n"),
+        ("sys/devices/system/node/has_memory", "0-1\n"),
+        ("sys/devices/system/node/has_normal_memory", "0-1\n"),
+        ("sys/devices/system/node/node0/meminfo", meminfo),
+        ("sys/devices/system/node/node0/distance", "10 20\n"),
+        ("sys/devices/system/node/node1/meminfo", meminfo),
+        ("sys/devices/system/node/node1/distance", "20 10\n"),
+        ("proc/sys/kernel/random/boot_id", "this\n"),
+        ("proc/zoneinfo", zones),
+    ] {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        std::fs::write(path, text).expect("a file");
+    }
+    dir
+}
+
+/// No test by itself: `observe` with everything logged, by [`nothing_of_the_log_is_in_the_picture`].
+#[test]
+fn observe_a_host_of_files() {
+    let Some(dir) = std::env::var_os(OF_FILES).map(PathBuf::from) else { return };
+    let words =
+        ["thermocline-agent", "observe", "--interval", "1s", "--engine", "pages", "--log-level", "debug"];
+    let mut line = words.map(OsString::from).to_vec();
+    for (option, at) in [
+        ("--cgroup-root", "cgroup"),
+        ("--sysfs-root", "sys"),
+        ("--proc-root", "proc"),
+        ("--debugfs-root", "debug"),
+        ("--state", "run/state"),
+    ] {
+        line.extend([OsString::from(option), dir.join(at).into_os_string()]);
+    }
+    commands::dispatch(&Args::parse_from(line), |mount| CgroupRoot::open_unchecked(mount))
+        .expect("a picture");
+}
+
+#[test]
+fn nothing_of_the_log_is_in_the_picture() {
+    const TEST: &str = "the live picture without the log";
+    // As the agent says it where nobody promotes.
+    const LOGGED: &str = "promotion: nothing may be written";
+    if !there_is_tmux(TEST) {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        let _ = writeln!(std::io::stderr(), "NOT RUN: {TEST}: only root observes");
+        return;
+    }
+    let test = std::env::current_exe().expect("this test's path");
+    for (name, to_a_file) in [("log-kept", true), ("log-dropped", false)] {
+        let dir = host_of_files();
+        let log = dir.path().join("log");
+        let elsewhere = if to_a_file { format!("2> {}", log.display()) } else { String::new() };
+        let command = format!(
+            "{OF_FILES}='{}' '{}' --exact observe_a_host_of_files --nocapture {elsewhere}",
+            dir.path().display(),
+            test.display()
+        );
+        let terminal = Terminal::open_in(dir, name, 80, 24, &command);
+        let later = |screen: &str| {
+            let round = screen.split("round ").nth(1).and_then(|words| words.split_whitespace().next());
+            round.and_then(|round| round.parse::<u64>().ok()).is_some_and(|round| round > 1)
+        };
+        let screen = terminal.shows("picture", later);
+        // Where the log goes to a file, it has the line.
+        if to_a_file {
+            assert!(terminal.file("log").contains(LOGGED), "{}", terminal.file("log"));
+        }
+        terminal.press("q");
+        let after = terminal.shows("shell", |screen| screen.contains("THE SHELL AGAIN"));
+        for screen in [screen, after] {
+            for words in [LOGGED, "INFO", "WARN", "DEBUG"] {
+                assert!(!screen.contains(words), "{name}: {screen}");
+            }
+        }
+    }
 }

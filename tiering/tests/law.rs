@@ -270,6 +270,38 @@ fn what_is_only_observed_says_so_first() {
     assert_eq!(said(Mode::Enforce), "demote 8 MiB: 8 MiB not accessed for 120s");
 }
 
+/// In the same words whether it is carried out or not: nothing is on slow nodes here, but what is touched was cold.
+#[test]
+fn what_would_be_touched_is_what_was_touched_at_ages_that_count_as_cold() {
+    let would_touch = |mode, floor, touched: Bytes| {
+        let mut run = Run::new(Promoter::Agent);
+        let mut policy = Policy { mode, ..Policy::default() };
+        policy.dram.floor = floor;
+        run.add(1, policy);
+        let (cold, hot) = (Bytes::mib(100), Bytes::mib(400));
+        let mut would = Bytes::ZERO;
+        for minute in 0..=11 {
+            run.second = minute * 60;
+            let idle = Duration::from_secs(run.second);
+            // The last minute touches some of what was cold until then.
+            let back = if minute == 11 { touched } else { Bytes::ZERO };
+            run.nodes(vec![fast(0, &[1], gib(100), Bytes::ZERO), slow(1, &[0], gib(400))]);
+            run.look(1, &[(0, &[(idle, cold - back), (Duration::ZERO, hot + back)])], &[]);
+            would = run.plan().of(CgroupKey(1)).unwrap().would_touch;
+            assert!(minute == 11 || would.is_zero(), "minute {minute}: {would}");
+        }
+        would
+    };
+    let bytes = |mib| Some(Share::Bytes(Bytes::mib(mib)));
+    for mode in [Mode::Observe, Mode::Enforce] {
+        assert_eq!(would_touch(mode, None, Bytes::ZERO), Bytes::ZERO);
+        assert_eq!(would_touch(mode, None, Bytes::mib(40)), Bytes::mib(40));
+        // What a floor keeps in DRAM is not touched elsewhere.
+        assert_eq!(would_touch(mode, bytes(490), Bytes::mib(40)), Bytes::mib(10));
+        assert_eq!(would_touch(mode, bytes(500), Bytes::mib(40)), Bytes::ZERO);
+    }
+}
+
 #[test]
 fn what_is_too_few_to_move_stays_and_is_said() {
     let mut run = Run::new(Promoter::Agent);

@@ -126,8 +126,12 @@ fn head(shown: &Shown, screen: &Screen, width: usize, inks: Inks) -> Vec<Line<'s
     }
     let mut lines = vec![Line::styled(cut(&title, width), Inks::strong())];
     let total = shown.savings.total;
-    let freed = total.freed().map_or(String::new(), |freed| format!("; {freed}"));
-    lines.push(Line::styled(cut(&format!("{total}{freed}"), width), inks.good()));
+    let mut sums = vec![total.to_string()];
+    if let Some(freed) = total.freed() {
+        let beside = format!("{total}; {freed}");
+        if beside.chars().count() <= width { sums = vec![beside] } else { sums.push(freed) }
+    }
+    lines.extend(sums.iter().map(|sum| Line::styled(cut(sum, width), inks.good())));
     for (index, tier) in shown.tiers.iter().enumerate() {
         let used = tier.capacity_bytes.saturating_sub(tier.free_bytes);
         let words = format!("{} used of {}", Bytes(used), Bytes(tier.capacity_bytes));

@@ -64,6 +64,24 @@ fn an_ordinary_host_fits_any_terminal() {
     }
 }
 
+/// Sums that have no room beside each other stand below each other, and none is cut.
+#[test]
+fn what_it_saves_and_costs_is_told_whole_at_any_size() {
+    let mut shown = host(34);
+    shown.savings.total.would_touch_bytes_per_minute = Some(12 * MIB);
+    for (width, height) in [(80, 24), (100, 30), (120, 40), (160, 50), (200, 60)] {
+        let text = frame(&shown, &Screen::default(), width, height);
+        for words in [
+            "would free 244 MiB of 876 MiB (27 %), would touch 12 MiB a minute",
+            "freed 803 MiB, of which 0 B a minute are touched",
+        ] {
+            assert!(text.contains(words), "{text}");
+        }
+        assert_eq!(text.lines().count(), usize::from(height), "{text}");
+        assert!(text.trim_end().ends_with("enter one cgroup"), "{text}");
+    }
+}
+
 #[test]
 fn the_parts_of_names_that_tell_them_apart_are_kept_at_80_columns() {
     let text = frame(&host(34), &Screen::default(), 80, 24);

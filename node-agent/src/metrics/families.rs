@@ -338,6 +338,17 @@ static CGROUPS: &[Family<Scrape>] = &[
         |scrape, series| per_cgroup(scrape, series, |cgroup| Some(cgroup.would_free_bytes)),
     ),
     gauge(
+        "thermocline_cgroup_would_touch_bytes_per_second",
+        &["cgroup", "namespace", "pod", "container"],
+        "What would be accessed on slow nodes if all that is cold were there, as far as the floor allows: modelled by what is accessed \
+         at such ages wherever it is. What the saving costs, also of what is only observed.",
+        |scrape, series| {
+            for cgroup in scrape.snapshot.cgroups.values() {
+                series.push(&who(cgroup), cgroup.would_touch_bytes_per_minute as f64 / 60.0);
+            }
+        },
+    ),
+    gauge(
         "thermocline_cgroup_working_set_bytes",
         &["cgroup", "namespace", "pod", "container"],
         "Anonymous memory accessed within the last minute, or within the effective age if that is less.",

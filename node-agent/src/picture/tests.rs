@@ -109,8 +109,13 @@ fn what_is_only_observed_has_no_arrow_and_says_so_first() {
     let batch = shown.cgroups.get_mut("pods/batch").unwrap();
     batch.mode = "Observe".to_owned();
     batch.decision.text = "would demote 180 MiB (observed): 180 MiB not accessed for 120s".to_owned();
+    shown.savings.total.would_touch_bytes_per_minute = Some(12 << 20);
     for width in [80, 100] {
         let text = live_picture(&shown, width, 30, false);
+        assert!(
+            text.contains("would free 244 MiB of 876 MiB (27 %), would touch 12 MiB a minute\n"),
+            "{text}"
+        );
         assert!(text.contains("· would demote 180 MiB (observed)") && !text.contains('→'), "{text}");
     }
 }

@@ -123,8 +123,16 @@ fn the_greatest_is_first_and_each_name_is_told_from_the_others_at_80_columns() {
         (path, cgroup)
     };
     shown.cgroups = (0..34).map(service).collect();
+    shown.savings = crate::savings::Sums::default();
+    shown.savings.total = crate::savings::Savings {
+        would_free_bytes: 561 * MIB,
+        would_touch_bytes_per_minute: Some(12 * MIB),
+        dram_bytes: 13_312 * MIB,
+        ..Default::default()
+    };
     let text = observe_table(&shown, 80, false);
     let lines: Vec<&str> = text.lines().collect();
+    assert!(text.contains("would free 561 MiB of 13 GiB (4 %), would touch 12 MiB a minute\n"), "{text}");
     assert!(lines[0].starts_with("/system.slice/… "), "{text}");
     assert!(
         lines[1].contains("33.service") && lines[2].starts_with("  would demote 33 MiB (observed)"),

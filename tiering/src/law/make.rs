@@ -324,6 +324,7 @@ impl Making {
             floor,
             ceiling: state.policy.ceiling(sums.footprint),
             would_free: would_free.min(sums.fast - floor),
+            would_touch: state.touches.passed().min(sums.footprint - floor),
             bound,
             touched_per_minute: state.touched_per_minute,
             allowed_touch: state.touches.allowance(state.policy.demote.slow_touch_rate),

@@ -166,6 +166,9 @@ pub struct CgroupPlan {
     /// Cold bytes that the policy could move now but for rates and guards: without floor, bound memory, and what slow nodes
     /// have no room for.
     pub would_free: Bytes,
+    /// What would be touched on slow nodes per minute if all that the policy says is cold were there, but for the floor: as much as was touched at
+    /// such ages wherever it lay.
+    pub would_touch: Bytes,
     /// Memory on fast nodes that does not move, as learned.
     pub bound: Bytes,
     /// Bytes touched on slow nodes per minute.
