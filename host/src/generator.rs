@@ -1,4 +1,5 @@
-//! Raw memory of this very process, for a load generator (feature `generator`): mappings of every kind.
+//! Raw memory of this very process, for a load generator (feature `generator`): mappings of every kind, and where their pages
+//! are.
 //!
 //! It is here because `unsafe` is nowhere else, and shares nothing with the rest: what is observed must not rely on the
 //! observer's own readers. No product binary has it.
@@ -7,7 +8,17 @@ use std::io::{Error, Result};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::ptr;
 
+const PAGE: usize = 4096;
 const HUGE: usize = 2 << 20;
+
+/// Where one page lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// On this node.
+    Node(u16),
+    /// Not mapped by this process: never touched, freed, or swapped out.
+    Absent,
+}
 
 /// Whether a mapping may have huge pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,6 +175,33 @@ impl Mapping {
     #[must_use]
     pub fn address(&self, offset: usize) -> usize {
         self.start as usize + offset
+    }
+
+    /// Asks the kernel where each page of a range lies, by `move_pages(2)` without target nodes.
+    ///
+    /// # Panics
+    /// Outside of the mapping.
+    pub fn places(&self, offset: usize, len: usize) -> Result<Vec<Place>> {
+        assert!(offset + len <= self.len, "range outside of the mapping");
+        let pages: Vec<usize> = (offset..offset + len).step_by(PAGE).map(|at| self.address(at)).collect();
+        let mut status = vec![-libc::ENOENT; pages.len()];
+        // SAFETY: both arrays have `count` elements and outlive the call; a null node array makes it a query that
+        // moves nothing; pid 0 is this process.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_move_pages,
+                0,
+                pages.len(),
+                pages.as_ptr(),
+                ptr::null::<libc::c_int>(),
+                status.as_mut_ptr(),
+                0,
+            )
+        };
+        if result < 0 {
+            return Err(Error::last_os_error());
+        }
+        Ok(status.into_iter().map(|node| u16::try_from(node).map_or(Place::Absent, Place::Node)).collect())
     }
 }
 

@@ -1,8 +1,5 @@
-//! Whether a page frame is of a slow node.
-//!
-//! Not by `move_pages(2)`: it takes the lock of a page table once for each page, and a walk of the generations passes over what is locked at
-//! that moment, for up to 64 huge pages (seen on 7.2: of a guest that asked twice a second, idle huge pages looked touched in one run of
-//! four). Before 6.3 or so it also passes over pages that NUMA balancing has made inaccessible to catch the next touch.
+//! Whether a page frame is of a slow node, for pages that `move_pages(2)` does not see: before 6.3 or so it passes over pages that NUMA
+//! balancing has made inaccessible to catch the next touch.
 
 use std::fs;
 

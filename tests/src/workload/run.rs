@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use host::generator::{Backing, HugePages, Mapping, fork_holder};
+use host::generator::{Backing, HugePages, Mapping, Place, fork_holder};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::FileType;
 use rustix::time::ClockId;
@@ -392,12 +392,18 @@ impl Live {
         let (mut fast, mut slow, mut swapped, mut gone) = (0, 0, 0, 0);
         for extent in &self.extents {
             let mapping = &mappings[extent.mapping];
-            let mut entries = vec![0; extent.len / PAGE * 8];
-            let at = mapping.address(extent.offset) / PAGE * 8;
-            pagemap.read_exact_at(&mut entries, at as u64).context("/proc/self/pagemap")?;
-            for entry in entries.chunks_exact(8) {
+            let places = mapping.places(extent.offset, extent.len).context("move_pages")?;
+            let mut entries = vec![0; places.len() * 8];
+            if places.contains(&Place::Absent) {
+                let at = mapping.address(extent.offset) / PAGE * 8;
+                pagemap.read_exact_at(&mut entries, at as u64).context("/proc/self/pagemap")?;
+            }
+            for (place, entry) in places.iter().zip(entries.chunks_exact(8)) {
                 let entry = entry.try_into().map_or(0, u64::from_le_bytes);
-                let is_slow = frames.is_slow(entry);
+                let is_slow = match place {
+                    Place::Node(node) => Some(slow_nodes.contains(&usize::from(*node))),
+                    Place::Absent => frames.is_slow(entry),
+                };
                 let column = match is_slow {
                     Some(true) => &mut slow,
                     Some(false) => &mut fast,
