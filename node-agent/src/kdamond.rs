@@ -77,13 +77,12 @@ fn start(roots: &Roots, state: &mut State, kdamond: &Kdamond) -> Result<Tree, Kd
     }
 }
 
-/// Takes ours away, and switches `damon_stat` on again if it was.
+/// Takes ours away. Whether `damon_stat` is switched on again is for the agent to say, whose engine it may mislead.
 pub fn take_away(roots: &Roots, state: &mut State) -> Result<(), KdamondError> {
     if let Some(original) = state.nr_kdamonds() {
         put_back(&roots.sys, original)?;
         state.forget_kdamond()?;
     }
-    tunables::put_back(roots, state, Tunable::DamonStat)?;
     Ok(())
 }
 

@@ -78,7 +78,6 @@ impl Agent {
         self.hold_numa_balancing()?;
         self.hold_promote_rate()?;
         self.hold_demotion()?;
-        self.hold_damon_stat()?;
 
         // Who is to give for others is planned by what is known, and again by what is found.
         let asked = short.then(|| self.law.plan(now));
@@ -96,6 +95,7 @@ impl Agent {
             }
         }
         self.promote_by_damon(now)?;
+        self.hold_damon_stat()?;
         self.watch_ahead();
         self.schedule(now);
         let reclaimed = self.note_ahead();

@@ -59,7 +59,7 @@ impl Agent {
     }
 
     /// Keeps DAMON's own statistics off while accessed bits tell the engine what is cold: two that clear them mislead each other
-    /// (docs/decisions/damon-stat.md).
+    /// (docs/decisions/damon-stat.md); and while a kdamond of ours runs, beside which it can't. So it comes after what may stop that.
     pub(super) fn hold_damon_stat(&mut self) -> Result<(), StateError> {
         let needs = self.damon.is_some() || self.engine.as_ref().is_some_and(Engine::reads_accessed_bits);
         let off = needs && self.managed.values().any(|managed| managed.enforced());

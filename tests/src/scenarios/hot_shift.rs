@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::{agent_config, config_with_engine};
-use crate::guest::{Guest, write_file};
+use crate::guest::{Guest, Workload, write_file};
 use crate::report::Verdict;
 use crate::scenario::{Machine, Scenario};
 use crate::workload::RegionLedger;
@@ -42,16 +42,21 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     Ok(guest.verdict())
 }
 
+/// What of a region is on slow nodes.
+fn share_on_slow(region: &RegionLedger) -> f64 {
+    region.slow_bytes as f64 / region.bytes as f64
+}
+
+fn slow_share(workload: &mut Workload, name: &str) -> Result<f64> {
+    workload.ledger()?.region(name).map(share_on_slow).with_context(|| format!("no region {name}"))
+}
+
 /// The default policy, engine and promoter: the old set goes down as any that is idle, and no age is learned from it.
 fn by_default(guest: &mut Guest) -> Result<()> {
     const AFTER: Duration = Duration::from_mins(2);
     let pod = guest.cgroup("/pods/by-default")?;
     let mut workload = guest.spawn_workload(&pod, REGIONS)?;
     let agent = guest.spawn_agent(&agent_config("/pods/by-default", ""), &[])?;
-    let mut slow = |name: &str| {
-        let ledger = workload.ledger().ok()?;
-        ledger.region(name).map(|r| r.slow_bytes as f64 / r.bytes as f64)
-    };
     let age = |guest: &Guest| -> Result<f64> {
         let state: serde_json::Value = serde_json::from_str(&guest.http_get(9440, "/debug/state")?)?;
         state["cgroups"]["/pods/by-default"]["effective_age_seconds"]
@@ -59,16 +64,12 @@ fn by_default(guest: &mut Guest) -> Result<()> {
             .context("effective_age_seconds")
     };
     guest.expect_within(3 * AFTER, "both cold regions sink", || {
-        ["cold", "stays"].iter().all(|name| slow(name).is_some_and(|share| share >= 0.95))
+        ["cold", "stays"].iter().all(|name| slow_share(&mut workload, name).is_ok_and(|share| share >= 0.95))
     })?;
     let before = age(guest)?;
     workload.shift()?;
-    let mut slow = |name: &str| {
-        let ledger = workload.ledger().ok()?;
-        ledger.region(name).map(|r| r.slow_bytes as f64 / r.bytes as f64)
-    };
     let down = guest.expect_within(4 * AFTER, "95 % of the old hot set sink", || {
-        slow("hot").is_some_and(|share| share >= 0.95)
+        slow_share(&mut workload, "hot").is_ok_and(|share| share >= 0.95)
     });
     if down.is_err() {
         guest.say(agent.log()?);
@@ -76,7 +77,7 @@ fn by_default(guest: &mut Guest) -> Result<()> {
     guest.say(format_args!(
         "by default: the old hot set sank within {:?}, and {:?} of the new one is slow then",
         down?,
-        slow("cold")
+        slow_share(&mut workload, "cold")?
     ));
     guest.equal("by default: age after the shift, s", age(guest)?, &before);
     let status = agent.stop(Duration::from_secs(20))?;
@@ -89,11 +90,10 @@ fn shift(guest: &mut Guest, engine: &str) -> Result<()> {
     let mut workload = guest.spawn_workload(&pod, REGIONS)?;
     let spec = format!("demote: {{ after: {}s }}, promote: {{ maxRate: {RATE_MIB}Mi }}", AFTER.as_secs());
     let agent = guest.spawn_agent(&config_with_engine(engine, "/pods/managed", &spec), &[])?;
-    let slow = |r: &RegionLedger| r.slow_bytes as f64 / r.bytes as f64;
     let all_sunk = guest.expect_within(4 * AFTER, "both cold regions sink", || {
         let cold =
             workload.ledger().map(|l| l.regions.into_iter().filter(|r| r.kind == "cold").collect::<Vec<_>>());
-        cold.is_ok_and(|cold| cold.iter().all(|r| slow(r) >= 0.95))
+        cold.is_ok_and(|cold| cold.iter().all(|r| share_on_slow(r) >= 0.95))
     });
     if all_sunk.is_err() {
         guest.say(agent.log()?);
@@ -101,12 +101,9 @@ fn shift(guest: &mut Guest, engine: &str) -> Result<()> {
     all_sunk?;
 
     workload.shift()?;
-    let share = |workload: &mut crate::guest::Workload, name: &str| -> Result<f64> {
-        workload.ledger()?.region(name).map(slow).with_context(|| format!("no region {name}"))
-    };
     let back =
         guest.expect_within(Duration::from_mins(4), "95 % of the new hot bytes are back in DRAM", || {
-            share(&mut workload, "cold").is_ok_and(|slow| slow <= 0.05)
+            slow_share(&mut workload, "cold").is_ok_and(|slow| slow <= 0.05)
         });
     if back.is_err() {
         guest.say(agent.log()?);
@@ -125,7 +122,7 @@ fn shift(guest: &mut Guest, engine: &str) -> Result<()> {
         bar,
     );
     let sunk = guest.expect_within(20 * AFTER, "the old hot set sinks", || {
-        share(&mut workload, "hot").is_ok_and(|slow| slow >= 0.95)
+        slow_share(&mut workload, "hot").is_ok_and(|slow| slow >= 0.95)
     });
     let sunk = match sunk {
         Ok(time) => time.as_secs_f64(),
@@ -148,7 +145,7 @@ fn shift(guest: &mut Guest, engine: &str) -> Result<()> {
     guest.equal(format!("{engine}: MiB of the steady hot set on the slow node"), wrong, &0);
     guest.at_least(
         format!("{engine}: share of `stays` still on the slow node"),
-        share(&mut workload, "stays")?,
+        slow_share(&mut workload, "stays")?,
         0.95,
     );
     let verified = workload.verify()?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::{DAMON_STAT, agent_config};
-use crate::guest::{Guest, anon_by_node};
+use crate::guest::{Guest, anon_by_node, write_file};
 use crate::report::Verdict;
 use crate::scenario::{Machine, Scenario};
 use crate::workload::{Ledger, RegionLedger};
@@ -30,7 +30,7 @@ pub(super) const REGIONS: &str = "--region hot:48M --region readhot:32M --region
 fn run(guest: &mut Guest) -> Result<Verdict> {
     // What it marked before an agent came is the scenario `damon-stat`'s.
     if std::fs::exists(DAMON_STAT)? {
-        std::fs::write(DAMON_STAT, "N")?;
+        write_file(DAMON_STAT, "N")?;
     }
     let pod = guest.cgroup("/pods/managed")?;
     let neighbour = guest.cgroup("/pods/neighbour")?;

@@ -11,7 +11,7 @@ use super::learned::Learned;
 use super::ledger::Ledger;
 use super::limit::Usage;
 use super::make::{is_near, walk_every};
-use super::portion::{Judged, Portion};
+use super::portion::Portion;
 use super::sample::{CgroupSample, Moved, Reach, Speed, Stayed};
 use super::touches::TouchLaw;
 use crate::age::AgeHistogram;
@@ -275,7 +275,7 @@ impl CgroupState {
         let allowed = self.touches.allowance(self.policy.demote.slow_touch_rate);
         let fast = self.on_fast();
         let slow = self.slow().map(|on| on.anon).sum();
-        if self.portion.judge(self.touched_per_minute, allowed, fast, slow, now) == Judged::Bad {
+        if self.portion.judge(self.touched_per_minute, allowed, fast, slow, now) {
             self.nodes.iter_mut().filter(|on| on.speed == Speed::Fast).for_each(|on| on.ledger.distrust());
         }
         self.walked = Some(now);

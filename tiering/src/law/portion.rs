@@ -21,17 +21,6 @@ use crate::units::{Bytes, Instant};
 const FIRST: u64 = 8;
 const LEAST: Bytes = Bytes::mib(32);
 
-/// What a walk says of a portion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Judged {
-    /// There was none.
-    Nothing,
-    /// Its touches are within the allowance.
-    Good,
-    /// They are not.
-    Bad,
-}
-
 /// The trial of one cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Portion {
@@ -66,7 +55,7 @@ impl Portion {
         self.undo -= bytes;
     }
 
-    /// A walk since the last portion says what was touched of what is down.
+    /// A walk since the last portion says what was touched of what is down; whether that is too much.
     pub(super) fn judge(
         &mut self,
         touched: Bytes,
@@ -74,30 +63,29 @@ impl Portion {
         fast: Bytes,
         slow: Bytes,
         now: Instant,
-    ) -> Judged {
+    ) -> bool {
         self.undo = Bytes::ZERO;
         if self.sunk.is_zero() {
             self.touched = touched;
         }
         if self.sunk.is_zero() || now <= self.last {
-            return Judged::Nothing;
+            return false;
         }
         let size = self.size.unwrap_or(Bytes(fast.0 / FIRST)).max(LEAST);
         // What came up meanwhile was touched before: at least as hot as all that is down it is taken to be.
         let alike = u128::from(touched.0) * u128::from(self.sunk.0) / u128::from(slow.0.max(self.sunk.0));
         let by_it = (touched - mem::replace(&mut self.touched, touched))
             .max(Bytes(u64::try_from(alike).unwrap_or(u64::MAX)));
-        let judged = if touched <= allowed {
+        let is_good = touched <= allowed;
+        if is_good {
             let next = if self.sunk.0 >= size.0 / 2 { Bytes(size.0.saturating_mul(4)) } else { size };
             self.size = Some(next.min(fits(self.sunk, by_it, allowed - touched)).max(LEAST));
-            Judged::Good
         } else {
             self.size = Some(Bytes(size.0 / 4).max(LEAST));
             self.undo = self.sunk;
-            Judged::Bad
-        };
+        }
         self.sunk = Bytes::ZERO;
-        judged
+        !is_good
     }
 
     /// The size of what is on trial.
