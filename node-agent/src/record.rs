@@ -78,6 +78,9 @@ pub struct Held {
     pub slow: u64,
     /// What its policy could free.
     pub would_free: u64,
+    /// Accessed on slow nodes a minute; of what is only observed, what would be.
+    #[serde(default)]
+    pub touched: u64,
     /// Accessed lately.
     pub working_set: u64,
     /// Not accessed for each of [`AGES`].
@@ -98,6 +101,11 @@ impl Held {
             dram: in_dram,
             slow: all - in_dram,
             would_free: cgroup.would_free_bytes,
+            touched: if cgroup.acts() {
+                cgroup.slow_touched_bytes_per_minute
+            } else {
+                cgroup.would_touch_bytes_per_minute
+            },
             working_set: cgroup.working_set_bytes,
             cold: AGES.map(older),
         }
@@ -108,6 +116,7 @@ impl Held {
         self.dram = self.dram.saturating_add(more.dram);
         self.slow = self.slow.saturating_add(more.slow);
         self.would_free = self.would_free.saturating_add(more.would_free);
+        self.touched = self.touched.saturating_add(more.touched);
         self.working_set = self.working_set.saturating_add(more.working_set);
         for (sum, bytes) in self.cold.iter_mut().zip(more.cold) {
             *sum = sum.saturating_add(bytes);

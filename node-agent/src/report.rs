@@ -152,6 +152,10 @@ pub struct Report {
     pub dram: Spread,
     /// Anonymous memory on slower tiers of what is enforced.
     pub freed: Spread,
+    /// What of that is accessed a minute.
+    pub freed_touched: Spread,
+    /// What would be of what is only observed; `None` where all is enforced.
+    pub would_touch: Option<Spread>,
     /// Fast to slow.
     pub tiers: Vec<TierRow>,
     /// Bytes in DRAM not accessed for each of the ages, in seconds.
@@ -176,8 +180,11 @@ impl Report {
         samples.sort_by_key(|sample| sample.at);
         let (first, last) = (samples.first()?, samples.last()?);
         let sums: Vec<Held> = samples.iter().map(Sample::sum).collect();
-        let freed =
-            |sample: &Sample| sum(sample.cgroups.iter().filter(|held| held.enforced).map(|held| held.slow));
+        let spread = |enforced: bool, of: fn(&Held) -> u64| {
+            let sum_of = move |sample: &Sample| sum(with_mode(sample, enforced).map(of));
+            Spread::of(samples.iter().map(sum_of))
+        };
+        let is_observed = samples.iter().any(|sample| with_mode(sample, false).next().is_some());
         let saving = |after: usize, floor: Floor| {
             let bytes = Spread::of(samples.iter().map(|sample| saved(sample, after, floor)));
             let money = price.map(|price| price.saved(bytes.mean));
@@ -197,7 +204,9 @@ impl Report {
             cluster: last.cluster,
             would_free: Spread::of(samples.iter().map(|sample| sample.would_free)),
             dram: Spread::of(sums.iter().map(|sum| sum.dram)),
-            freed: Spread::of(samples.iter().map(freed)),
+            freed: spread(true, |held| held.slow),
+            freed_touched: spread(true, |held| held.touched),
+            would_touch: is_observed.then(|| spread(false, |held| held.touched)),
             tiers: tier_rows(&samples),
             cold: AGES
                 .iter()
@@ -221,6 +230,10 @@ impl Report {
 
 fn sum(bytes: impl Iterator<Item = u64>) -> u64 {
     bytes.fold(0, u64::saturating_add)
+}
+
+fn with_mode(sample: &Sample, enforced: bool) -> impl Iterator<Item = &Held> {
+    sample.cgroups.iter().filter(move |held| held.enforced == enforced)
 }
 
 fn slow_tiers(sample: &Sample) -> impl Iterator<Item = &record::TierUse> {
@@ -274,6 +287,7 @@ fn mean(all: &[&Held]) -> Option<Held> {
         dram: of(&|held| held.dram),
         slow: of(&|held| held.slow),
         would_free: of(&|held| held.would_free),
+        touched: of(&|held| held.touched),
         working_set: of(&|held| held.working_set),
         cold: std::array::from_fn(|age| of(&|held| held.cold[age])),
         ..(*all.last()?).clone()
@@ -347,12 +361,14 @@ fn csv(report: &Report) -> Result<String, RenderError> {
         "slow_bytes",
         "working_set_bytes",
         "would_free_bytes",
+        "touched_bytes_per_minute",
     ];
     out.write_record(head.into_iter().chain(cold.iter().map(String::as_str)))?;
     for sample in &report.samples {
         for held in &sample.cgroups {
-            let numbers =
-                [held.dram, held.slow, held.working_set, held.would_free].into_iter().chain(held.cold);
+            let numbers = [held.dram, held.slow, held.working_set, held.would_free, held.touched]
+                .into_iter()
+                .chain(held.cold);
             let words = [
                 clock(sample.at, &TimeZone::UTC, "%FT%TZ"),
                 held.name.clone(),

@@ -19,12 +19,21 @@ mod machines;
 mod node;
 mod qemu;
 mod release;
+#[cfg(feature = "simulator")]
 mod simulate;
 mod static_build;
 mod suite;
 mod test;
 mod tools;
 mod vm;
+
+/// `cargo xtask` builds the simulator for the tasks that need it.
+#[cfg(not(feature = "simulator"))]
+mod simulate {
+    pub(crate) fn beside() -> anyhow::Result<bool> {
+        anyhow::bail!("this xtask was built without the feature `simulator`")
+    }
+}
 
 use std::process::ExitCode;
 
@@ -69,6 +78,7 @@ enum Task {
     Kills(kills::Args),
     Node(node::Args),
     Release(release::Args),
+    #[cfg(feature = "simulator")]
     Simulate(simulate::Args),
     Test(test::Args),
     Vm(vm::Args),
@@ -76,6 +86,9 @@ enum Task {
 
 fn command() -> clap::Command {
     xtask_front::TASKS.iter().fold(Cli::command(), |command, (name, about)| {
+        if command.find_subcommand(name).is_none() {
+            return command;
+        }
         command.mut_subcommand(name, |task| task.about(*about))
     })
 }
@@ -105,6 +118,7 @@ fn run(cli: &Cli) -> Result<bool> {
         Task::Kills(args) => kills::run(args),
         Task::Node(args) => node::run(args),
         Task::Release(args) => release::run(args),
+        #[cfg(feature = "simulator")]
         Task::Simulate(args) => simulate::run(args),
         Task::Test(args) => test::run(args),
         Task::Vm(args) => vm::run(args),

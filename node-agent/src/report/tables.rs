@@ -59,16 +59,17 @@ pub(super) fn summary(report: &Report, zone: &TimeZone) -> Vec<String> {
         would_free_bytes: report.would_free.mean,
         dram_bytes: report.dram.mean,
         freed_bytes: report.freed.mean,
-        ..Savings::default()
+        freed_touched_bytes_per_minute: report.freed_touched.mean,
+        would_touch_bytes_per_minute: report.would_touch.map(|touched| touched.mean),
     };
     lines.push(format!(
-        "The policies in force, {}, {savings} of anonymous memory in DRAM, never less than {} and never more than {}.",
+        "The policies in force, {}, of anonymous memory in DRAM: {savings}; never less than {} and never more than {}.",
         over(report),
         Bytes(report.would_free.least),
         Bytes(report.would_free.most)
     ));
-    if report.freed.most > 0 {
-        lines.push(format!("They have freed {} already.", Bytes(report.freed.mean)));
+    if let Some(freed) = savings.freed() {
+        lines.push(format!("They have {freed}."));
     }
     if let Some(price) = report.price {
         lines.push(format!(
@@ -181,7 +182,7 @@ fn cgroups(report: &Report) -> Table {
             (_, true) => "enforced",
             (_, false) => "observed",
         };
-        let bytes = [row.dram, row.slow, row.would_free].map(|bytes| Bytes(bytes).to_string());
+        let bytes = [row.dram, row.slow, row.would_free, row.touched].map(|bytes| Bytes(bytes).to_string());
         // A cgroup may be named so that a terminal would obey it.
         let name = row.name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
         [name, row.policy.clone(), mode.to_owned()].into_iter().chain(bytes).collect()
@@ -189,12 +190,16 @@ fn cgroups(report: &Report) -> Table {
     let more = report.cgroups.len().saturating_sub(MOST_CGROUPS);
     Table {
         title: "Cgroups",
-        note: if more > 0 {
-            format!("{}; those with the most to save; {more} more are in JSON", over(report))
-        } else {
-            over(report)
+        note: {
+            let what =
+                format!("{}; touched on slow memory, or of what is observed what would be", over(report));
+            if more > 0 {
+                format!("{what}; those with the most to save; {more} more are in JSON")
+            } else {
+                what
+            }
         },
-        head: words(&["cgroup", "policy", "mode", "in DRAM", "on slow", "would free"]),
+        head: words(&["cgroup", "policy", "mode", "in DRAM", "on slow", "would free", "touched a minute"]),
         rows: report.cgroups.iter().take(MOST_CGROUPS).map(row).collect(),
     }
 }

@@ -22,11 +22,12 @@ fn day() -> Vec<Sample> {
         dram: 1024 * MIB,
         working_set: 200 * MIB,
         would_free: 700 * MIB,
+        touched: 3 * MIB,
         cold,
         ..Held::default()
     };
     let web = Held { name: "/web".to_owned(), dram: 512 * MIB, cold: [0; AGES.len()], ..batch.clone() };
-    let web = Held { would_free: 0, working_set: 512 * MIB, ..web };
+    let web = Held { would_free: 0, touched: 0, working_set: 512 * MIB, ..web };
     let sample = |i: u64| Sample {
         at: 1_800_000_000 + i * 300,
         tiers: vec![tier("dram", 4096, 2048 + i), tier("pmem", 8192, 0)],
@@ -67,6 +68,9 @@ fn what_is_on_slow_memory_counts_and_no_more_than_has_room() {
     let report = Report::of(samples.clone(), None).unwrap();
     assert_eq!(report.savings[0].bytes.mean, 150 * MIB);
     assert_eq!(report.freed.mean, 100 * MIB);
+    assert_eq!((report.freed_touched.mean, report.would_touch.unwrap().mean), (3 * MIB, 0));
+    let summary = tables::summary(&report, &TimeZone::UTC).join(" ");
+    assert!(summary.contains("They have freed 100 MiB, of which 3 MiB a minute are touched."), "{summary}");
     for sample in &mut samples {
         sample.tiers.truncate(1);
     }
@@ -108,12 +112,12 @@ fn each_form_has_the_same_numbers() {
     for form in [ReportForm::Table, ReportForm::Markdown, ReportForm::Html] {
         let text = render(&report, form, &zone).unwrap();
         for words in [
-            "would free 700 MiB of 1.5 GiB (45 %)",
+            "would free 700 MiB of 1.5 GiB (45 %), would touch 3 MiB a minute",
             "288 samples from 2027-01-15 08:00 UTC",
             "700 MiB = 1.71",
             "name: from-report",
             // Over which time each number is.
-            "The policies in force, on average over 24h, would free",
+            "The policies in force, on average over 24h, of anonymous memory in DRAM: would free",
             "of the whole host, on average over 24h",
             "no floor (touched within 1m)",
         ] {

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     let tasks = std::env::current_exe().ok().map(|front| front.with_file_name("xtask"));
     let is_built = tasks.as_ref().is_some_and(|tasks| tasks.exists());
     if !is_built {
-        eprintln!("xtask: building the tasks first, about two minutes on two cores, once");
+        eprintln!("xtask: building the tasks first, a minute or two on two cores, once");
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // As cargo says it now: a program that came along with a copied `target/` knows another checkout.
@@ -28,7 +28,8 @@ fn main() -> ExitCode {
     let began = xtask_front::milliseconds(std::time::SystemTime::now()).to_string();
     let mut build = Command::new(cargo);
     build.arg("build").args(xtask_front::quietly(is_built)).arg("--manifest-path").arg(manifest);
-    match build_aloud(build.args(["--package", "xtask"]), is_built) {
+    build.args(["--package", "xtask"]).args(xtask_front::features(&arguments));
+    match build_aloud(&mut build, is_built) {
         Ok(status) if status.success() => {}
         Ok(_) => return ExitCode::from(2),
         Err(error) => {

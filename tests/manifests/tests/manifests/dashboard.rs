@@ -79,23 +79,26 @@ fn savings_are_told_by_node_policy_namespace_and_workload_in_bytes_and_in_money(
         input += &series("thermocline_policy_would_free_bytes", &policy, gib(would));
         input += &series("thermocline_policy_freed_bytes", &policy, gib(freed));
     }
-    for (labels, mode, would, slow) in [
-        (r#"node="a",cgroup="/k/1",namespace="shop",pod="web-7d4b9c6f8-x2x5q""#, "Enforce", 1, 1),
-        (r#"node="b",cgroup="/k/2",namespace="shop",pod="web-7d4b9c6f8-zz42b""#, "Enforce", 1, 0),
-        (r#"node="a",cgroup="/k/3",namespace="shop",pod="db-0""#, "Observe", 2, 5),
-        (r#"node="b",cgroup="/system.slice/a.service""#, "Enforce", 1, 0),
+    // Touched a second; what would be of what is enforced is not what it costs.
+    for (labels, mode, would, slow, touched, would_touch) in [
+        (r#"node="a",cgroup="/k/1",namespace="shop",pod="web-7d4b9c6f8-x2x5q""#, "Enforce", 1, 1, 7, 100),
+        (r#"node="b",cgroup="/k/2",namespace="shop",pod="web-7d4b9c6f8-zz42b""#, "Enforce", 1, 0, 0, 100),
+        (r#"node="a",cgroup="/k/3",namespace="shop",pod="db-0""#, "Observe", 2, 5, 100, 5),
+        (r#"node="b",cgroup="/system.slice/a.service""#, "Enforce", 1, 0, 2, 100),
     ] {
+        input += &series("thermocline_cgroup_slow_touched_bytes_per_second", labels, touched);
+        input += &series("thermocline_cgroup_would_touch_bytes_per_second", labels, would_touch);
         input += &series("thermocline_cgroup_would_free_bytes", labels, gib(would));
         input += &series("thermocline_cgroup_anon_bytes", &format!("{labels},tier=\"pmem\""), gib(slow));
-        input += &series("thermocline_cgroup_info", &format!("{labels},mode=\"{mode}\""), 1);
+        input += &series("thermocline_cgroup_info", &format!("{labels},policy=\"batch\",mode=\"{mode}\""), 1);
     }
     let all = queries(&dashboard);
     let mut cases = Vec::new();
-    // What it would free, what is freed, and what both are worth at 3 a GiB.
-    let mut check = |title: &str, expected: [&[(&str, u64)]; 3]| {
+    // What it would free, what is freed, what both are worth at 3 a GiB, and what is touched a minute.
+    let mut check = |title: &str, expected: [&[(&str, u64)]; 4]| {
         let found: Vec<&String> =
             all.iter().filter(|(panel, _)| panel == title).map(|(_, query)| query).collect();
-        assert_eq!(found.len(), 3, "{title}");
+        assert_eq!(found.len(), 4, "{title}");
         for (query, samples) in found.into_iter().zip(expected) {
             let samples: Vec<String> = samples
                 .iter()
@@ -109,13 +112,26 @@ fn savings_are_told_by_node_policy_namespace_and_workload_in_bytes_and_in_money(
         }
     };
     let (a, b) = (r#"node="a""#, r#"node="b""#);
-    check("By node", [&[(a, gib(3)), (b, gib(2))], &[(a, gib(1)), (b, 0)], &[(a, 12), (b, 6)]]);
+    check(
+        "By node",
+        [
+            &[(a, gib(3)), (b, gib(2))],
+            &[(a, gib(1)), (b, 0)],
+            &[(a, 12), (b, 6)],
+            &[(a, 12 * 60), (b, 2 * 60)],
+        ],
+    );
     let batch = r#"policy="batch""#;
-    check("By policy", [&[(batch, gib(5))], &[(batch, gib(1))], &[(batch, 18)]]);
+    check("By policy", [&[(batch, gib(5))], &[(batch, gib(1))], &[(batch, 18)], &[(batch, 14 * 60)]]);
     let shop = r#"namespace="shop""#;
     check(
         "By namespace",
-        [&[(shop, gib(4)), ("", gib(1))], &[(shop, gib(1)), ("", 0)], &[(shop, 15), ("", 3)]],
+        [
+            &[(shop, gib(4)), ("", gib(1))],
+            &[(shop, gib(1)), ("", 0)],
+            &[(shop, 15), ("", 3)],
+            &[(shop, 12 * 60), ("", 2 * 60)],
+        ],
     );
     let (web, db) = (r#"namespace="shop",workload="web""#, r#"namespace="shop",workload="db""#);
     let host = r#"workload="/system.slice/a.service""#;
@@ -125,6 +141,7 @@ fn savings_are_told_by_node_policy_namespace_and_workload_in_bytes_and_in_money(
             &[(web, gib(2)), (db, gib(2)), (host, gib(1))],
             &[(web, gib(1)), (host, 0)],
             &[(web, 9), (db, 6), (host, 3)],
+            &[(web, 7 * 60), (db, 5 * 60), (host, 2 * 60)],
         ],
     );
     let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
