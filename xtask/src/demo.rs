@@ -46,9 +46,9 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     );
     say!("the demo runs in a virtual machine: two memory tiers, two cgroups, the agent");
     say!(
-        "what is missing is installed, downloaded or built first, once: about 4 minutes on two cores and 1 GB of disk"
+        "what is missing is installed, downloaded or built first, once: about 3 minutes on two cores and 1 GB of disk"
     );
-    let guests = Guests::prepare(&[machine.kernel], scenario.agent, false)?;
+    let guests = Guests::prepare_demo(machine.kernel)?;
 
     let mut screen = Screen::new(args.speed, args.plain, args.svg.clone());
     out!("\nThe agent's configuration, deploy/examples/demo.yaml:\n");

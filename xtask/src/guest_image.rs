@@ -35,12 +35,25 @@ pub(crate) fn lock(cache: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// How guests' binaries are built: profiles of Cargo.toml.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// All scenarios, optimised.
+    Guest,
+    /// What a demo runs, soon built.
+    Demo,
+}
+
 /// Builds the guests' binaries; returns where they are.
-pub(crate) fn build_binaries(with_agent: bool) -> Result<PathBuf> {
+pub(crate) fn build_binaries(profile: Profile, with_agent: bool) -> Result<PathBuf> {
     say!("building the guest's binaries, statically linked");
     let build = StaticBuild {
         arch: Arch::Amd64,
-        profile: "guest",
+        profile: match profile {
+            Profile::Guest => "guest",
+            Profile::Demo => "demo",
+        },
+        default_features: profile == Profile::Guest,
         target_dir: root().join("target/guest"),
         flags: Vec::new(),
         env: Vec::new(),

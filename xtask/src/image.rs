@@ -169,6 +169,7 @@ impl Profile {
             Self::Guest => StaticBuild {
                 arch,
                 profile: "guest",
+                default_features: true,
                 target_dir: root().join("target/guest"),
                 flags: Vec::new(),
                 env: Vec::new(),
@@ -176,6 +177,7 @@ impl Profile {
             Self::Release => StaticBuild {
                 arch,
                 profile: "release",
+                default_features: true,
                 target_dir: root().join("target/static"),
                 // Where the sources lie must not show in the binary.
                 flags: vec![

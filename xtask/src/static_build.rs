@@ -68,6 +68,8 @@ pub(crate) struct StaticBuild<'a> {
     pub(crate) arch: Arch,
     /// A profile of the workspace's Cargo.toml.
     pub(crate) profile: &'a str,
+    /// Whether with the packages' default features.
+    pub(crate) default_features: bool,
     /// Its own target directory: other builds keep their cache.
     pub(crate) target_dir: PathBuf,
     /// Flags of the compiler besides static linking.
@@ -93,10 +95,11 @@ impl StaticBuild<'_> {
         }
         // A first build takes minutes: cargo shows its progress where somebody looks.
         let quiet: &[&str] = if std::io::stderr().is_terminal() { &[] } else { &["--quiet"] };
+        let features: &[&str] = if self.default_features { &[] } else { &["--no-default-features"] };
         let packages = packages.iter().flat_map(|&package| ["-p", package]);
         let _progress = quiet::talks();
         let (target, profile, target_dir) = (self.arch.target(), self.profile, &self.target_dir);
-        cmd!(sh, "cargo build {quiet...} --locked --profile {profile} --target {target} --target-dir {target_dir} --bins {packages...}")
+        cmd!(sh, "cargo build {quiet...} --locked --profile {profile} --target {target} --target-dir {target_dir} --bins {features...} {packages...}")
             .quiet()
             .run()
             .context("the static binaries do not build")?;

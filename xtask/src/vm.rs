@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use thermocline_tests::report::{Check, Line, Verdict};
 use thermocline_tests::scenario::{Kernel, Machine, SCENARIOS, Scenario};
 
+use crate::guest_image::Profile;
 use crate::machines::MachineArgs;
 use crate::{guest_image, kernels, out, qemu, say};
 
@@ -80,10 +81,19 @@ pub(crate) struct Guests {
 impl Guests {
     /// Installs, downloads and builds what is missing for guests on these kernels.
     pub(crate) fn prepare(kernels: &[Kernel], with_agent: bool, refresh: bool) -> Result<Self> {
+        Self::built(Profile::Guest, kernels, with_agent, refresh)
+    }
+
+    /// As [`Self::prepare`], for a demo.
+    pub(crate) fn prepare_demo(kernel: Kernel) -> Result<Self> {
+        Self::built(Profile::Demo, &[kernel], true, false)
+    }
+
+    fn built(profile: Profile, kernels: &[Kernel], with_agent: bool, refresh: bool) -> Result<Self> {
         guest_image::ensure_tools()?;
         let cache = guest_image::cache()?;
         let lock = guest_image::lock(&cache)?;
-        let binaries = guest_image::build_binaries(with_agent)?;
+        let binaries = guest_image::build_binaries(profile, with_agent)?;
         let mut boot = BTreeMap::new();
         for &kernel in kernels {
             let unpacked = kernels::ensure(kernel, &cache, refresh)?;

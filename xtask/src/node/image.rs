@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use thermocline_tests::node::{IMAGES, PAUSE_IMAGE, WORKLOAD_IMAGE};
 
 use super::packages;
-use crate::guest_image::{Cpio, build_binaries};
+use crate::guest_image::{Cpio, Profile, build_binaries};
 use crate::image::{self, File, Image};
 use crate::kube::Made;
 use crate::static_build::read_static;
@@ -43,7 +43,7 @@ pub(super) fn extend(plain: &Path, files: &[(PathBuf, Vec<u8>)], directory: &Pat
 
 /// The archive of every image that the node is to have.
 fn images() -> Result<Vec<(PathBuf, Vec<u8>)>> {
-    let binaries = build_binaries(true)?;
+    let binaries = build_binaries(Profile::Guest, true)?;
     let mut files = Vec::new();
     for (program, name) in TEST_IMAGES {
         let content = read_static(&binaries.join(program))?;
