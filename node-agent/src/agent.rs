@@ -103,6 +103,7 @@ pub struct Agent {
     /// A step of the engine's failed since.
     engine_failed: bool,
     promoter: Promoter,
+    kernel_promotion: settings::KernelPromotion,
     /// DAMON while it promotes for us.
     damon: Option<DamonPromoter>,
     /// Why it did not work when it was tried, and when.
@@ -179,6 +180,7 @@ impl Agent {
         let own_cgroup = host::cgroup::own_cgroup(&root, &ground.roots.proc).ok().flatten();
         let mut agent = Self {
             promoter: Promoter::None,
+            kernel_promotion: settings::KernelPromotion::default(),
             ground,
             seen: topology::Seen::new(topology),
             root,

@@ -75,7 +75,7 @@ impl Agent {
                 tracing::warn!(%error, "memory of the nodes can't be read; decisions use what was known");
             }
         }
-        self.hold_numa_balancing()?;
+        self.hold_numa_balancing(now)?;
         self.hold_promote_rate()?;
         self.hold_demotion()?;
 
@@ -86,6 +86,7 @@ impl Agent {
         if !due.is_empty() {
             self.observe(&due, now);
             let plan = self.law.plan(self.now());
+            self.kernel_promotion.planned = Some(plan.kernel_promotion);
             self.note_plans(&plan, &due);
             for id in in_order(&plan, &due) {
                 if began.elapsed() >= ROUND_BUDGET || self.sources.has_assignment() {

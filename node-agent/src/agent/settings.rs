@@ -1,5 +1,10 @@
 //! Settings of the whole host that the agent holds while it works: who promotes, and when the kernel demotes.
 
+use std::time::Duration;
+
+use host::numa_balancing::NumaBalancing;
+use tiering::{ByteRate, Instant};
+
 use super::Agent;
 use crate::config::KernelDemotion;
 use crate::engine::Engine;
@@ -11,17 +16,45 @@ use crate::tunables;
 /// `numa_balancing_promote_rate_limit_MBps` as kernels boot with it: no bound.
 const KERNEL_PROMOTE_RATE: u64 = 65_536;
 
+/// Switching NUMA balancing has every processor of the host change its code.
+const LEAST_BETWEEN_SWITCHES: Duration = Duration::from_secs(10);
+
+/// What the plans have the kernel promote.
+#[derive(Debug, Default)]
+pub(super) struct KernelPromotion {
+    /// By the last plan, a second and node.
+    pub(super) planned: Option<ByteRate>,
+    is_stopped: bool,
+    switched: Instant,
+}
+
+impl KernelPromotion {
+    /// Whether it is to be stopped now.
+    fn stops(&mut self, now: Instant) -> bool {
+        let stops = self.planned == Some(ByteRate(0));
+        if stops != self.is_stopped && now.since(self.switched) >= LEAST_BETWEEN_SWITCHES {
+            (self.is_stopped, self.switched) = (stops, now);
+        }
+        self.is_stopped
+    }
+}
+
 impl Agent {
-    /// Sets who promotes, and keeps it so.
-    pub(super) fn hold_numa_balancing(&mut self) -> Result<(), StateError> {
-        let Some(wanted) = self.promoter.numa_balancing() else { return Ok(()) };
+    /// Sets who promotes, and keeps it so. Where the plan has the kernel promote nothing it is off: no rate stops it while a fast node has
+    /// room.
+    pub(super) fn hold_numa_balancing(&mut self, now: Instant) -> Result<(), StateError> {
+        let Some(mut wanted) = self.promoter.numa_balancing() else { return Ok(()) };
+        if self.promoter == Promoter::Kernel && self.kernel_promotion.stops(now) {
+            wanted = NumaBalancing::OFF;
+        }
         let anyone =
             self.managed.values().any(|managed| managed.enforced() && managed.policy.promote.enabled);
         let wanted = wanted.bits().to_string();
         self.hold(Tunable::NumaBalancing, anyone.then_some(wanted.as_str()))
     }
 
-    /// Bounds the kernel's promotion by what the policies allow together. It knows one bound for each node, and no cgroup.
+    /// Bounds the kernel's promotion by what the plan has it move, and before the first by what the policies allow together. It knows one
+    /// bound for each node, and no cgroup.
     pub(super) fn hold_promote_rate(&mut self) -> Result<(), StateError> {
         let promoting = self
             .managed
@@ -30,6 +63,7 @@ impl Agent {
             .map(|managed| &managed.policy.promote)
             .filter(|promote| promote.enabled);
         let rate = promoting.map(|promote| promote.max_rate.0).reduce(u64::saturating_add);
+        let rate = rate.map(|rate| self.kernel_promotion.planned.map_or(rate, |planned| planned.0));
         // The file is in MiB, whatever its name says.
         let most = self.original_promote_rate().unwrap_or(KERNEL_PROMOTE_RATE);
         let wanted = rate.map(|rate| (rate >> 20).max(1).min(most).to_string());
@@ -92,5 +126,26 @@ impl Agent {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promotion_that_is_planned_to_stop_stops_and_is_switched_every_ten_seconds_at_most() {
+        let mut promotion = KernelPromotion::default();
+        let mut stops = |planned, second| {
+            promotion.planned = planned;
+            promotion.stops(Instant(Duration::from_secs(second)))
+        };
+        assert!(!stops(None, 20));
+        assert!(!stops(Some(ByteRate(1)), 21));
+        assert!(stops(Some(ByteRate(0)), 22));
+        assert!(stops(Some(ByteRate(1)), 31));
+        assert!(!stops(Some(ByteRate(1)), 32));
+        assert!(!stops(Some(ByteRate(0)), 41));
+        assert!(stops(Some(ByteRate(0)), 42));
     }
 }

@@ -30,6 +30,7 @@ mod one_tier;
 mod page_cache;
 mod placement;
 mod pressure;
+mod promotion;
 mod reclaim_ahead;
 mod revisits;
 mod smoke;
@@ -68,6 +69,7 @@ pub const SCENARIOS: &[Scenario] = &[
     hostile_tree::SCENARIO,
     auto::SCENARIO,
     cxl::SCENARIO,
+    promotion::SCENARIO,
     damon_stat::SCENARIO,
     victim_and_hogs::SCENARIO,
     one_tier::SCENARIO,
@@ -142,6 +144,7 @@ const SHORT: &[(&str, &[&str])] = &[
     ("hotplug", &["7.2 kmem"]),
     ("hostile-tree", &["7.2 hmat"]),
     ("cxl", &["7.2 cxl-type3"]),
+    ("promotion", &["7.2 hmat"]),
     ("damon-stat", &["7.2 kmem"]),
     ("victim-and-hogs", &["7.2 hmat"]),
     ("one-tier", &["7.2 one-tier"]),

@@ -590,7 +590,7 @@ pub(super) fn protected(state: &CgroupState, sums: Sums) -> Bytes {
     state.policy.floor(sums.footprint).max(low.min(sums.footprint).min(sums.fast))
 }
 
-fn is_enforced(state: &CgroupState) -> bool {
+pub(super) fn is_enforced(state: &CgroupState) -> bool {
     state.policy.mode == Mode::Enforce && !state.held
 }
 

@@ -21,8 +21,8 @@ pub struct Plan {
     pub nodes: Vec<NodePlan>,
     /// Every known cgroup of which a sample was taken, by key. [`Plan::order`] says who acts first.
     pub cgroups: Vec<CgroupPlan>,
-    /// What the kernel's own promotion may move per second to each node (`numa_balancing_promote_rate_limit_MBps`); zero
-    /// where it should promote nothing for now. Only meant where the kernel promotes.
+    /// What the kernel's own promotion may move per second to each node (`numa_balancing_promote_rate_limit_MBps`); zero where it is to
+    /// stop for now, as all who have memory down are at their ceilings or pause. Only meant where the kernel promotes.
     pub kernel_promotion: ByteRate,
 }
 

@@ -12,7 +12,7 @@ use alloc::sync::Arc;
 
 use super::Host;
 use super::cgroup::{CgroupState, OnNode, Sums};
-use super::make::{Left, Making, is_at, protected};
+use super::make::{Left, Making, is_at, is_enforced, protected};
 use super::plan::{CgroupPlan, Promote, PromoteReason};
 use super::sample::Promoter;
 use crate::reason::Limit;
@@ -166,15 +166,20 @@ impl Making {
         if self.promoter == Promoter::Agent { state.exchange.plan(able) } else { able }
     }
 
-    /// What the kernel may promote: what the policies of those allow that have something to bring up.
+    /// What the kernel may promote: what the policies of those allow that have memory down; where none has, of all.
     pub(super) fn kernel_promotion(&self, host: &Host) -> ByteRate {
-        let able = host.cgroups.values().filter_map(|state| {
+        let promoted =
+            host.cgroups.values().filter(|state| is_enforced(state) && state.policy.promote.enabled);
+        let (mut of_all, mut of_those_down) = (0_u64, None::<u64>);
+        for state in promoted {
             let sums = state.sums();
-            let below = sums.fast < state.policy.ceiling(sums.footprint);
-            let able = state.policy.promote.enabled && below && sums.footprint > sums.fast;
-            able.then(|| self.rate_up(state, sums).0)
-        });
-        let rates = able.fold(0, u64::saturating_add);
-        ByteRate(rates.min(host.settings.link_rate.0))
+            of_all = of_all.saturating_add(state.policy.promote.max_rate.0);
+            if sums.footprint > sums.fast {
+                let below = !is_at(state.policy.ceiling(sums.footprint), sums.fast);
+                let rate = if below { self.rate_up(state, sums).0 } else { 0 };
+                of_those_down = Some(of_those_down.unwrap_or(0).saturating_add(rate));
+            }
+        }
+        ByteRate(of_those_down.unwrap_or(of_all).min(host.settings.link_rate.0))
     }
 }
