@@ -49,8 +49,6 @@ impl Node {
             high: pages(self.watermarks.high),
             reclaimable_file: self.reclaimable(),
             targets: ground.targets(id),
-            kernel_promoted: None,
-            kernel_demoted: None,
         }
     }
 

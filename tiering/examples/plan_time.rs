@@ -30,8 +30,6 @@ fn node(id: u32, free: Bytes) -> NodeSample {
         high: Bytes::mib(600),
         reclaimable_file: Bytes::ZERO,
         targets,
-        kernel_promoted: None,
-        kernel_demoted: None,
     }
 }
 

@@ -8,7 +8,7 @@ use tiering::law::{
     Settings, Speed, Stayed,
 };
 use tiering::{
-    Bytes, DemoteReason, Instant, Limit, Mode, NodeId, NodeSet, Policy, Ratio, Share, StallTotals,
+    ByteRate, Bytes, DemoteReason, Instant, Limit, Mode, NodeId, NodeSet, Policy, Ratio, Share, StallTotals,
 };
 
 const fn gib(n: u64) -> Bytes {
@@ -36,8 +36,6 @@ fn fast(node: u32, targets: &[u32], free: Bytes, file: Bytes) -> NodeSample {
         high: Bytes::mib(1200),
         reclaimable_file: file,
         targets: targets.iter().copied().map(NodeId).collect(),
-        kernel_promoted: None,
-        kernel_demoted: None,
     }
 }
 
@@ -221,6 +219,55 @@ fn ceiling_is_asked_for() {
     check(None, bytes(50), Bytes::mib(100), Bytes::mib(150));
     let half = Some(Share::OfFootprint(Ratio::of_parts(1, 4)));
     check(bytes(150), half, Bytes::mib(100), Bytes::mib(50));
+}
+
+#[test]
+fn kernel_promotion_stops_where_all_who_have_memory_down_are_at_their_ceilings() {
+    let mib = Bytes::mib;
+    let mut run = Run::new(Promoter::Kernel);
+    run.nodes(vec![fast(0, &[1], gib(100), Bytes::ZERO), slow(1, &[0], gib(400))]);
+    let add = |run: &mut Run, key, ceiling: Option<u64>, mode, rate| {
+        let mut policy = Policy { mode, ..Policy::default() };
+        policy.dram.ceiling = ceiling.map(|ceiling| Share::Bytes(mib(ceiling)));
+        policy.promote.max_rate = ByteRate::mib_per_s(rate);
+        run.add(key, policy);
+    };
+    add(&mut run, 1, Some(64), Mode::Enforce, 1);
+    let promotion = |run: &mut Run| run.plan().kernel_promotion;
+    // Nothing of it is down.
+    run.look(1, &[(0, &[(Duration::ZERO, mib(60))])], &[]);
+    assert_eq!(promotion(&mut run), ByteRate::mib_per_s(1));
+    run.look(1, &[(0, &[(Duration::ZERO, mib(40))])], &[(1, mib(100), mib(100))]);
+    assert_eq!(promotion(&mut run), ByteRate::mib_per_s(1));
+    run.look(1, &[(0, &[(Duration::ZERO, mib(64))])], &[(1, mib(100), mib(100))]);
+    assert_eq!(promotion(&mut run), ByteRate(0));
+    // Who is only observed, or has nothing down, lets nothing come up.
+    add(&mut run, 2, None, Mode::Observe, 10);
+    add(&mut run, 3, None, Mode::Enforce, 100);
+    run.look(2, &[(0, &[])], &[(1, mib(100), mib(100))]);
+    run.look(3, &[(0, &[(Duration::ZERO, mib(64))])], &[]);
+    assert_eq!(promotion(&mut run), ByteRate(0));
+    run.look(3, &[(0, &[(Duration::ZERO, mib(64))])], &[(1, mib(1), mib(1))]);
+    assert_eq!(promotion(&mut run), ByteRate::mib_per_s(100));
+}
+
+#[test]
+fn who_holds_more_than_its_share_of_a_tight_node_promotes_more_slowly() {
+    let rate = |held: u64| {
+        let mut run = Run::new(Promoter::Kernel);
+        for key in [1, 2] {
+            run.add(key, Policy::default());
+        }
+        // Of 512 GiB each has 256 for its share.
+        run.nodes(vec![fast(0, &[1], gib(1), Bytes::ZERO), slow(1, &[0], gib(400))]);
+        run.look(1, &[(0, &[(Duration::ZERO, gib(held))])], &[(1, gib(10), gib(10))]);
+        run.look(2, &[(0, &[(Duration::ZERO, gib(511 - held))])], &[]);
+        run.plan().kernel_promotion.0
+    };
+    let whole = rate(200);
+    assert_eq!(whole, Policy::default().promote.max_rate.0);
+    assert!(rate(300) < whole && rate(400) < rate(300), "{whole} {} {}", rate(300), rate(400));
+    assert_eq!(rate(510), whole / 16);
 }
 
 #[test]

@@ -95,8 +95,6 @@ fn node(id: u32, (free, file): (u64, u64)) -> NodeSample {
         high: Bytes::mib(1200),
         reclaimable_file: Bytes::mib(file),
         targets: others.map(NodeId).to_vec(),
-        kernel_promoted: None,
-        kernel_demoted: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use host::probe::{ProbeReport, State, Tries};
+use host::probe::{Feature, ProbeReport, State, Tries};
 use tiering::{DemotionSupport, Instant, Mode};
 
 use super::Agent;
@@ -18,6 +18,19 @@ const AFTER_FAILURE: Duration = Duration::from_mins(1);
 const WITHOUT_ENGINE: Duration = Duration::from_mins(5);
 
 const NO_SLOW_TIER: &str = "no memory node is slower than DRAM";
+
+const PRESSURE_KNOWN: &str = "PressureKnown";
+
+/// What is missing where the kernel does not say how long tasks stall.
+fn pressure_unknown(probe: &ProbeReport) -> Option<Condition> {
+    let row = probe.row(Feature::Psi).filter(|row| row.state != State::Available)?;
+    let remedy = row.remedy.as_deref().unwrap_or("nothing");
+    let message = format!(
+        "the kernel does not say how long tasks wait for memory ({}): only what is touched on slow nodes holds demotion, and          `memoryHigh` in mode `Pressure` does nothing; to do: {remedy}",
+        row.detail
+    );
+    Some(Condition { kind: PRESSURE_KNOWN, status: false, reason: "NoPressure", message })
+}
 
 impl Agent {
     /// Tries again what the host allows, if that is due.
@@ -82,7 +95,19 @@ impl Agent {
             self.accept_engine(engine);
         }
         self.tell_promoter(&chosen);
+        self.tell_pressure(&probe);
         self.announce(&probe);
+    }
+
+    /// Says that stalls can't guard where the kernel does not measure them.
+    fn tell_pressure(&mut self, probe: &ProbeReport) {
+        let Some(condition) = pressure_unknown(probe) else {
+            self.conditions.remove(PRESSURE_KNOWN);
+            return;
+        };
+        if self.conditions.insert(condition.kind, condition.clone()).is_none() {
+            tracing::warn!("{}", condition.message);
+        }
     }
 
     /// Says who promotes, and why not another.
@@ -159,5 +184,25 @@ impl Agent {
             snapshot.kernel_release = rustix::system::uname().release().to_string_lossy().into_owned();
             snapshot.kernel_features = features;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use host::probe::ProbeRow;
+
+    #[test]
+    fn a_kernel_that_does_not_measure_stalls_is_told_of_with_the_remedy_and_another_is_not() {
+        let probe = |state| {
+            let (detail, remedy) =
+                ("there is no pressure/memory".to_owned(), Some("boot with psi=1".to_owned()));
+            let rows = vec![ProbeRow { feature: Feature::Psi, state, detail, remedy }];
+            ProbeReport { rows, lru_gen_syntax: None, reclaim_syntax: None }
+        };
+        assert!(pressure_unknown(&probe(State::Available)).is_none());
+        let told = pressure_unknown(&probe(State::Missing)).unwrap();
+        assert!(!told.status && told.message.contains("there is no pressure/memory"), "{told:?}");
+        assert!(told.message.ends_with("to do: boot with psi=1"), "{told:?}");
     }
 }

@@ -117,7 +117,7 @@ impl Runs<'_> {
     fn moved(&self, Moved { of, per_minute, after }: &Moved) -> Verdict {
         let minutes = minutes(&self.ours.host, of);
         let working_set = minutes.iter().map(|minute| minute.working_set).max().unwrap_or(0).max(1) as f64;
-        let from = (after.0.as_secs() / 60) as usize + 1;
+        let from = (after.0.as_secs() / 60) as usize;
         let moved = |minute: &Minute| (minute.demoted + minute.promoted) as f64 / working_set;
         let worst = minutes.iter().skip(from).map(moved).fold(0.0, f64::max);
         at_most(format!("{of} moves a minute, of its working set"), part(*per_minute), worst)

@@ -354,8 +354,6 @@ fn nodes(host: &Host) -> HostSample {
             .filter(|to| to.kind != node.kind)
             .map(|to| NodeId(to.id))
             .collect(),
-        kernel_promoted: None,
-        kernel_demoted: None,
     };
     HostSample { at: Instant(host.now), nodes: host.nodes.iter().enumerate().map(sample).collect() }
 }

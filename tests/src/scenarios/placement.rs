@@ -65,6 +65,13 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     }
     guest.at_most("time until 98 % of the cold bytes sank, s", found?.as_secs_f64(), limit.as_secs_f64());
 
+    if !std::fs::exists("/proc/pressure/memory")? {
+        let state: serde_json::Value = serde_json::from_str(&guest.http_get(9440, "/debug/state")?)?;
+        let told =
+            state["conditions"].as_array().into_iter().flatten().any(|it| it["type"] == "PressureKnown");
+        guest.check("that stalls are not known is told", told, "true", told);
+    }
+
     // Long enough for a wrong second wave.
     guest.sleep(2 * AFTER);
     let ledger = workload.ledger()?;

@@ -18,7 +18,6 @@ use crate::age::AgeHistogram;
 use crate::node::NodeId;
 use crate::policy::Policy;
 use crate::reason::DemoteReason;
-use crate::sample::StallTotals;
 use crate::stall::StallWindow;
 use crate::token_bucket::TokenBucket;
 use crate::units::{Bytes, Instant, Ratio};
@@ -482,12 +481,6 @@ impl CgroupState {
     pub fn working_set(&self, window: Duration, now: Instant) -> Bytes {
         let fast: Bytes = self.fast().map(|on| on.ledger.total() - on.ledger.at_least(window, now)).sum();
         fast + self.slow().map(|on| on.hot).sum()
-    }
-
-    /// Whether the kernel says how much it stalls. Without that, touches alone guard.
-    #[must_use]
-    pub fn has_stalls(&self) -> bool {
-        self.last.as_ref().is_none_or(|last| last.stalls != StallTotals::default())
     }
 }
 

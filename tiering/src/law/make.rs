@@ -1,5 +1,8 @@
 //! Makes the plan: who moves what, within which bounds, and what holds the rest.
 //!
+//! # Problem
+//! Many cgroups share nodes, rates and room. What each would do alone moves hot memory of one while cold memory of another stays.
+//!
 //! # Approach
 //! Three reasons to demote, in this order: headroom of a short node (coldest first over all cgroups, [`super::fill`]), a cgroup's ceiling
 //! (its coldest first, any age), cold memory (at least the effective age). A stated floor bounds all three; what was accessed

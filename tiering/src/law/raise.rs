@@ -1,5 +1,9 @@
 //! What comes up, and how fast.
 //!
+//! # Problem
+//! What is hot again on a slow node costs until it is back; what is brought back without room only pushes other memory out. The kernel's own
+//! promotion knows neither cgroups nor ceilings.
+//!
 //! # Approach
 //! What the last walk found touched on slow nodes is to come up, as far as fast nodes have room above the line of promotion, the ceiling
 //! leaves some, and rates allow. Where the last portion that sank is touched too much, as much as sank comes up of what is touched at all.
@@ -7,6 +11,13 @@
 //! On a node that is tight, who holds more than its share by weight promotes at a rate of `(share / held)^4`, at least 1/16 (Equilibria). What only goes to and
 //! fro pauses ([`super::churn`]). At the ceiling, memory that two walks found touched changes places with memory that two walks did not,
 //! one for one (memory-optimizer's rule: hot less cold at least two), in portions ([`super::exchange`]).
+//!
+//! Where the kernel promotes it gets one number: what those may have back who have memory down, and zero where all of them are at their
+//! ceilings or pause.
+//!
+//! # Properties
+//! - `kernel_promotion_stops_where_all_who_have_memory_down_are_at_their_ceilings`.
+//! - `who_holds_more_than_its_share_of_a_tight_node_promotes_more_slowly`.
 
 use alloc::sync::Arc;
 

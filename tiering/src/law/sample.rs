@@ -54,10 +54,6 @@ pub struct NodeSample {
     /// Nodes of the other speed that its pages may go to, best first: of a fast node its demotion targets, of a slow one
     /// the fast nodes to promote to.
     pub targets: Vec<NodeId>,
-    /// Bytes that the kernel promoted to this node since boot (`pgpromote_success`), where it counts them.
-    pub kernel_promoted: Option<Bytes>,
-    /// Bytes that the kernel demoted from this node since boot (`pgdemote_*`), where it counts them.
-    pub kernel_demoted: Option<Bytes>,
 }
 
 /// What an age source knows of a cgroup's anonymous memory on one node.
