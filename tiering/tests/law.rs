@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tiering::law::{
-    AgeReading, CgroupKey, CgroupSample, Host, HostSample, Moved, NodeSample, NodeUse, Plan, Promoter, Reach,
-    Settings, Speed, Stayed,
+    AgeReading, CgroupKey, CgroupSample, Host, HostSample, Limits, Moved, NodeSample, NodeUse, Plan,
+    Promoter, Reach, Settings, Speed, Stayed,
 };
 use tiering::{
     ByteRate, Bytes, DemoteReason, Instant, Limit, Mode, NodeId, NodeSet, Policy, Ratio, Share, StallTotals,
@@ -68,6 +68,18 @@ impl Run {
     }
 
     fn look(&mut self, key: u64, on_fast: OnFast<'_>, on_slow: &[(u32, Bytes, Bytes)]) {
+        self.look_with(key, on_fast, on_slow, Limits::default(), Duration::ZERO);
+    }
+
+    /// `stalled`: on memory, since it began.
+    fn look_with(
+        &mut self,
+        key: u64,
+        on_fast: OnFast<'_>,
+        on_slow: &[(u32, Bytes, Bytes)],
+        limits: Limits,
+        stalled: Duration,
+    ) {
         let mut nodes: BTreeMap<NodeId, NodeUse> = BTreeMap::new();
         for (node, ages) in on_fast {
             let anon = ages.iter().map(|(_, bytes)| *bytes).sum();
@@ -78,8 +90,8 @@ impl Run {
             let usage = NodeUse { anon: *anon, touched: Some(*touched), ..NodeUse::default() };
             nodes.insert(NodeId(*node), usage);
         }
-        let stalls = StallTotals { memory: Some(Duration::ZERO), io: None };
-        let sample = CgroupSample { at: at(self.second), nodes, stalls, ..CgroupSample::default() };
+        let stalls = StallTotals { memory: Some(stalled), io: None };
+        let sample = CgroupSample { at: at(self.second), nodes, stalls, limits, ..CgroupSample::default() };
         self.host.observe(CgroupKey(key), sample);
     }
 
@@ -268,6 +280,49 @@ fn who_holds_more_than_its_share_of_a_tight_node_promotes_more_slowly() {
     assert_eq!(whole, Policy::default().promote.max_rate.0);
     assert!(rate(300) < whole && rate(400) < rate(300), "{whole} {} {}", rate(300), rate(400));
     assert_eq!(rate(510), whole / 16);
+}
+
+#[test]
+fn what_the_kernel_protects_is_not_taken_for_others() {
+    let check = |limits: Limits, gives| {
+        // Nothing sinks for being cold alone.
+        let mut run = Run::new(Promoter::None);
+        run.add(1, Policy::default());
+        run.second = 1000;
+        // 9 GiB are missing to the line of headroom.
+        run.nodes(vec![fast(0, &[1], gib(1), Bytes::ZERO), slow(1, &[0], gib(400))]);
+        run.look_with(1, &[(0, &[(mins(3), Bytes::mib(150))])], &[], limits, Duration::ZERO);
+        assert_eq!(demoted(&run.plan(), 1), gives, "{limits:?}");
+    };
+    let none = Limits::default();
+    check(none, Bytes::mib(150));
+    check(Limits { low: Some(Bytes::mib(100)), ..none }, Bytes::mib(50));
+    check(Limits { min: Some(Bytes::mib(100)), low: Some(Bytes::mib(20)), ..none }, Bytes::mib(50));
+    check(Limits { low: Some(Bytes::mib(200)), ..none }, Bytes::ZERO);
+}
+
+#[test]
+fn stalls_that_were_there_before_our_moves_hold_nothing_and_more_do() {
+    // Of each ten seconds so much is stalled, before anything sinks and then.
+    const LAST: u64 = 60;
+    let held = |before: u64, then: u64| {
+        let mut run = Run::new(Promoter::Agent);
+        run.add(1, Policy::default());
+        let mut stalled = Duration::ZERO;
+        for look in 0..=LAST {
+            run.second = look * 10;
+            run.nodes(vec![fast(0, &[1], gib(100), Bytes::ZERO), slow(1, &[0], gib(400))]);
+            stalled += Duration::from_millis(if look < LAST { before } else { then });
+            let age = Duration::from_secs(run.second);
+            run.look_with(1, &[(0, &[(age, gib(1))])], &[], Limits::default(), stalled);
+        }
+        let plan = run.plan();
+        matches!(plan.of(CgroupKey(1)).unwrap().limit, Some(Limit::MemoryPressure(_)))
+    };
+    assert!(!held(0, 0));
+    assert!(!held(1000, 1000));
+    assert!(held(0, 1000));
+    assert!(held(1000, 3000));
 }
 
 #[test]
