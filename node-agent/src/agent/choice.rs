@@ -26,7 +26,8 @@ fn pressure_unknown(probe: &ProbeReport) -> Option<Condition> {
     let row = probe.row(Feature::Psi).filter(|row| row.state != State::Available)?;
     let remedy = row.remedy.as_deref().unwrap_or("nothing");
     let message = format!(
-        "the kernel does not say how long tasks wait for memory ({}): only what is touched on slow nodes holds demotion, and          `memoryHigh` in mode `Pressure` does nothing; to do: {remedy}",
+        "the kernel does not say how long tasks wait for memory ({}): only what is touched on slow nodes holds demotion, and \
+         `memoryHigh` in mode `Pressure` does nothing; to do: {remedy}",
         row.detail
     );
     Some(Condition { kind: PRESSURE_KNOWN, status: false, reason: "NoPressure", message })
@@ -204,5 +205,6 @@ mod tests {
         let told = pressure_unknown(&probe(State::Missing)).unwrap();
         assert!(!told.status && told.message.contains("there is no pressure/memory"), "{told:?}");
         assert!(told.message.ends_with("to do: boot with psi=1"), "{told:?}");
+        assert!(!told.message.contains("  "), "{told:?}");
     }
 }
