@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use crate::kernels::Unpacked;
+use crate::say;
 use crate::static_build::{Arch, StaticBuild, is_static, read_static};
 use crate::suite::Suite;
-use crate::{say, tools};
 
 /// The checkout.
 pub(crate) fn root() -> PathBuf {
@@ -170,11 +170,6 @@ impl Cpio {
         self.entry("TRAILER!!!", 0, &[]);
         self.bytes
     }
-}
-
-/// Everything that the guests need to be there.
-pub(crate) fn ensure_tools() -> Result<()> {
-    tools::ensure(&[&tools::QEMU, &tools::SETPRIV])
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! One guest: QEMU as the machine that was asked for, its console read line by line, ended whatever happens.
 
 mod hardware;
+mod program;
 
 use std::io::{BufRead as _, BufReader};
 use std::net::Ipv4Addr;
@@ -15,6 +16,7 @@ use thermocline_tests::scenario::{Kernel, Machine};
 use xtask_front::quiet;
 
 use crate::interrupt;
+pub(crate) use program::Qemu;
 
 /// Wall time within which a guest must have said something: seconds, but minutes where the machine has much else to do.
 const BOOT_LIMIT: Duration = Duration::from_mins(5);
@@ -24,6 +26,7 @@ const COMMAND_LINE: usize = 2048;
 
 /// A guest to boot.
 pub(crate) struct Guest {
+    pub(crate) qemu: Qemu,
     pub(crate) machine: Machine,
     pub(crate) vmlinuz: PathBuf,
     pub(crate) initramfs: PathBuf,
@@ -124,8 +127,7 @@ impl Guest {
 
     fn command(&self) -> Result<Command> {
         // The kernel ends the emulator when the thread that started it ends, even by SIGKILL.
-        let mut command = Command::new(crate::tools::SETPRIV.program);
-        command.args(["--pdeathsig", "KILL", "--", crate::tools::QEMU.program]);
+        let mut command = self.qemu.command_by(&[crate::tools::SETPRIV.program, "--pdeathsig", "KILL", "--"]);
         let accelerator: &[&str] = if self.realtime {
             &["-accel", "tcg,thread=multi"]
         } else {

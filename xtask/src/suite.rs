@@ -17,6 +17,9 @@ pub(crate) struct Suite {
     state: PathBuf,
 }
 
+/// What is installed on this machine.
+const DPKG_STATUS: &str = "/var/lib/dpkg/status";
+
 impl Suite {
     /// Fetches the package lists of `name` into `state`, from the mirror that this machine itself uses.
     pub(crate) fn open(name: &str, state: &Path) -> Result<Self> {
@@ -107,6 +110,54 @@ impl Suite {
         bail!("apt-get download {package} left no file {prefix}*.deb in {}", dir.display())
     }
 
+    /// Downloads a package and what of its dependencies is not installed on this machine into `dir`, and unpacks all of it to `dir/root`.
+    /// What is installed of the package's own source counts as absent: of another version, it could stand in the way.
+    pub(crate) fn unpack_with_dependencies(&self, package: &str, dir: &Path) -> Result<()> {
+        let _ = std::fs::remove_dir_all(dir);
+        let (archives, root) = (dir.join("archives"), dir.join("root"));
+        std::fs::create_dir_all(archives.join("partial"))?;
+        std::fs::create_dir_all(&root)?;
+        let source = self.source(package)?;
+        let status = std::fs::read_to_string(DPKG_STATUS).context(DPKG_STATUS)?;
+        std::fs::write(dir.join("status"), without_source(&status, &source))?;
+        say!("downloading {package} of Debian {} with what it needs; nothing is installed", self.name);
+        let set = |key: &str, path: &str| format!("{key}={}", dir.join(path).display());
+        let mut download = self.apt("apt-get");
+        download
+            .args([
+                "-o",
+                &set("Dir::State::status", "status"),
+                "-o",
+                &set("Dir::Cache::archives", "archives"),
+            ])
+            .args(["-o", "Debug::NoLocking=1", "-q", "-y", "--download-only", "--no-remove"])
+            .args(["--no-install-recommends", "install", package]);
+        let output = download.output()?;
+        ensure!(
+            output.status.success(),
+            "cannot download {package} of {}: {}",
+            self.name,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        for entry in std::fs::read_dir(&archives)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "deb") {
+                let status = Command::new("dpkg").arg("-x").arg(&path).arg(&root).status()?;
+                ensure!(status.success(), "dpkg -x {} ended with {status}", path.display());
+            }
+        }
+        std::fs::remove_dir_all(&archives)?;
+        Ok(())
+    }
+
+    /// The source that a package is built from.
+    fn source(&self, package: &str) -> Result<String> {
+        let output = self.apt("apt-cache").args(["--no-all-versions", "show", package]).output()?;
+        ensure!(output.status.success(), "Debian {} has no {package}", self.name);
+        let text = String::from_utf8_lossy(&output.stdout);
+        Ok(source_of(&text).unwrap_or(package).to_owned())
+    }
+
     /// Downloads a source package into `dir` and unpacks it to `tree`, Debian's patches applied.
     pub(crate) fn unpack_source(&self, package: &str, dir: &Path, tree: &Path) -> Result<()> {
         std::fs::create_dir_all(dir)?;
@@ -174,6 +225,19 @@ fn mirror_of(print_uris: &str, codename: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
+/// What a package's description says its source is, without a version.
+fn source_of(description: &str) -> Option<&str> {
+    let source = description.lines().find_map(|line| line.strip_prefix("Source: "))?;
+    source.split_whitespace().next()
+}
+
+/// Descriptions of installed packages, but for those of one source.
+fn without_source(status: &str, source: &str) -> String {
+    let is_other = |description: &&str| source_of(description) != Some(source);
+    let others: Vec<&str> = status.split("\n\n").filter(is_other).collect();
+    others.join("\n\n")
+}
+
 fn codename() -> Result<String> {
     let text = std::fs::read_to_string("/etc/os-release").context("/etc/os-release")?;
     let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
@@ -186,7 +250,7 @@ fn codename() -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::mirror_of;
+    use super::{mirror_of, without_source};
 
     #[test]
     fn the_mirror_is_the_one_of_the_release_itself() {
@@ -194,6 +258,14 @@ mod tests {
                     'http://mirror.test/debian/dists/bookworm/InRelease' b 0 \n\
                     'http://other.test/dists/tool/InRelease' c 0 \n";
         assert_eq!(mirror_of(uris, "bookworm").as_deref(), Some("http://mirror.test/debian/"));
+    }
+
+    #[test]
+    fn what_is_installed_of_the_same_source_counts_as_absent() {
+        let status =
+            "Package: qemu-utils\nSource: qemu (1:10)\n\nPackage: libaio1\nSource: libaio\n\nPackage: sed\n";
+        let others = "Package: libaio1\nSource: libaio\n\nPackage: sed\n";
+        assert_eq!(without_source(status, "qemu"), others);
     }
 
     #[test]

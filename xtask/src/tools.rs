@@ -15,8 +15,6 @@ pub(crate) struct Tool {
     pub(crate) package: &'static str,
 }
 
-/// Boots the guests.
-pub(crate) const QEMU: Tool = Tool { program: "qemu-system-x86_64", package: "qemu-system-x86" };
 /// Unpacks the modules of newer kernels.
 pub(crate) const XZ: Tool = Tool { program: "xz", package: "xz-utils" };
 /// Compiles the fuzzer's runtime.
@@ -47,9 +45,14 @@ pub(crate) const GPG: Tool = Tool { program: "gpg", package: "gpg" };
 
 impl Tool {
     fn is_present(&self) -> bool {
-        std::env::var_os("PATH")
-            .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(self.program).is_file()))
+        is_on_path(self.program)
     }
+}
+
+/// Whether there is a program of that name.
+pub(crate) fn is_on_path(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
 /// Makes sure that every tool is there, installing what is missing in one go.

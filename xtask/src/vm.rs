@@ -13,7 +13,7 @@ use thermocline_tests::scenario::{Kernel, Machine, SCENARIOS, Scenario};
 
 use crate::guest_image::Profile;
 use crate::machines::MachineArgs;
-use crate::{guest_image, kernels, out, qemu, say};
+use crate::{guest_image, kernels, out, qemu, say, tools};
 
 /// What to run where.
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
@@ -75,6 +75,7 @@ fn list() {
 /// Kernels and images, ready to boot.
 pub(crate) struct Guests {
     cache: PathBuf,
+    qemu: qemu::Qemu,
     boot: BTreeMap<Kernel, (PathBuf, PathBuf)>,
 }
 
@@ -90,9 +91,10 @@ impl Guests {
     }
 
     fn built(profile: Profile, kernels: &[Kernel], with_agent: bool, refresh: bool) -> Result<Self> {
-        guest_image::ensure_tools()?;
+        tools::ensure(&[&tools::SETPRIV])?;
         let cache = guest_image::cache()?;
         let lock = guest_image::lock(&cache)?;
+        let qemu = qemu::Qemu::ensure(&cache)?;
         let binaries = guest_image::build_binaries(profile, with_agent)?;
         let mut boot = BTreeMap::new();
         for &kernel in kernels {
@@ -101,7 +103,7 @@ impl Guests {
             boot.insert(kernel, (unpacked.vmlinuz, initramfs));
         }
         drop(lock);
-        Ok(Self { cache, boot })
+        Ok(Self { cache, qemu, boot })
     }
 
     /// Where kernels, images and logs are.
@@ -120,6 +122,7 @@ impl Guests {
         let (vmlinuz, initramfs) = self.boot.get(&machine.kernel).context("kernel not prepared")?.clone();
         let scenario = scenario.map(|scenario| scenario.name.to_owned());
         Ok(qemu::Guest {
+            qemu: self.qemu.clone(),
             machine,
             vmlinuz,
             initramfs,

@@ -13,8 +13,9 @@ use thermocline_tests::bench::{AFTER, BEFORE, CONTENDER, CONTENDERS, Contender, 
 use thermocline_tests::scenario::{Kernel, Machine};
 
 use super::counter::{CacheArgs, Counter, bench};
-use crate::guest_image::root;
+use crate::guest_image::{self, root};
 use crate::machines::MachineArgs;
+use crate::qemu::Qemu;
 use crate::vm::Guests;
 use crate::{out, say};
 use run::Run;
@@ -140,9 +141,7 @@ fn measure(order: &Order, contenders: &[&'static Contender]) -> Result<Measured>
 
 /// What somebody needs to know to make the table again.
 fn conditions(args: &Args, machine: Machine, seed: u64, runs: u32, example: &[Run]) -> Result<String> {
-    let qemu =
-        std::process::Command::new(crate::tools::QEMU.program).arg("--version").output().context("QEMU")?;
-    let qemu = String::from_utf8_lossy(&qemu.stdout).lines().next().unwrap_or_default().to_owned();
+    let qemu = Qemu::ensure(&guest_image::cache()?)?.version()?;
     let git =
         std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(root()).output();
     let commit =
