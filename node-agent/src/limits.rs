@@ -290,7 +290,8 @@ pub fn step_tiers(
     if !node.is_known() {
         return Ok((Progress::Waiting, None, Vec::new()));
     }
-    let placement = placement(ground, node, managed, movers.pages.is_some() || movers.engine.is_some())?;
+    let can_move = movers.pages.is_some() || movers.engine.is_some();
+    let placement = placement(ground, node, movers.law, managed, can_move)?;
     // The first step may come before the first sample.
     managed.allowed.clone_from(&placement.allowed);
     let before = managed.after_step.take();
@@ -454,6 +455,7 @@ fn condition(managed: &mut Managed, status: bool, reason: &'static str, message:
 fn placement(
     ground: &Ground,
     node: &NodeMemory,
+    law: &law::Host,
     managed: &Managed,
     can_move: bool,
 ) -> host::Result<retier::Placement> {
@@ -467,7 +469,7 @@ fn placement(
         if can_move && !managed.relocation_stuck {
             movable.insert(id, on(&stat.anon) - unmovable);
         }
-        room.insert(id, node.room(id));
+        room.insert(id, law.room(id));
     }
     let kernel = node.with_kernel_memory().clone();
     Ok(retier::Placement { allowed: effective.into_iter().collect(), resident, movable, room, kernel })

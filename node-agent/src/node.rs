@@ -109,30 +109,6 @@ impl NodeMemory {
         self.watermarks_read.is_some()
     }
 
-    /// Free bytes for any allocation above the high watermark, less a reserve of 1/64 of the node: allocations of others
-    /// go on while we move, and a move that finds no room makes cold pages young again.
-    #[must_use]
-    pub fn room(&self, node: NodeId) -> Bytes {
-        let Some(node) = self.nodes.get(&node) else { return Bytes::ZERO };
-        let high = pages(node.watermarks.high);
-        node.usable() - high - Bytes(node.total.0 / 64)
-    }
-
-    /// Room of a fast node for what comes up.
-    #[must_use]
-    pub fn promotion_room(&self, ground: &Ground, id: NodeId) -> Bytes {
-        self.nodes.get(&id).map_or(Bytes::ZERO, |node| node.sample(id, ground).room())
-    }
-
-    /// Moves of ours used up this much of some nodes' free memory since it was read.
-    pub fn took(&mut self, nodes: &NodeSet, mut bytes: Bytes) {
-        for (_, node) in self.nodes.iter_mut().filter(|(id, _)| nodes.contains(**id)) {
-            let taken = bytes.min(node.free);
-            node.free -= taken;
-            bytes -= taken;
-        }
-    }
-
     /// Nodes with memory that the kernel may use for itself: all but those of movable memory alone.
     #[must_use]
     pub fn with_kernel_memory(&self) -> &NodeSet {

@@ -1,7 +1,6 @@
 //! Who promotes.
 
 mod damon;
-mod grant;
 pub mod pairs;
 
 use host::numa_balancing::NumaBalancing;
@@ -9,8 +8,7 @@ use host::probe::{Feature, ProbeReport};
 use serde::Serialize;
 use tiering::{DemotionSupport, TierMap};
 
-pub use damon::{DamonPromoter, Report, kdamond};
-pub use grant::Claim;
+pub use damon::{Claim, DamonPromoter, Report, kdamond};
 
 use crate::config::PromoterChoice;
 use crate::engine::Engine;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use host::cgroup::{Cgroup, CgroupId};
-use tiering::{Instant, NodeId, law};
+use tiering::law::{self, CgroupKey};
+use tiering::{Instant, NodeId};
 
 use super::Agent;
 use crate::kdamond::{self, KdamondError};
-use crate::managed::Managed;
 use crate::promoter::{Claim, DamonPromoter, Promoter, Report, kdamond};
 use crate::state::StateError;
 
@@ -19,7 +19,7 @@ impl Agent {
         let wanted = self.promoter == Promoter::Damon
             && self.managed.values().any(|managed| managed.enforced() && managed.policy.promote.enabled);
         if failed.is_none() && wanted {
-            let claims = self.promotion_claims();
+            let claims = self.promotion_claims(now);
             // Nodes came or went.
             if self.damon.as_ref().is_some_and(|damon| !damon.watches(&self.ground.slow)) {
                 self.stop_damon()?;
@@ -83,24 +83,20 @@ impl Agent {
         let mut failed = None;
         for report in reports {
             match report {
-                Report::Promoted(id, moved) => {
-                    self.node.took(&self.ground.fast, moved.bytes);
+                Report::Promoted { cgroup: id, from, to, moved } => {
                     *self.totals.promoted_bytes.entry(Promoter::Damon).or_default() += moved.bytes.0;
                     for (why, pages) in &moved.failed {
                         *self.totals.failed_pages.entry(("damon", why)).or_default() += pages;
                     }
-                    let way = self.managed.get(&id).and_then(|managed| {
-                        Some((managed.key(), self.most_on_slow(managed)?, self.promotion_target(managed)))
-                    });
-                    if let Some((key, from, to)) = way {
-                        let (stayed, least_age) = (law::Stayed::Touched, Duration::ZERO);
-                        let (asked, moved) = (moved.bytes, moved.bytes);
-                        self.law.promoted(
-                            key,
-                            &law::Moved { from, to, asked, moved, stayed, least_age },
-                            now,
-                        );
-                    }
+                    let done = law::Moved {
+                        from,
+                        to: Some(to),
+                        asked: moved.bytes,
+                        moved: moved.bytes,
+                        stayed: law::Stayed::Touched,
+                        least_age: Duration::ZERO,
+                    };
+                    self.law.promoted(CgroupKey(id.get()), &done, now);
                     if let Some(managed) = self.managed.get_mut(&id) {
                         tracing::debug!(cgroup = %managed.cgroup.path(), pod = managed.pod_name(), bytes = %moved.bytes, failed = ?moved.failed, "promoted by DAMON");
                         managed.note_damon_promoted(&moved, now);
@@ -117,61 +113,16 @@ impl Agent {
     }
 
     /// What each cgroup with memory on slow nodes may have promoted.
-    fn promotion_claims(&self) -> Vec<Claim> {
-        self.managed
-            .iter()
-            .filter(|(_, managed)| managed.enforced() && managed.policy.promote.enabled)
-            .filter_map(|(id, managed)| self.promotion_claim(*id, managed))
-            .collect()
-    }
-
-    fn promotion_claim(&self, cgroup: CgroupId, managed: &Managed) -> Option<Claim> {
-        let known = self.law.cgroup(managed.key()).filter(|known| known.last().is_some())?;
-        let (footprint, fast) = (known.footprint(), known.on_fast());
-        // What the plan lets it bring up: nothing at its ceiling, or where that only goes to and fro.
-        let rate = managed.plan().map(|plan| plan.promote_budget)?;
-        if footprint == fast || rate.0 == 0 {
-            return None;
-        }
-        let target = self.promotion_target(managed)?;
-        let leaves: Vec<_> = managed
-            .leaves
-            .iter()
-            .filter(|leaf| may_use(leaf, target))
-            .map(|leaf| leaf.path().clone())
-            .collect();
-        Some(Claim {
-            cgroup,
-            is_whole: leaves.len() == managed.leaves.len(),
-            leaves,
-            target,
-            rate,
-            ceiling: managed.policy.ceiling(footprint),
-            fast,
-            slow: footprint - fast,
-            room: self.node.promotion_room(&self.ground, target),
-        })
-    }
-
-    /// The slow node where most of its memory is.
-    fn most_on_slow(&self, managed: &Managed) -> Option<NodeId> {
-        let by_node = self.law.cgroup(managed.key())?.anon_by_node();
-        by_node
-            .filter(|(node, _)| self.ground.slow.contains(*node))
-            .max_by_key(|(_, bytes)| *bytes)
-            .map(|(node, _)| node)
-    }
-
-    /// The fast node that the kernel would promote to from where most of the cgroup's slow memory is, or where that may not be
-    /// used, the allowed one with most room.
-    fn promotion_target(&self, managed: &Managed) -> Option<NodeId> {
-        let from = self.most_on_slow(managed)?;
-        let fast = self.ground.fast.intersection(&managed.allowed);
-        let nearest = self.ground.tiers.promotion_target(from);
-        if fast.contains(nearest) {
-            return Some(nearest);
-        }
-        fast.iter().max_by_key(|node| self.node.room(*node))
+    fn promotion_claims(&mut self, now: Instant) -> Vec<Claim> {
+        let claims = self.law.claims(now).into_iter();
+        let claim = |(CgroupKey(key), bounds): (CgroupKey, law::Claim)| {
+            let managed = self.managed.get(&CgroupId::from(key))?;
+            let able = managed.leaves.iter().filter(|leaf| may_use(leaf, bounds.to));
+            let leaves: Vec<_> = able.map(|leaf| leaf.path().clone()).collect();
+            let is_whole = leaves.len() == managed.leaves.len();
+            Some(Claim { cgroup: managed.cgroup.id(), leaves, is_whole, bounds })
+        };
+        claims.filter_map(claim).collect()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant as Clock, SystemTime};
 
 use host::cgroup::{CgroupId, ControlFile};
 use tiering::law::{self, Barrier, CgroupKey, CgroupPlan, Plan, Reach};
-use tiering::{Bytes, DemoteReason, Instant, Limit, NodeSet, memory_high};
+use tiering::{Bytes, DemoteReason, Instant, Limit, memory_high};
 
 use super::topology::WITHOUT_SLOW_TIER;
 use super::{Agent, Grain, LONGEST_PAUSE, errno_name, log_restored};
@@ -24,9 +24,6 @@ const ROUND_BUDGET: Duration = Duration::from_secs(1);
 
 /// One cgroup's moves of one round. Who has more to move than that has its next turn when the others had theirs.
 const MOVE_BUDGET: Duration = Duration::from_millis(300);
-
-/// Of the anonymous memory in DRAM, what is taken in a round where the kernel chooses which.
-const BLIND_PART: u64 = 16;
 
 /// Between two rounds events are taken in, and others have the processor.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
@@ -76,17 +73,19 @@ impl Agent {
             }
         }
         self.hold_numa_balancing(now)?;
-        self.hold_promote_rate()?;
         self.hold_demotion()?;
 
         // Who is to give for others is planned by what is known, and again by what is found.
         let asked = short.then(|| self.law.plan(now));
         let due = self.due(asked.as_ref(), now);
         // A round with nobody to look at costs next to nothing, however many there are.
-        if !due.is_empty() {
+        if due.is_empty() {
+            self.hold_promote_rate()?;
+        } else {
             self.observe(&due, now);
             let plan = self.law.plan(self.now());
             self.kernel_promotion.planned = Some(plan.kernel_promotion);
+            self.hold_promote_rate()?;
             self.note_plans(&plan, &due);
             for id in in_order(&plan, &due) {
                 if began.elapsed() >= ROUND_BUDGET || self.sources.has_assignment() {
@@ -333,21 +332,14 @@ impl Agent {
                 }
             }
         };
-        // Where the kernel chooses, in steps: what is in use is used again between two rounds.
         let chooses = matches!(engine, Engine::Reclaim(_));
-        let bytes = if chooses && age.is_zero() {
-            let fast = self.law.cgroup(key).map_or(Bytes::ZERO, tiering::law::CgroupState::on_fast);
-            wanted.bytes.min(Bytes(fast.0 / BLIND_PART).max(Bytes::mib(1)))
-        } else {
-            wanted.bytes
-        };
         let order = Order {
             cgroup: &managed.cgroup,
             leaves: &managed.leaves,
             allowed: &managed.allowed,
             from: wanted.from,
             to: &wanted.to,
-            bytes,
+            bytes: wanted.bytes,
             age,
             is_urgent: wanted.reason == DemoteReason::Headroom,
             budget: MOVE_BUDGET,
@@ -376,7 +368,6 @@ impl Agent {
                 };
                 // When it was done: a rate cap counts from then.
                 self.law.demoted(key, &done, Some(wanted.reason), self.now());
-                self.node.took(&NodeSet::from_iter(to), moved.bytes);
                 self.note_moved(id, name, wanted.reason, &moved);
                 match left(&moved, wanted.bytes) {
                     _ if chooses => Left::Nothing,
@@ -431,7 +422,6 @@ impl Agent {
             least_age: Duration::ZERO,
         };
         self.law.promoted(CgroupKey(id.get()), &done, now);
-        self.node.took(&NodeSet::from_iter([wanted.to]), moved.bytes);
         *self.totals.promoted_bytes.entry(Promoter::Pages).or_default() += moved.bytes.0;
         left(&moved, wanted.bytes)
     }
@@ -549,7 +539,7 @@ impl Agent {
             }
         }
         let tiers = self.tier_views();
-        let room = self.ground.slow.iter().map(|node| self.node.room(node)).sum();
+        let room = self.ground.slow.iter().map(|node| self.law.room(node)).sum();
         let at = self.now();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.published.update(|snapshot| {

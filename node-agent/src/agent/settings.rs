@@ -47,27 +47,28 @@ impl Agent {
         if self.promoter == Promoter::Kernel && self.kernel_promotion.stops(now) {
             wanted = NumaBalancing::OFF;
         }
-        let anyone =
-            self.managed.values().any(|managed| managed.enforced() && managed.policy.promote.enabled);
         let wanted = wanted.bits().to_string();
+        let anyone = self.has_promoted();
         self.hold(Tunable::NumaBalancing, anyone.then_some(wanted.as_str()))
     }
 
-    /// Bounds the kernel's promotion by what the plan has it move, and before the first by what the policies allow together. It knows one
-    /// bound for each node, and no cgroup.
+    /// Bounds the kernel's promotion by what the plan has it move. It knows one bound for each node, and no cgroup.
     pub(super) fn hold_promote_rate(&mut self) -> Result<(), StateError> {
-        let promoting = self
-            .managed
-            .values()
-            .filter(|managed| self.promoter == Promoter::Kernel && managed.enforced())
-            .map(|managed| &managed.policy.promote)
-            .filter(|promote| promote.enabled);
-        let rate = promoting.map(|promote| promote.max_rate.0).reduce(u64::saturating_add);
-        let rate = rate.map(|rate| self.kernel_promotion.planned.map_or(rate, |planned| planned.0));
+        let anyone = self.promoter == Promoter::Kernel && self.has_promoted();
+        let planned = match self.kernel_promotion.planned {
+            // What an agent before us set stands until there is a plan.
+            None if anyone => return Ok(()),
+            planned => planned.filter(|_| anyone),
+        };
         // The file is in MiB, whatever its name says.
         let most = self.original_promote_rate().unwrap_or(KERNEL_PROMOTE_RATE);
-        let wanted = rate.map(|rate| (rate >> 20).max(1).min(most).to_string());
+        let wanted = planned.map(|rate| (rate.0 >> 20).max(1).min(most).to_string());
         self.hold(Tunable::PromoteRateLimit, wanted.as_deref())
+    }
+
+    /// Whether there is anyone whose memory is to be brought back.
+    fn has_promoted(&self) -> bool {
+        self.managed.values().any(|managed| managed.enforced() && managed.policy.promote.enabled)
     }
 
     /// The bound that stood before ours: an admin's is not raised.

@@ -158,6 +158,7 @@ fn the_first_step_of_a_change_of_tiers_moves_before_any_sample() {
     law.add(managed.key(), managed.policy.clone(), None, Instant::default());
     let mut node = NodeMemory::default();
     node.read(&ground, Instant::default()).unwrap();
+    law.observe_nodes(node.sample(&ground, Instant::default()));
     let movers =
         Movers { engine: Some(&mut engine), pages: None, law: &mut law, budget: Duration::from_secs(1) };
     let step =

@@ -24,9 +24,9 @@ use host::damon::{
 use host::pages::node_pfns::read_node_pfns;
 use host::pages::page_size;
 use host::roots::Roots;
-use tiering::{ByteRate, Bytes, NodeId, NodeSet};
+use tiering::law::{self, by_leaf, grants};
+use tiering::{Bytes, NodeId, NodeSet};
 
-use super::grant::{Claim, by_leaf, grants};
 use crate::engine::Moved;
 
 /// One page of each region is looked at this often. Ten thousand looks a second cost about a hundredth of a core, and pages that are
@@ -82,8 +82,17 @@ pub fn kdamond(roots: &Roots, slow: &NodeSet) -> host::Result<Kdamond> {
 /// What the thread found since the report before.
 #[derive(Debug)]
 pub enum Report {
-    /// Bytes that left the slow nodes, by managed cgroup.
-    Promoted(CgroupId, Moved),
+    /// What left the slow nodes.
+    Promoted {
+        /// Of this managed cgroup.
+        cgroup: CgroupId,
+        /// The slow node where most of it was.
+        from: NodeId,
+        /// The fast node.
+        to: NodeId,
+        /// How much.
+        moved: Moved,
+    },
     /// CPU that the kdamond took.
     Cpu(Duration),
     /// It ended by itself and was started again.
@@ -161,6 +170,19 @@ impl Drop for DamonPromoter {
             let _ = thread.join();
         }
     }
+}
+
+/// What a cgroup may be promoted, as far as is known at a round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The managed cgroup.
+    pub cgroup: CgroupId,
+    /// The cgroups that its memory is charged to and that may use the target.
+    pub leaves: Vec<CgroupPath>,
+    /// Whether these are all of its leaves.
+    pub is_whole: bool,
+    /// What bounds it.
+    pub bounds: law::Claim,
 }
 
 /// One scheme's leaf.
@@ -265,7 +287,7 @@ impl Worker {
         for claim in &claims {
             let pod = self.pods.entry(claim.cgroup).or_default();
             if !is_after(pod.busy_until, now) {
-                pod.slow = claim.slow;
+                pod.slow = claim.bounds.slow;
             }
         }
         self.claims = claims;
@@ -341,7 +363,7 @@ impl Worker {
         for claim in &mut self.claims {
             let Some(pod) = self.pods.get_mut(&claim.cgroup) else { continue };
             let (tried, applied) = done.get(&claim.cgroup).copied().unwrap_or_default();
-            pod.owed -= claim.rate.over(since);
+            pod.owed -= claim.bounds.rate.over(since);
             if charges_tries {
                 pod.learn(tried, applied);
             }
@@ -355,7 +377,7 @@ impl Worker {
             pod.owed += moved;
             // The others' memory counts for the ceiling, and is as the round knew it.
             let is_whole = claim.is_whole && leaves.len() == claim.leaves.len();
-            claim.fast = if is_whole { fast } else { claim.fast + moved };
+            claim.bounds.fast = if is_whole { fast } else { claim.bounds.fast + moved };
             if applied == 0 {
                 continue;
             }
@@ -366,7 +388,8 @@ impl Worker {
                 moved.count("no_room", applied / page_size());
                 (pod.stuck, pod.stuck_until) = (0, Some(now + STUCK_FOR));
             }
-            let _ = self.reports.send(Report::Promoted(claim.cgroup, moved));
+            let law::Claim { from, to, .. } = claim.bounds;
+            let _ = self.reports.send(Report::Promoted { cgroup: claim.cgroup, from, to, moved });
         }
         Ok(())
     }
@@ -393,7 +416,7 @@ impl Worker {
         let mut wanted: Vec<(bool, Bytes, CgroupId, &CgroupPath)> = Vec::new();
         for claim in &self.claims {
             let busy = self.pods.get(&claim.cgroup).is_some_and(|pod| is_after(pod.busy_until, now));
-            wanted.extend(claim.leaves.iter().map(|leaf| (busy, claim.slow, claim.cgroup, leaf)));
+            wanted.extend(claim.leaves.iter().map(|leaf| (busy, claim.bounds.slow, claim.cgroup, leaf)));
         }
         wanted.sort_by_key(|(busy, slow, _, _)| std::cmp::Reverse((*busy, *slow)));
         wanted.truncate(MOST_SCHEMES);
@@ -419,17 +442,19 @@ impl Worker {
     /// A scheme for each leaf.
     fn schemes(&self, now: Instant) -> Vec<Scheme> {
         let stale = self.claimed.elapsed() >= STALE;
-        let pod_is = |of: fn(&Pod) -> Option<Instant>, claim: &Claim| {
-            self.pods.get(&claim.cgroup).is_some_and(|pod| is_after(of(pod), now))
-        };
-        let busy: Vec<bool> = self.claims.iter().map(|claim| pod_is(|pod| pod.busy_until, claim)).collect();
+        let bounds: Vec<(law::Claim, law::Pace)> = self
+            .claims
+            .iter()
+            .map(|claim| {
+                let mut pace = self.pace(claim, now);
+                pace.is_held |= stale;
+                (claim.bounds, pace)
+            })
+            .collect();
         let mut by_path: BTreeMap<&CgroupPath, (&Claim, Bytes)> = BTreeMap::new();
-        let paced: Vec<Claim> = self.claims.iter().map(|claim| self.paced(claim)).collect();
-        for (claim, grant) in self.claims.iter().zip(grants(&paced, &busy)) {
+        for (claim, grant) in self.claims.iter().zip(grants(&bounds)) {
             let leaves: Vec<&Leaf> = self.leaves.iter().filter(|leaf| leaf.pod == claim.cgroup).collect();
             let busy: Vec<bool> = leaves.iter().map(|leaf| is_after(leaf.busy_until, now)).collect();
-            let held = stale || pod_is(|pod| pod.stuck_until, claim);
-            let grant = if held { Bytes::ZERO } else { grant };
             for (leaf, grant) in leaves.iter().zip(by_leaf(grant, &busy)) {
                 by_path.insert(leaf.cgroup.path(), (claim, grant));
             }
@@ -443,15 +468,14 @@ impl Worker {
 }
 
 impl Worker {
-    /// A claim with the rate that its quota takes: more than its own where the kernel charges what is tried in vain, nothing while
-    /// more was promoted than a window's worth.
-    fn paced(&self, claim: &Claim) -> Claim {
-        let rate = match self.pods.get(&claim.cgroup) {
-            Some(pod) if pod.owed > claim.rate.over(WINDOW) => ByteRate(0),
-            Some(pod) => ByteRate(claim.rate.0.saturating_mul(pod.effort) / 100),
-            None => claim.rate,
-        };
-        Claim { rate, ..claim.clone() }
+    /// What was seen of a claim. It waits while nothing moves, and while more was promoted than a window's worth.
+    fn pace(&self, claim: &Claim, now: Instant) -> law::Pace {
+        let Some(pod) = self.pods.get(&claim.cgroup) else { return law::Pace::NEW };
+        law::Pace {
+            is_busy: is_after(pod.busy_until, now),
+            is_held: is_after(pod.stuck_until, now) || pod.owed > claim.bounds.rate.over(WINDOW),
+            effort: pod.effort,
+        }
     }
 }
 
@@ -475,7 +499,7 @@ fn anon(leaves: &[&Leaf], slow_nodes: &NodeSet) -> host::Result<(Bytes, Bytes)> 
 fn scheme(leaf: &Leaf, claim: &Claim, grant: Bytes) -> Scheme {
     let least = if grant.0 < page_size() || !leaf.bounded { u32::MAX } else { 1 };
     Scheme {
-        action: Action::MigrateHot(claim.target.0),
+        action: Action::MigrateHot(claim.bounds.to.0),
         pattern: AccessPattern::accessed(least),
         apply_interval: Duration::ZERO,
         quota: Quota {

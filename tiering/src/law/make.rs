@@ -176,7 +176,7 @@ impl NodePlan {
 }
 
 impl Making {
-    fn new(host: &mut Host, now: Instant) -> Self {
+    pub(super) fn new(host: &mut Host, now: Instant) -> Self {
         let (promoter, page) = (host.settings.promoter, host.settings.page);
         let mut making =
             Self { now, promoter, page, left: Vec::new(), places: Vec::new(), allowed: NodeSet::default() };
@@ -213,7 +213,7 @@ impl Making {
     }
 
     /// It is a cgroup's turn: where its memory may be is looked up by node from now on.
-    fn turn_to(&mut self, state: &CgroupState) {
+    pub(super) fn turn_to(&mut self, state: &CgroupState) {
         // Most cgroups may use the same.
         if self.allowed == state.reach.allowed {
             return;
@@ -228,7 +228,7 @@ impl Making {
     }
 
     /// The nodes where memory of a node may go.
-    fn targets(&self, from: NodeId) -> impl Iterator<Item = (NodeId, &Left)> {
+    pub(super) fn targets(&self, from: NodeId) -> impl Iterator<Item = (NodeId, &Left)> {
         let targets = self.left(from).into_iter().flat_map(|left| left.targets.iter());
         targets.filter_map(|to| Some((*to, self.left(*to).filter(|to| to.may_use)?)))
     }
@@ -322,7 +322,6 @@ impl Making {
             demote: Vec::new(),
             limit: None,
             promote: Vec::new(),
-            promote_budget: ByteRate(0),
             promote_limit: None,
             floor,
             ceiling: state.policy.ceiling(sums.footprint),

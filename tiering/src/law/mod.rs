@@ -22,6 +22,7 @@ mod cgroup;
 mod churn;
 mod exchange;
 mod fill;
+mod grant;
 mod learned;
 mod ledger;
 mod limit;
@@ -36,10 +37,12 @@ mod touches;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 pub use ahead::{Ahead, Reclaim, Uncharged};
 pub use cgroup::{CgroupState, Taught};
+pub use grant::{Claim, Pace, by_leaf, grants};
 pub use learned::Learned;
 pub use ledger::Ledger;
 pub use plan::{CgroupPlan, Demote, NodePlan, Plan, Promote, PromoteReason};
@@ -228,10 +231,21 @@ impl Host {
         })
     }
 
+    /// Room of a node as of its last reading, less what we moved there since.
+    #[must_use]
+    pub fn room(&self, node: NodeId) -> Bytes {
+        self.nodes.get(&node).map_or(Bytes::ZERO, |node| node.sample.room())
+    }
+
     /// Time between two walks of a cgroup's page tables.
     #[must_use]
     pub fn walk_every(&self, key: CgroupKey) -> Option<Duration> {
         self.cgroups.get(&key).map(|state| make::walk_every(state, state.sums()))
+    }
+
+    /// What bounds the promotion of each cgroup that may have something brought up, for a promoter that works by itself.
+    pub fn claims(&mut self, now: Instant) -> Vec<(CgroupKey, Claim)> {
+        raise::claims(self, now)
     }
 
     /// What to do now. It changes nothing but for rates, which are counted when [`Host::demoted`] says what was moved.

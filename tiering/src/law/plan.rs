@@ -132,7 +132,7 @@ pub struct Promote {
     pub to: NodeId,
     /// At most this much, until the next plan.
     pub bytes: Bytes,
-    /// At most this fast: the standing budget of an engine that promotes by itself.
+    /// At most this fast.
     pub rate: ByteRate,
     /// Why.
     pub reason: PromoteReason,
@@ -155,8 +155,6 @@ pub struct CgroupPlan {
     pub limit: Option<Limit>,
     /// What to move up, where we promote. Where the kernel does, nothing is promised.
     pub promote: Vec<Promote>,
-    /// What an engine that promotes by itself may move per second until the next plan; zero where nothing should come up.
-    pub promote_budget: ByteRate,
     /// What kept it from more, where something on slow nodes is hot.
     pub promote_limit: Option<Limit>,
     /// The floor and ceiling that were applied.

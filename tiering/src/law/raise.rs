@@ -12,6 +12,8 @@
 //! fro pauses ([`super::churn`]). At the ceiling, memory that two walks found touched changes places with memory that two walks did not,
 //! one for one (memory-optimizer's rule: hot less cold at least two), in portions ([`super::exchange`]).
 //!
+//! A promoter that works by itself is told what bounds each cgroup ([`Claim`]), and shares it out as it sees who has something hot ([`super::grant`]).
+//!
 //! Where the kernel promotes it gets one number: what those may have back who have memory down, and zero where all of them are at their
 //! ceilings or pause.
 //!
@@ -20,14 +22,16 @@
 //! - `who_holds_more_than_its_share_of_a_tight_node_promotes_more_slowly`.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use super::Host;
 use super::cgroup::{CgroupState, OnNode, Sums};
+use super::grant::Claim;
 use super::make::{Left, Making, is_at, is_enforced, protected};
 use super::plan::{CgroupPlan, Promote, PromoteReason};
-use super::sample::Promoter;
+use super::sample::{CgroupKey, Promoter};
 use crate::reason::Limit;
-use crate::units::{ByteRate, Bytes};
+use crate::units::{ByteRate, Bytes, Instant};
 
 impl Making {
     /// A cgroup is among those who share the tight nodes where it has memory.
@@ -67,7 +71,6 @@ impl Making {
     ) {
         let hot: Bytes = state.slow().map(|on| on.hot.min(on.anon)).sum();
         let rate_up = self.rate_up(state, sums);
-        plan.promote_budget = self.promote_budget(state, sums, gives, plan, rate_up);
         let undo = state.portion.undo();
         if hot.is_zero() && undo.is_zero() {
             return;
@@ -144,24 +147,6 @@ impl Making {
         }
     }
 
-    /// The standing budget of an engine that promotes by itself.
-    fn promote_budget(
-        &self,
-        state: &CgroupState,
-        sums: Sums,
-        gives: bool,
-        plan: &CgroupPlan,
-        rate_up: ByteRate,
-    ) -> ByteRate {
-        let has_room = state.fast().any(|on| self.left(on.node).is_some_and(|left| !left.room.is_zero()));
-        let may = self.promoter != Promoter::None
-            && state.policy.promote.enabled
-            && !gives
-            && has_room
-            && sums.fast < plan.ceiling;
-        if may { rate_up } else { ByteRate(0) }
-    }
-
     /// What is to change places at the ceiling. Where the kernel promotes, nothing is known of what comes up for it: no portion is kept.
     pub(super) fn exchange(&self, state: &mut CgroupState, sums: Sums, plan: &CgroupPlan) -> Bytes {
         let fast = sums.fast;
@@ -192,5 +177,33 @@ impl Making {
             }
         }
         ByteRate(of_those_down.unwrap_or(of_all).min(host.settings.link_rate.0))
+    }
+}
+
+/// What bounds a promoter that works by itself, of each cgroup that may have something brought up.
+pub(super) fn claims(host: &mut Host, now: Instant) -> Vec<(CgroupKey, Claim)> {
+    if host.settings.promoter != Promoter::Agent {
+        return Vec::new();
+    }
+    let mut making = Making::new(host, now);
+    let promoted = |state: &CgroupState| is_enforced(state) && state.policy.promote.enabled;
+    host.cgroups.values().for_each(|state| making.weigh(state));
+    let able = host.cgroups.iter().filter(|(_, state)| promoted(state));
+    able.filter_map(|(key, state)| Some((*key, making.claim(state)?))).collect()
+}
+
+impl Making {
+    fn claim(&mut self, state: &CgroupState) -> Option<Claim> {
+        self.turn_to(state);
+        let sums = state.sums();
+        let (rate, ceiling) = (self.rate_up(state, sums), state.policy.ceiling(sums.footprint));
+        if rate.0 == 0 || sums.fast >= ceiling {
+            return None;
+        }
+        let from = state.slow().filter(|on| !on.anon.is_zero()).max_by_key(|on| on.anon)?.node;
+        let link_rate = self.left(from)?.rate;
+        let (to, node) = self.targets(from).find(|(_, node)| !node.room.is_zero())?;
+        let (fast, slow) = (sums.fast, sums.footprint - sums.fast);
+        Some(Claim { from, to, rate, ceiling, fast, slow, room: node.room, node_rate: node.rate, link_rate })
     }
 }
