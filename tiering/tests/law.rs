@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tiering::law::{
-    AgeReading, CgroupKey, CgroupSample, Host, HostSample, Limits, Moved, NodeSample, NodeUse, Plan,
+    AgeReading, CgroupKey, CgroupSample, Host, HostSample, Learned, Limits, Moved, NodeSample, NodeUse, Plan,
     Promoter, Reach, Settings, Speed, Stayed,
 };
 use tiering::{
@@ -264,22 +264,66 @@ fn kernel_promotion_stops_where_all_who_have_memory_down_are_at_their_ceilings()
 }
 
 #[test]
+fn kernel_promotion_stops_where_nobody_can_make_room() {
+    let check = |free, idle, stops| {
+        let mut run = Run::new(Promoter::Kernel);
+        run.add(1, Policy::default());
+        run.second = 1000;
+        run.nodes(vec![fast(0, &[1], free, Bytes::ZERO), slow(1, &[0], gib(400))]);
+        run.look(1, &[(0, &[(idle, gib(100))])], &[(1, gib(10), gib(10))]);
+        assert_eq!(run.plan().kernel_promotion == ByteRate(0), stops, "{free} free, all idle for {idle:?}");
+    };
+    check(gib(1), Duration::ZERO, true);
+    check(gib(1), mins(3), false);
+    check(gib(14), Duration::ZERO, false);
+}
+
+#[test]
+fn only_who_holds_more_than_its_share_gives_below_its_own_age() {
+    let check = |weight, idle, gives| {
+        // Nothing sinks for being cold alone.
+        let mut run = Run::new(Promoter::None);
+        // Each minute of a day wanted 608 s.
+        let wanted = (0..=37).map(|rung| if rung == 37 { 1024 * 1440 } else { 0 }).collect();
+        let learned =
+            Learned { version: Learned::VERSION, wanted, working_set: gib(200).0, watched_seconds: 86_400 };
+        run.host.add(CgroupKey(1), Policy::default(), Some(&learned), at(0));
+        run.add(1, Policy::default());
+        let mut other = Policy::default();
+        other.dram.weight = weight;
+        run.add(2, other);
+        run.second = 1000;
+        run.nodes(vec![fast(0, &[1], gib(1), Bytes::ZERO), slow(1, &[0], gib(400))]);
+        run.look(1, &[(0, &[(idle, gib(200))])], &[]);
+        run.look(2, &[(0, &[(Duration::ZERO, gib(300))])], &[]);
+        assert_eq!(
+            !demoted(&run.plan(), 1).is_zero(),
+            gives,
+            "weight {weight} of the other, idle for {idle:?}"
+        );
+    };
+    check(100, mins(5), false);
+    check(100, mins(11), true);
+    check(400, mins(5), true);
+}
+
+#[test]
 fn who_holds_more_than_its_share_of_a_tight_node_promotes_more_slowly() {
     let rate = |held: u64| {
         let mut run = Run::new(Promoter::Kernel);
         for key in [1, 2] {
             run.add(key, Policy::default());
         }
-        // Of 512 GiB each has 256 for its share.
-        run.nodes(vec![fast(0, &[1], gib(1), Bytes::ZERO), slow(1, &[0], gib(400))]);
+        // Of 512 GiB each has 256 for its share. There is headroom, and nothing above it.
+        run.nodes(vec![fast(0, &[1], gib(14), Bytes::ZERO), slow(1, &[0], gib(400))]);
         run.look(1, &[(0, &[(Duration::ZERO, gib(held))])], &[(1, gib(10), gib(10))]);
-        run.look(2, &[(0, &[(Duration::ZERO, gib(511 - held))])], &[]);
+        run.look(2, &[(0, &[(Duration::ZERO, gib(498 - held))])], &[]);
         run.plan().kernel_promotion.0
     };
     let whole = rate(200);
     assert_eq!(whole, Policy::default().promote.max_rate.0);
     assert!(rate(300) < whole && rate(400) < rate(300), "{whole} {} {}", rate(300), rate(400));
-    assert_eq!(rate(510), whole / 16);
+    assert_eq!(rate(490), whole / 16);
 }
 
 #[test]

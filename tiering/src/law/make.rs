@@ -9,7 +9,8 @@
 //! within half of `after` is never taken for others' sake, nor is what `memory.low` protects. Rates of cgroup, node and
 //! link and the room of the targets bound all. The guards hold only what is voluntary: a ceiling is a promise to others.
 //!
-//! For headroom, memory is taken that has been idle for `after`. Only while less than the kernel's low watermark is available, the age
+//! For headroom, memory is taken that has been idle for the cgroup's own age, and of who holds more than its share by weight for `after`: what comes back
+//! at such ages frees nothing, but somebody has to give to who holds less. Only while less than the kernel's low watermark is available, the age
 //! falls, an eighth of `after` every two seconds, down to half of it.
 //!
 //! Thousands of cgroups do not fit into a cache: each is looked at once for all short nodes together, and once in its turn.
@@ -17,6 +18,7 @@
 //! # Properties
 //! - `floor_is_never_crossed`, `ceiling_is_asked_for`.
 //! - `only_a_short_node_takes`: a full node beside an empty one is short, and only its own memory is taken.
+//! - `only_who_holds_more_than_its_share_gives_below_its_own_age`.
 //! - `after_is_a_promise`: above the kernel's low watermark nothing younger is taken for headroom.
 //! - `what_is_planned_fits_the_rates`, `what_is_planned_fits_the_room`.
 //! - `observe_decides_the_same` but for headroom, which is asked of those who can give.
@@ -63,6 +65,14 @@ pub(super) struct Left {
     /// Weights of those who share the node, where it is tight.
     pub(super) weights: u64,
     pub(super) total: Bytes,
+}
+
+impl Left {
+    /// What weights leave whoever has this one of a tight node.
+    pub(super) fn share(&self, weight: u32) -> Bytes {
+        let share = u128::from(self.total.0) * u128::from(weight) / u128::from(self.weights.max(1));
+        Bytes(u64::try_from(share).unwrap_or(u64::MAX))
+    }
 }
 
 /// The working state of one plan.
@@ -121,9 +131,11 @@ fn least_age_ever(state: &CgroupState) -> Duration {
 
 /// The age down to which a cgroup gives for others, on a node that has been urgent for so long. It falls as the cgroup's weight has it:
 /// memory of weight 200 must be twice as old to be as cold as that of weight 100.
-fn least_age(state: &CgroupState, urgent: Option<Duration>) -> Duration {
+fn least_age(state: &CgroupState, urgent: Option<Duration>, is_above_share: bool) -> Duration {
     let after = state.policy.demote.after;
-    let Some(urgent) = urgent else { return after };
+    let Some(urgent) = urgent else {
+        return if is_above_share { after } else { state.touches.age() };
+    };
     let steps = u32::try_from(urgent.as_millis() / STEP.as_millis()).unwrap_or(8).min(8);
     let level = after.saturating_sub(after / 8 * steps);
     (level.saturating_mul(state.policy.dram.weight) / 100).clamp(least_age_ever(state), after)
@@ -154,7 +166,7 @@ pub(super) fn plan(host: &mut Host, now: Instant) -> Plan {
     }
     cgroups.rotate_left(ahead);
     let kernel_promotion = match making.promoter {
-        Promoter::Kernel => making.kernel_promotion(host),
+        Promoter::Kernel => making.kernel_promotion(host, &nodes),
         Promoter::None | Promoter::Agent => ByteRate(0),
     };
     Plan { at: now, nodes, cgroups, kernel_promotion }
@@ -255,8 +267,8 @@ impl Making {
         let mut above = Vec::with_capacity(host.cgroups.len());
         let mut offers: Vec<(Offers, Vec<usize>)> = Vec::new();
         offers.resize_with(self.left.len(), Default::default);
+        host.cgroups.values().for_each(|state| self.weigh(state));
         for (i, state) in host.cgroups.values().enumerate() {
-            self.weigh(state);
             let sums = state.sums();
             above.push(sums.fast - protected(state, sums));
             if !is_enforced(state) || state.reach.barrier.is_some() {
@@ -266,8 +278,9 @@ impl Making {
             let soon = state.policy.demote.max_rate.over(SOON);
             for on in &state.nodes {
                 let Some(place) = self.place(on.node) else { continue };
-                let Some(&Left { is_short: true, urgent, .. }) = self.left.get(place) else { continue };
-                let least_age = least_age(state, urgent);
+                let Some(left) = self.left.get(place).filter(|left| left.is_short) else { continue };
+                let is_above_share = on.anon > left.share(state.policy.dram.weight);
+                let least_age = least_age(state, left.urgent, is_above_share);
                 if !self.has_target(on.node) || state.worth(on.older(least_age, self.now)).is_zero() {
                     continue;
                 }

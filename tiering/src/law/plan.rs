@@ -22,7 +22,7 @@ pub struct Plan {
     /// Every known cgroup of which a sample was taken, by key. [`Plan::order`] says who acts first.
     pub cgroups: Vec<CgroupPlan>,
     /// What the kernel's own promotion may move per second to each node (`numa_balancing_promote_rate_limit_MBps`); zero where it is to
-    /// stop for now, as all who have memory down are at their ceilings or pause. Only meant where the kernel promotes.
+    /// stop for now, as all who have memory down are at their ceilings or pause, or nobody can make room for it. Only meant where the kernel promotes.
     pub kernel_promotion: ByteRate,
 }
 

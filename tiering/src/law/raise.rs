@@ -15,10 +15,11 @@
 //! A promoter that works by itself is told what bounds each cgroup ([`Claim`]), and shares it out as it sees who has something hot ([`super::grant`]).
 //!
 //! Where the kernel promotes it gets one number: what those may have back who have memory down, and zero where all of them are at their
-//! ceilings or pause.
+//! ceilings or pause, or where all fast nodes are short and nobody has anything to give: what came up would be what must go down next.
 //!
 //! # Properties
 //! - `kernel_promotion_stops_where_all_who_have_memory_down_are_at_their_ceilings`.
+//! - `kernel_promotion_stops_where_nobody_can_make_room`.
 //! - `who_holds_more_than_its_share_of_a_tight_node_promotes_more_slowly`.
 
 use alloc::sync::Arc;
@@ -28,7 +29,7 @@ use super::Host;
 use super::cgroup::{CgroupState, OnNode, Sums};
 use super::grant::Claim;
 use super::make::{Left, Making, is_at, is_enforced, protected};
-use super::plan::{CgroupPlan, Promote, PromoteReason};
+use super::plan::{CgroupPlan, NodePlan, Promote, PromoteReason};
 use super::sample::{CgroupKey, Promoter};
 use crate::reason::Limit;
 use crate::units::{ByteRate, Bytes, Instant};
@@ -49,9 +50,7 @@ impl Making {
         let mut sixteenths = 16;
         for on in state.fast() {
             let Some(left) = self.left(on.node).filter(|left| left.weights > 0) else { continue };
-            let share =
-                u128::from(left.total.0) * u128::from(state.policy.dram.weight) / u128::from(left.weights);
-            let share = Bytes(u64::try_from(share).unwrap_or(u64::MAX)).max(protected(state, sums));
+            let share = left.share(state.policy.dram.weight).max(protected(state, sums));
             if on.anon > share {
                 // In 1/1000, to the fourth.
                 let part = u128::from(share.0) * 1000 / u128::from(on.anon.0.max(1));
@@ -163,7 +162,12 @@ impl Making {
     }
 
     /// What the kernel may promote: what the policies of those allow that have memory down; where none has, of all.
-    pub(super) fn kernel_promotion(&self, host: &Host) -> ByteRate {
+    pub(super) fn kernel_promotion(&self, host: &Host, nodes: &[NodePlan]) -> ByteRate {
+        let mut fast = nodes.iter().filter(|node| !node.headroom.is_zero()).peekable();
+        let gets_nothing = |node: &NodePlan| !node.shortfall.is_zero() && node.unmet == node.shortfall;
+        if fast.peek().is_some() && fast.all(gets_nothing) {
+            return ByteRate(0);
+        }
         let promoted =
             host.cgroups.values().filter(|state| is_enforced(state) && state.policy.promote.enabled);
         let (mut of_all, mut of_those_down) = (0_u64, None::<u64>);
