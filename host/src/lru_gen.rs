@@ -401,6 +401,31 @@ impl LruGenEnabled {
     pub fn clears_directories(self) -> bool {
         self.0 & 0x4 != 0
     }
+
+    /// The same, but with those of directories left alone.
+    #[must_use]
+    pub fn without_directories(self) -> Self {
+        Self(self.0 & !0x4)
+    }
+}
+
+impl std::fmt::Display for LruGenEnabled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "0x{:04x}", self.0)
+    }
+}
+
+/// Whether a walk for one node hides touches of another node's memory while the kernel clears accessed bits of directories: before 6.12 also a
+/// forced walk leaves out what is below a directory without its accessed bit, which the walk before it took away ("mm: multi-gen LRU: ignore
+/// non-leaf `pmd_young` for `force_scan`=true").
+pub fn walks_hide_touches(proc: &Path) -> Result<bool> {
+    let path = proc.join("sys/kernel/osrelease");
+    let Some(release) = file::read_if_there(&path)? else { return Ok(false) };
+    let mut numbers = release.trim_end().split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor) < (6, 12)),
+        _ => Err(Error::malformed(&path, 1, release.trim_end())),
+    }
 }
 
 /// Reads `kernel/mm/lru_gen/enabled`; `None` where the kernel has no generations.
@@ -567,5 +592,23 @@ memcg    28 /pod with space
         assert!(enabled.is_on() && enabled.walks_page_tables() && !enabled.clears_directories());
         write_lru_gen_enabled(&roots.sys, LruGenEnabled::ALL).unwrap();
         assert_eq!(read_lru_gen_enabled(&roots.proc).unwrap(), None);
+        assert_eq!(LruGenEnabled::ALL.without_directories(), enabled);
+        assert_eq!(enabled.to_string(), "0x0003");
+    }
+
+    #[test]
+    fn walks_hide_touches_before_6_12() {
+        for (release, hide) in [
+            ("6.1.0-50-amd64", true),
+            ("6.8.0-31-generic", true),
+            ("6.12.9", false),
+            ("6.12-rc1", false),
+            ("7.2.13", false),
+        ] {
+            let (_dir, roots) = tree(&[("proc/sys/kernel/osrelease", release)]);
+            assert_eq!(walks_hide_touches(&roots.proc).unwrap(), hide, "{release}");
+        }
+        let (_dir, roots) = tree(&[("proc/sys/kernel/osrelease", "six\n")]);
+        assert!(walks_hide_touches(&roots.proc).is_err());
     }
 }

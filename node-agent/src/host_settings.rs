@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use host::lru_gen::read_lru_gen_enabled;
 use host::probe::Tries;
 use host::roots::Roots;
 use tiering::Mode;
@@ -49,7 +50,10 @@ pub fn told(roots: Roots, cgroup_root: &Path, config: &Config, in_cluster: bool)
     let damon_stat = (engine.reads_accessed_bits() || (promoter == Promoter::Damon && wants_promotion))
         .then(|| tunables::read(&ground.roots, Tunable::DamonStat).ok().flatten())
         .flatten();
+    let lru_gen = engine.hides_touches().then(|| read_lru_gen_enabled(&ground.roots.sys).ok().flatten());
+    let lru_gen = lru_gen.flatten().map(|enabled| enabled.without_directories().to_string());
     [
+        lru_gen.map(|enabled| (Tunable::LruGenEnabled, enabled, "put back at the end")),
         damon_stat.map(|_| (Tunable::DamonStat, false.to_string(), "put back at the end")),
         numa_balancing.map(|mode| (Tunable::NumaBalancing, mode.bits().to_string(), "put back at the end")),
         demotion.map(|until| (Tunable::DemotionEnabled, true.to_string(), until)),

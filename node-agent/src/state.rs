@@ -24,6 +24,8 @@ pub enum Tunable {
     PromoteRateLimit,
     /// `/sys/module/damon_stat/parameters/enabled`.
     DamonStat,
+    /// `/sys/kernel/mm/lru_gen/enabled`.
+    LruGenEnabled,
 }
 
 impl Tunable {
@@ -35,6 +37,7 @@ impl Tunable {
             Self::NumaBalancing => "kernel.numa_balancing",
             Self::PromoteRateLimit => "kernel.numa_balancing_promote_rate_limit_MBps",
             Self::DamonStat => "damon_stat.enabled",
+            Self::LruGenEnabled => "lru_gen/enabled",
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Kernel-wide settings that are ours for a while: who demotes, who promotes and how fast, and whether DAMON is taken.
+//! Kernel-wide settings that are ours for a while: who demotes, who promotes and how fast, whether DAMON is taken, and what walks clear.
 
 use host::damon::{Module, read_module_enabled, write_module_enabled};
 use host::demotion::{read_demotion_enabled, write_demotion_enabled};
+use host::lru_gen::{lru_gen_enabled, read_lru_gen_enabled, write_lru_gen_enabled};
 use host::numa_balancing::{
     NumaBalancing, read_numa_balancing, read_numa_balancing_promote_rate_limit, write_numa_balancing,
     write_numa_balancing_promote_rate_limit,
@@ -33,6 +34,7 @@ pub fn read(roots: &Roots, tunable: Tunable) -> host::Result<Option<String>> {
             read_numa_balancing_promote_rate_limit(&roots.proc)?.map(|limit| limit.to_string())
         }
         Tunable::DamonStat => read_module_enabled(&roots.sys, Module::Stat)?.map(|on| on.to_string()),
+        Tunable::LruGenEnabled => read_lru_gen_enabled(&roots.sys)?.map(|enabled| enabled.to_string()),
     })
 }
 
@@ -53,6 +55,9 @@ fn write(roots: &Roots, tunable: Tunable, value: &str) -> host::Result<()> {
             write_numa_balancing_promote_rate_limit(&roots.proc, value.parse().unwrap_or(u64::from(u16::MAX)))
         }
         Tunable::DamonStat => write_module_enabled(&roots.sys, Module::Stat, value == "true"),
+        Tunable::LruGenEnabled => {
+            write_lru_gen_enabled(&roots.sys, lru_gen_enabled(value, std::path::Path::new(tunable.name()))?)
+        }
     }
 }
 

@@ -71,6 +71,7 @@ const FILES: &[(&str, &str)] = &[
     ("secure-boot", include_str!("../machines/secure-boot.yaml")),
     ("talos-like", include_str!("../machines/talos-like.yaml")),
     ("near-slow-full", include_str!("../machines/near-slow-full.yaml")),
+    ("sockets-kmem", include_str!("../machines/sockets-kmem.yaml")),
     ("two-sockets-cxl", include_str!("../machines/two-sockets-cxl.yaml")),
     ("four-nodes", include_str!("../machines/four-nodes.yaml")),
     ("hbm-flat", include_str!("../machines/hbm-flat.yaml")),

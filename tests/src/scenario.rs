@@ -145,7 +145,7 @@ impl Scenario {
         let written_for = match Written::of(self.name) {
             Written::Anywhere => !machine.kind.has(NodeKind::Cxl),
             Written::Cxl => machine.kind.has(NodeKind::Cxl),
-            Written::Sockets => machine.kind.name == "sockets",
+            Written::For(kind) => machine.kind.name == kind,
             Written::Plain => machine.kind.is_plain(),
         };
         written_for && (self.applies)(machine)

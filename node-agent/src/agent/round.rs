@@ -74,6 +74,7 @@ impl Agent {
         }
         self.hold_numa_balancing(now)?;
         self.hold_demotion()?;
+        self.hold_lru_gen_enabled()?;
 
         // Who is to give for others is planned by what is known, and again by what is found.
         let asked = short.then(|| self.law.plan(now));

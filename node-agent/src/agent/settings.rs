@@ -1,7 +1,9 @@
 //! Settings of the whole host that the agent holds while it works: who promotes, and when the kernel demotes.
 
+use std::path::Path;
 use std::time::Duration;
 
+use host::lru_gen::lru_gen_enabled;
 use host::numa_balancing::NumaBalancing;
 use tiering::{ByteRate, Instant};
 
@@ -61,7 +63,9 @@ impl Agent {
             planned => planned.filter(|_| anyone),
         };
         // The file is in MiB, whatever its name says.
-        let most = self.original_promote_rate().unwrap_or(KERNEL_PROMOTE_RATE);
+        // The bound that stood before ours: an admin's is not raised.
+        let original = self.original(Tunable::PromoteRateLimit).and_then(|limit| limit.parse().ok());
+        let most = original.unwrap_or(KERNEL_PROMOTE_RATE);
         let wanted = planned.map(|rate| (rate.0 >> 20).max(1).min(most).to_string());
         self.hold(Tunable::PromoteRateLimit, wanted.as_deref())
     }
@@ -71,15 +75,13 @@ impl Agent {
         self.managed.values().any(|managed| managed.enforced() && managed.policy.promote.enabled)
     }
 
-    /// The bound that stood before ours: an admin's is not raised.
-    fn original_promote_rate(&self) -> Option<u64> {
-        let tunable = Tunable::PromoteRateLimit;
+    /// What stood before ours.
+    fn original(&self, tunable: Tunable) -> Option<String> {
         let record = self.state.as_ref().and_then(|state| state.tunable(tunable));
-        let original = match record {
+        match record {
             Some(record) => Some(record.original.clone()),
             None => tunables::read(&self.ground.roots, tunable).ok().flatten(),
-        };
-        original?.parse().ok()
+        }
     }
 
     /// Lets the kernel demote on its own where the configuration says so. Otherwise it demotes only what we evict
@@ -99,6 +101,17 @@ impl Agent {
         let needs = self.damon.is_some() || self.engine.as_ref().is_some_and(Engine::reads_accessed_bits);
         let off = needs && self.managed.values().any(|managed| managed.enforced());
         self.hold(Tunable::DamonStat, off.then_some("false"))
+    }
+
+    /// Has walks leave accessed bits of directories alone where a walk of one node would hide what is touched on another.
+    pub(super) fn hold_lru_gen_enabled(&mut self) -> Result<(), StateError> {
+        let hides = self.engine.as_ref().is_some_and(Engine::hides_touches);
+        let acts = hides && self.managed.values().any(|managed| managed.enforced());
+        let original = self.original(Tunable::LruGenEnabled).filter(|_| acts);
+        let path = Path::new(Tunable::LruGenEnabled.name());
+        let original = original.and_then(|text| lru_gen_enabled(&text, path).ok());
+        let wanted = original.map(|enabled| enabled.without_directories().to_string());
+        self.hold(Tunable::LruGenEnabled, wanted.as_deref())
     }
 
     /// Keeps a setting of the whole host at a value, or as it was. The present value is compared each time; where another

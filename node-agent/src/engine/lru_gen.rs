@@ -15,7 +15,8 @@ use std::time::{Duration, Instant as Clock};
 
 use host::cgroup::CgroupId;
 use host::lru_gen::{
-    AnonSyntax, Generation, LruGen, LruGenCommand, LruGenWritten, Swappiness, read_lru_gen_of, write_lru_gen,
+    AnonSyntax, Generation, LruGen, LruGenCommand, LruGenWritten, Swappiness, read_lru_gen_of,
+    walks_hide_touches, write_lru_gen,
 };
 use host::probe::{Feature, ProbeReport};
 use tiering::{AgeHistogram, Bytes, DemotionSupport, Instant, NodeId};
@@ -36,6 +37,7 @@ pub struct LruGenEngine {
     leaves: HashMap<CgroupId, Leaf>,
     /// Cgroups that the kernel listed in the last look, managed or not.
     listed: u64,
+    hides_touches: bool,
 }
 
 /// What is known of a leaf.
@@ -85,7 +87,8 @@ impl LruGenEngine {
                 return Err(format!("the kernel demotes nothing here: {reason}"));
             }
         }
-        Ok(Self::with_syntax(syntax))
+        let hides_touches = walks_hide_touches(&ground.roots.proc).map_err(|error| error.to_string())?;
+        Ok(Self { hides_touches, ..Self::with_syntax(syntax) })
     }
 
     /// The engine where there is no slow memory: it tells ages, and is asked to move nothing.
@@ -104,7 +107,14 @@ impl LruGenEngine {
             after: LruGen::default(),
             leaves: HashMap::new(),
             listed: 0,
+            hides_touches: false,
         }
+    }
+
+    /// See [`walks_hide_touches`].
+    #[must_use]
+    pub fn hides_touches(&self) -> bool {
+        self.hides_touches
     }
 
     /// Whether the kernel would turn to other lists where it finds what it was asked for in use.

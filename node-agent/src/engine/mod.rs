@@ -234,6 +234,12 @@ impl Engine {
         }
     }
 
+    /// Whether its walk of one node would hide what is touched on another, while the kernel clears accessed bits of directories.
+    #[must_use]
+    pub fn hides_touches(&self) -> bool {
+        matches!(self, Self::LruGen(engine) if engine.hides_touches())
+    }
+
     /// Its name, as users see it.
     #[must_use]
     pub fn name(&self) -> &'static str {

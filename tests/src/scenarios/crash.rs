@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
-use super::{BALANCING, DAMON_STAT, DEMOTION, NR_KDAMONDS, STATE};
+use super::{BALANCING, DAMON_STAT, DEMOTION, LRU_GEN, NR_KDAMONDS, STATE};
 use crate::guest::{
     AgentProcess, Cgroup, Guest, SLOW, Use, Workload, kernel_argument, numa_stat, offline_node, online_all,
     read, vmstat, write_file,
@@ -114,6 +114,7 @@ struct Values {
     balancing: String,
     kdamonds: Option<String>,
     damon_stat: Option<String>,
+    lru_gen: Option<String>,
 }
 
 impl Pods {
@@ -141,6 +142,7 @@ impl Pods {
             balancing: trimmed(BALANCING)?,
             kdamonds: trimmed(NR_KDAMONDS).ok(),
             damon_stat: trimmed(DAMON_STAT).ok(),
+            lru_gen: trimmed(LRU_GEN).ok(),
         })
     }
 
@@ -160,6 +162,9 @@ impl Pods {
         }
         if let Some(damon_stat) = &originals.damon_stat {
             write_file(DAMON_STAT, damon_stat)?;
+        }
+        if let Some(lru_gen) = &originals.lru_gen {
+            write_file(LRU_GEN, lru_gen)?;
         }
         let _ = std::fs::remove_file(STATE);
         Ok(())
@@ -200,6 +205,7 @@ fn leftovers(machine: Machine, originals: &Values, pods: &Pods) -> Result<Vec<St
     compare("numa_balancing", &originals.balancing, &now.balancing);
     compare("nr_kdamonds", &format!("{:?}", originals.kdamonds), &format!("{:?}", now.kdamonds));
     compare("damon_stat", &format!("{:?}", originals.damon_stat), &format!("{:?}", now.damon_stat));
+    compare("lru_gen", &format!("{:?}", originals.lru_gen), &format!("{:?}", now.lru_gen));
     if let Ok(state) = spot::state() {
         compare("records of files", "[]", &state["files"].to_string());
         compare("records of settings", "{}", &state["tunables"].to_string());

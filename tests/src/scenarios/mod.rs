@@ -33,6 +33,7 @@ mod pressure;
 mod promotion;
 mod reclaim_ahead;
 mod revisits;
+mod second_fast_node;
 mod smoke;
 mod sockets;
 mod thousand;
@@ -65,6 +66,7 @@ pub const SCENARIOS: &[Scenario] = &[
     bounds::SCENARIO,
     kubelet_layouts::SCENARIO,
     sockets::SCENARIO,
+    second_fast_node::SCENARIO,
     hotplug::SCENARIO,
     hostile_tree::SCENARIO,
     auto::SCENARIO,
@@ -81,8 +83,8 @@ pub(crate) enum Written {
     Anywhere,
     /// A CXL device, which is not.
     Cxl,
-    /// Two sockets with a slow node each.
-    Sockets,
+    /// The machine of that name.
+    For(&'static str),
     /// One fast node, 0, and one slow node, 1, on a kernel that boots as it is shipped.
     Plain,
 }
@@ -93,7 +95,8 @@ impl Written {
         match scenario {
             "placement" | "never-moves" | "bounds" | "crash" | "auto" | "one-tier" => Self::Anywhere,
             "cxl" => Self::Cxl,
-            "sockets" => Self::Sockets,
+            "sockets" => Self::For("sockets"),
+            "second-fast-node" => Self::For("sockets-kmem"),
             _ => Self::Plain,
         }
     }
@@ -140,6 +143,7 @@ const SHORT: &[(&str, &[&str])] = &[
     ("engine-lost", &["6.12 hmat"]),
     ("bounds", &["6.1 kmem", "6.12 hmat"]),
     ("sockets", &["7.2 sockets"]),
+    ("second-fast-node", &["6.1 sockets-kmem"]),
     ("kubelet-layouts", &["6.12 kmem", "7.2 hmat"]),
     ("hotplug", &["7.2 kmem"]),
     ("hostile-tree", &["7.2 hmat"]),
@@ -198,6 +202,8 @@ pub(crate) const BALANCING: &str = "/proc/sys/kernel/numa_balancing";
 /// How many kdamonds are set up, and whether the kernel's own holds DAMON.
 const NR_KDAMONDS: &str = "/sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds";
 const DAMON_STAT: &str = "/sys/module/damon_stat/parameters/enabled";
+/// Whether generations are kept, and what a walk clears.
+const LRU_GEN: &str = "/sys/kernel/mm/lru_gen/enabled";
 
 /// A configuration with one policy for the cgroups of one glob. `spec` is in YAML's flow style, without the braces.
 pub(crate) fn agent_config(glob: &str, spec: &str) -> String {

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use rustix::fs::inotify;
 
-use super::{BALANCING, DAMON_STAT, DEMOTION, NR_KDAMONDS};
+use super::{BALANCING, DAMON_STAT, DEMOTION, LRU_GEN, NR_KDAMONDS};
 use crate::guest::read;
 
 const CGROUPS: &str = "/sys/fs/cgroup";
-const SETTINGS: [&str; 5] = [DEMOTION, BALANCING, "/sys/kernel/mm/lru_gen/enabled", NR_KDAMONDS, DAMON_STAT];
+const SETTINGS: [&str; 5] = [DEMOTION, BALANCING, LRU_GEN, NR_KDAMONDS, DAMON_STAT];
 
 /// Settings of the whole host that an agent may change.
 pub(super) fn settings() -> Result<BTreeMap<PathBuf, String>> {
