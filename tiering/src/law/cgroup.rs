@@ -1,16 +1,29 @@
 //! What is remembered of one cgroup from sample to sample.
+//!
+//! # Problem
+//! A sample says what is where now. What was touched, what came back and what our own moves did shows only beside the samples before it; and
+//! some of them are late, or of another walk.
+//!
+//! # Approach
+//! Each node's part has its ledger of ages ([`super::ledger`]) and what is bound there ([`super::bound`]). What was touched, and at which age, is told to
+//! the law of touches ([`super::touches`]), to the portion on trial ([`super::portion`]) and to the breaker ([`super::churn`]). Stalls are measured
+//! against a baseline from before our own moves.
+//!
+//! # Properties
+//! - `what_is_touched_more_than_once_counts_in_each_minute`.
+//! - `stalls_that_were_there_before_our_moves_hold_nothing_and_more_do`.
+//! - `memory_of_a_node_that_goes_away_came_up_for_no_touch`.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::bound::Bound;
 use super::churn::Breaker;
 use super::exchange::Exchange;
 use super::learned::Learned;
-use super::ledger::Ledger;
 use super::limit::Usage;
 use super::make::{is_near, walk_every};
+use super::on_node::OnNode;
 use super::portion::Portion;
 use super::sample::{CgroupSample, Moved, Reach, Speed, Stayed};
 use super::touches::TouchLaw;
@@ -29,49 +42,6 @@ const OURS_FOR: Duration = Duration::from_secs(30);
 
 /// A walk that comes after so many times the usual interval says of what it finds touched only that it was idle for as long before the gap.
 const LATE: u32 = 3;
-
-/// One node's part of a cgroup.
-#[derive(Clone, Debug)]
-pub(super) struct OnNode {
-    pub(super) node: NodeId,
-    pub(super) speed: Speed,
-    pub(super) anon: Bytes,
-    /// What can't be unmovable for sure.
-    pub(super) surely_movable: Bytes,
-    pub(super) ledger: Ledger,
-    pub(super) bound: Bound,
-    /// On a slow node: touched as of the last walk, less what was promoted since.
-    pub(super) hot: Bytes,
-    /// Of that, what the walk before had found touched, too.
-    pub(super) hot_twice: Bytes,
-    kernel_promoted: Option<Bytes>,
-}
-
-impl OnNode {
-    fn new(node: NodeId, speed: Speed) -> Self {
-        Self {
-            node,
-            speed,
-            anon: Bytes::ZERO,
-            surely_movable: Bytes::ZERO,
-            ledger: Ledger::default(),
-            bound: Bound::default(),
-            hot: Bytes::ZERO,
-            hot_twice: Bytes::ZERO,
-            kernel_promoted: None,
-        }
-    }
-
-    /// What may move at any age. Locked pages are on no list that has ages.
-    pub(super) fn movable(&self, now: Instant) -> Bytes {
-        self.ledger.total().max(self.surely_movable).min(self.anon) - self.bound.get(now)
-    }
-
-    /// What may move of what was not accessed for so long.
-    pub(super) fn older(&self, age: Duration, now: Instant) -> Bytes {
-        self.ledger.at_least(age, now).min(self.anon) - self.bound.get(now)
-    }
-}
 
 /// What a cgroup has, on all nodes together.
 #[derive(Clone, Copy, Debug, Default)]

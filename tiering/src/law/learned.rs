@@ -1,4 +1,14 @@
 //! What was learned of a cgroup, as it outlives the agent and is shared by replicas of one workload.
+//!
+//! # Problem
+//! An agent that starts anew, and a new replica of a workload that is known, would make all wrong descents again.
+//!
+//! # Approach
+//! What the minutes of a day wanted ([`super::touches`]) and the day's working set, as plain numbers of bounded size. Of two lessons the more careful counts for
+//! the age. What another version wrote, or is out of bounds, is dropped.
+//!
+//! # Properties
+//! - `what_was_learned_counts_for_a_replica`.
 
 use alloc::vec::Vec;
 use core::time::Duration;

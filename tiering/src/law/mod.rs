@@ -9,8 +9,8 @@
 //!
 //! 1. [`Host::observe_nodes`] and [`Host::observe`]: samples in. Each cgroup's ages by node are its own record ([`ledger`]), and what was
 //!    touched at which age makes the age that counts as cold ([`touches`]).
-//! 2. [`Host::plan`]: what each node lacks ([`lines`]) is taken from the coldest first ([`fill`]); then ceilings, then what is cold within
-//!    portions ([`portion`]), guards and rates ([`make`]); then what comes up ([`raise`]), unless it only goes to and fro ([`churn`]).
+//! 2. [`Host::plan`]: what each node lacks ([`lines`]) is taken from the coldest first ([`headroom`], [`fill`]); then, cgroup by cgroup ([`make`]), ceilings and what is
+//!    cold within portions, guards and rates ([`lower`], [`portion`]); then what comes up ([`raise`]), unless it only goes to and fro ([`churn`]).
 //! 3. [`Host::demoted`], [`Host::promoted`]: what was really moved; what stayed is learned ([`bound`]) and changes the next plan.
 //!
 //! # Properties
@@ -23,11 +23,14 @@ mod churn;
 mod exchange;
 mod fill;
 mod grant;
+mod headroom;
 mod learned;
 mod ledger;
 mod limit;
 mod lines;
+mod lower;
 mod make;
+mod on_node;
 mod plan;
 mod portion;
 mod raise;

@@ -26,9 +26,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Host;
-use super::cgroup::{CgroupState, OnNode, Sums};
+use super::cgroup::{CgroupState, Sums};
 use super::grant::Claim;
-use super::make::{Left, Making, is_at, is_enforced, protected};
+use super::headroom::protected;
+use super::make::{Left, Making, is_at, is_enforced};
+use super::on_node::OnNode;
 use super::plan::{CgroupPlan, NodePlan, Promote, PromoteReason};
 use super::sample::{CgroupKey, Promoter};
 use crate::reason::Limit;
