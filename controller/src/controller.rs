@@ -3,6 +3,7 @@
 //! It alone changes state; watches, writes and the lease are tasks that send it [`Event`]s. Who does not hold the lease does all but
 //! write, so that it can begin at once.
 
+mod labels;
 mod publish;
 mod warnings;
 mod watches;
@@ -20,6 +21,7 @@ use crate::debounce::Debounce;
 use crate::event_queue::{EventQueue, KubeEvent};
 use crate::index::{Changes, Explanation, Index, Name, PodKey};
 use crate::lease::Fence;
+use crate::node_labels::NodeLabels;
 use crate::node_tierings::{Content, NodeTierings};
 use crate::node_writes::{Due, NodeWrites};
 use crate::owner::Owner;
@@ -60,6 +62,8 @@ pub enum Event {
     Leading(bool),
     /// A write of a node ended.
     NodeWritten(Box<NodeWrite>),
+    /// A write of a node's label ended.
+    Labelled(Due, Result<(), WriteError>),
     /// A write of a policy's status ended.
     StatusWritten(Name, Result<TieringPolicyStatus, WriteError>),
     /// It is known whom `NodeTiering`s belong to, or that has changed.
@@ -140,6 +144,8 @@ pub struct Controller {
     owner: Option<Owner>,
     fence: Fence,
     nodes: NodeWrites,
+    /// Where nodes are to be labelled.
+    labels: Option<NodeLabels>,
     debounce: Debounce,
     statuses: StatusWrites,
     event_queue: EventQueue,
@@ -189,6 +195,7 @@ impl Controller {
             owner: None,
             fence,
             nodes: NodeWrites::default(),
+            labels: None,
             debounce: Debounce::default(),
             statuses: StatusWrites::default(),
             event_queue,
@@ -208,6 +215,13 @@ impl Controller {
             published: watch::Sender::default(),
             started: Instant::now(),
         }
+    }
+
+    /// The same; it labels nodes by their slow tier.
+    #[must_use]
+    pub fn with_slow_tier_labels(mut self) -> Self {
+        self.labels = Some(NodeLabels::default());
+        self
     }
 
     /// Where it says how things are, every second.
@@ -237,6 +251,7 @@ impl Controller {
                     }
                     Event::Leading(leading) => self.lead(leading),
                     Event::NodeWritten(write) => self.node_written(*write),
+                    Event::Labelled(due, result) => self.labelled(&due, &result),
                     Event::StatusWritten(policy, result) => self.status_written(&policy, result),
                     Event::Owner(owner) => self.owned_by(owner),
                     Event::NotPosted(event) => self.not_posted(*event, Instant::now()),
@@ -245,7 +260,12 @@ impl Controller {
                 }
             }
             if let Some(until) = stopping {
-                let in_flight = self.nodes.in_flight() + self.statuses.in_flight();
+                let in_flight = [
+                    self.nodes.in_flight(),
+                    self.statuses.in_flight(),
+                    self.labels.as_ref().map_or(0, NodeLabels::in_flight),
+                ];
+                let in_flight: usize = in_flight.into_iter().sum();
                 if in_flight == 0 || Instant::now() >= until {
                     return;
                 }
@@ -258,6 +278,7 @@ impl Controller {
             }
             self.renew();
             self.write_what_is_due();
+            self.label_what_is_due();
             self.post_postponed(Instant::now());
             self.post_pending();
         }
@@ -280,6 +301,7 @@ impl Controller {
         [
             self.nodes.next_due(),
             self.statuses.next_due(),
+            self.labels.as_ref().and_then(NodeLabels::next_due),
             warning,
             later,
             Some(self.renew_at),
@@ -338,6 +360,9 @@ impl Controller {
         self.epoch = unix_now().as_secs().max(self.tierings.newest_epoch() + 1);
         self.nodes.clear();
         self.statuses.clear();
+        if let Some(labels) = &mut self.labels {
+            labels.clear();
+        }
         self.unconfirmed.clear();
         self.pending.clear();
         self.postponed.clear();
@@ -363,6 +388,9 @@ impl Controller {
         let _ = self.index.take_changes();
         for node in self.index.nodes().chain(self.tierings.nodes()) {
             self.nodes.changed(node, None, now);
+        }
+        if let Some(labels) = &mut self.labels {
+            labels.all_changed(now);
         }
         let policies: Vec<Name> = self.policies.names().cloned().collect();
         for policy in &policies {

@@ -15,6 +15,7 @@ pub mod index;
 pub mod lease;
 pub mod listed;
 pub mod metrics;
+pub mod node_labels;
 pub mod node_tierings;
 pub mod node_writes;
 pub mod once;

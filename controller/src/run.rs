@@ -100,6 +100,7 @@ async fn serve(args: &Args, client: Client) -> Result<(), Failure> {
     let (event_queue, poster) = event_queue::queue(writer.clone(), identity, fence.clone());
     let (events, taken) = mpsc::channel(EVENTS);
     let controller = Controller::new(args.index(), writer, event_queue, fence, events.clone());
+    let controller = if args.slow_tier_label { controller.with_slow_tier_labels() } else { controller };
 
     let mut tasks = JoinSet::new();
     tasks.spawn(named("watch of pods", watch::<Pod, _>(client.clone(), Kind::Pod, events.clone())));

@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer};
 pub use guarded::{Guarded, Malformed};
 pub use namespace::Namespace;
 pub use node::Node;
-pub use node_tiering::NodeTiering;
+pub use node_tiering::{NodeTiering, SlowTier};
 pub use pod::{Container, Memory, Pod, Resources};
 pub use policy::Policy;
 

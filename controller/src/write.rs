@@ -1,8 +1,10 @@
 //! Writes to the API server.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::{NodeTieringSpec, TieringPolicyStatus};
+use k8s_openapi::api::core::v1;
 use k8s_openapi::api::events::v1 as events;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -10,6 +12,7 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use crate::node_labels::NodeLabel;
 use crate::watch::with_causes;
 use crate::watched::{self, Guarded};
 
@@ -164,6 +167,19 @@ impl Writer {
             Err(error) if error.fault == WriteFault::NotFound => Ok(()),
             other => other.map(|_| ()),
         }
+    }
+
+    /// Labels a node by its slow tier, unless another of the same name has taken its place. Takes away no label but one of ours.
+    pub async fn node_label(&self, node: &str, label: &NodeLabel) -> Result<(), WriteError> {
+        let labels: BTreeMap<_, _> =
+            label.slow_tier.map(|name| (api::SLOW_TIER, name.to_string())).into_iter().collect();
+        let object = json!({
+            "apiVersion": v1::Node::api_version(&()),
+            "kind": v1::Node::kind(&()),
+            "metadata": { "name": node, "uid": label.uid, "labels": labels },
+        });
+        let nodes: Api<v1::Node> = Api::all(self.client.clone());
+        bounded(nodes.patch_metadata(node, &ours(), &Patch::Apply(&object))).await.map(|_| ())
     }
 
     /// Says what became of a policy.

@@ -34,7 +34,10 @@ impl Controller {
         match object {
             Object::Pod(pod) => self.index.apply_pod(&pod),
             Object::Namespace(namespace) => self.index.apply_namespace(&namespace),
-            Object::Node(node) => self.index.apply_node(&node),
+            Object::Node(node) => {
+                self.index.apply_node(&node);
+                self.observe_label(&node);
+            }
             Object::Policy(policy) => {
                 self.index.apply_policy(&policy);
                 let status = policy.status.clone().unwrap_or_default();
@@ -43,6 +46,7 @@ impl Controller {
             Object::NodeTiering(object) => {
                 let node = Name::from(object.name_any());
                 self.index.apply_dram(&node, object.dram());
+                self.observe_slow_tier(&node, object.slow_tier());
                 let (changed, suspensions) = self.tierings.observe(&node, &object);
                 for suspension in &suspensions {
                     self.warn_of_suspension(suspension);
@@ -77,7 +81,8 @@ impl Controller {
                 self.tierings.deleted(name);
                 self.look_again(&Name::from(name));
             }
-            Kind::Pod | Kind::Namespace | Kind::Node => {}
+            Kind::Node => self.forget_label(name),
+            Kind::Pod | Kind::Namespace => {}
         }
     }
 

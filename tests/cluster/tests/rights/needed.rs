@@ -65,6 +65,10 @@ async fn both_do_all_they_must_and_use_every_right_they_have() -> Result<()> {
         format!("--owner-role={}", controller_account.name),
         format!("--http-address=127.0.0.1:{}", free_port()?),
     ];
+    // As the chart does where a policy can hold the controller to that label.
+    let labels = rights(&rules_of(&cluster.chart, controller_account.name)?)?.contains("patch nodes");
+    let arguments: Vec<_> =
+        arguments.into_iter().chain(labels.then(|| "--slow-tier-label".to_owned())).collect();
     let mut controller =
         Process::start(Path::new(env!("CARGO_BIN_EXE_controller-under-test")), &arguments, &log)?;
 
@@ -85,6 +89,15 @@ async fn both_do_all_they_must_and_use_every_right_they_have() -> Result<()> {
     })
     .await
     .with_context(|| controller.last_words())?;
+    if labels {
+        let nodes: Api<Node> = Api::all(client.clone());
+        eventually("the node is labelled", async || {
+            let node = nodes.get("n1").await?;
+            Ok((node.labels().get(api::SLOW_TIER).map(String::as_str) == Some("slow")).then_some(()))
+        })
+        .await
+        .with_context(|| controller.last_words())?;
+    }
     // A node that goes takes its object along; the lease is renewed, and given back in the end.
     Api::<Node>::all(client.clone()).delete("n1", &DeleteParams::default()).await?;
     eventually("the node's object is deleted", async || {
