@@ -35,6 +35,8 @@ use warnings::Warning;
 
 /// Events taken at a time.
 const BATCH: usize = 256;
+/// So many pods are resolved, after a change of what concerns more of them, before events have their turn again: a few milliseconds.
+const PODS_IN_A_TURN: usize = 1024;
 /// Writes under way when asked to stop are waited for this long.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 
@@ -139,6 +141,10 @@ pub struct Controller {
     policies: StoredPolicies,
     /// Kinds of which all objects have come once.
     synced: BTreeSet<Kind>,
+    /// Whether what follows from them is known.
+    resolved: bool,
+    /// When the oldest event came of which not all is known that follows.
+    oldest: Option<Instant>,
     leading: bool,
     /// Whom `NodeTiering`s belong to; `None` until that is known.
     owner: Option<Owner>,
@@ -191,6 +197,8 @@ impl Controller {
             tierings: NodeTierings::default(),
             policies: StoredPolicies::default(),
             synced: BTreeSet::new(),
+            resolved: false,
+            oldest: None,
             leading: false,
             owner: None,
             fence,
@@ -239,14 +247,15 @@ impl Controller {
             let due = stopping.or_else(|| self.next_due()).map_or(publish_at, |due| due.min(publish_at));
             let idle = tokio::time::sleep_until(due.into());
             tokio::select! {
+                // What has come is always served.
+                biased;
                 taken = events.recv_many(&mut batch, BATCH) => if taken == 0 { return },
                 () = idle => {}
             }
-            let mut oldest = None;
             for event in batch.drain(..) {
                 match event {
                     Event::Watched(watched) => {
-                        oldest = Some(oldest.map_or(watched.at, |oldest: Instant| oldest.min(watched.at)));
+                        self.oldest = Some(self.oldest.map_or(watched.at, |oldest| oldest.min(watched.at)));
                         self.watched(*watched);
                     }
                     Event::Leading(leading) => self.lead(leading),
@@ -271,11 +280,7 @@ impl Controller {
                 }
                 continue;
             }
-            if self.is_synced() {
-                let changes = self.index.take_changes();
-                self.note(&changes, oldest);
-                self.log_default();
-            }
+            self.resolve_some();
             self.renew();
             self.write_what_is_due();
             self.label_what_is_due();
@@ -284,8 +289,40 @@ impl Controller {
         }
     }
 
-    fn is_synced(&self) -> bool {
+    /// Finds what follows from what has come, as far as a turn goes.
+    fn resolve_some(&mut self) {
+        if !self.is_listed() {
+            return;
+        }
+        let changes = self.index.take_some_changes(PODS_IN_A_TURN);
+        self.note(&changes, self.oldest);
+        if self.index.has_more() {
+            return;
+        }
+        self.oldest = None;
+        self.log_default();
+        if !self.resolved {
+            self.resolved = true;
+            tracing::info!(
+                pods = self.index.len(Kind::Pod),
+                nodes = self.index.len(Kind::Node),
+                policies = self.index.len(Kind::Policy),
+                seconds = self.started.elapsed().as_secs_f64(),
+                "everything is known"
+            );
+            if self.leading {
+                self.mark_all();
+            }
+        }
+    }
+
+    fn is_listed(&self) -> bool {
         self.synced.len() == Kind::ALL.len()
+    }
+
+    /// Before it is, an assignment would lack pods.
+    fn is_synced(&self) -> bool {
+        self.is_listed() && self.resolved
     }
 
     fn may_write(&self) -> bool {
@@ -293,6 +330,9 @@ impl Controller {
     }
 
     fn next_due(&self) -> Option<Instant> {
+        if self.is_listed() && self.index.has_more() {
+            return Some(Instant::now());
+        }
         if !self.may_write() {
             return None;
         }
@@ -314,7 +354,7 @@ impl Controller {
 
     /// Marks for writing what changed. A follower has nothing to mark: it looks at everything when it begins to lead.
     fn note(&mut self, changes: &Changes, event: Option<Instant>) {
-        if !self.leading {
+        if !self.may_mark() {
             return;
         }
         let now = Instant::now();
@@ -385,7 +425,6 @@ impl Controller {
     /// Marks everything: what needs no write is found when it is due.
     fn mark_all(&mut self) {
         let now = Instant::now();
-        let _ = self.index.take_changes();
         for node in self.index.nodes().chain(self.tierings.nodes()) {
             self.nodes.changed(node, None, now);
         }

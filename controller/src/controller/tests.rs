@@ -16,6 +16,7 @@ fn controller() -> (Controller, Poster) {
     let (event_queue, poster) = queue(writer.clone(), "one".to_owned(), fence.clone());
     let mut controller = Controller::new(Index::new(None), writer, event_queue, fence, mpsc::channel(1).0);
     controller.synced.extend(Kind::ALL);
+    controller.resolved = true;
     controller.owned_by(Owner::Node);
     controller
         .index

@@ -95,18 +95,7 @@ impl Controller {
             self.gone(kind, &namespace, &name);
         }
         tracing::info!(kind = kind.plural(), "listed");
-        if self.synced.insert(kind) && self.is_synced() {
-            tracing::info!(
-                pods = self.index.len(Kind::Pod),
-                nodes = self.index.len(Kind::Node),
-                policies = self.index.len(Kind::Policy),
-                seconds = self.started.elapsed().as_secs_f64(),
-                "everything is known"
-            );
-            if self.leading {
-                self.mark_all();
-            }
-        }
+        self.synced.insert(kind);
     }
 
     /// A pod, namespace or policy that can't be read stays as it was when it could. A node is one all the same, and its

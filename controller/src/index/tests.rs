@@ -407,3 +407,61 @@ fn a_default_that_no_pod_can_get_is_a_problem() {
     assert_eq!(problem(&index), "");
     assert_eq!(Index::new(None).problem_of_default(), None);
 }
+
+#[test]
+fn a_policy_of_all_pods_is_resolved_in_portions_and_others_changes_are_told_meanwhile() {
+    const PODS: usize = 300;
+    let mut index = index(None);
+    for n in 0..3 {
+        index.apply_node(&node(&format!("n{n}")));
+    }
+    for n in 0..PODS {
+        let namespace = ["a", "b"][n % 2];
+        index.apply_pod(&pod(&format!("{namespace}/p{n}"), &format!("n{}", n % 2), &[]));
+    }
+    index.take_changes();
+    index.apply_policy(&policy("all", 1, json!({ "selector": {} })));
+    let mut told = Vec::new();
+    for _ in 0..PODS / 100 {
+        assert!(index.has_more());
+        let mut changes = index.take_some_changes(100);
+        told.extend(std::mem::take(&mut changes.nodes));
+        // A pod that comes meanwhile has the new policy, and its node is told at once.
+        let name = format!("b/late-{}", told.len());
+        index.apply_pod(&pod(&name, "n2", &[]));
+    }
+    while index.has_more() {
+        told.extend(index.take_some_changes(100).nodes);
+    }
+    let count = |name: &str| told.iter().filter(|node| &***node == name).count();
+    assert_eq!((count("n0"), count("n1")), (1, 1), "each is told once, when all is known: {told:?}");
+    assert!(count("n2") >= 2, "{told:?}");
+    assert_eq!(index.policy("all").unwrap().2 as usize, PODS + 3);
+}
+
+/// Who changes its namespace all the time has only its own pods resolved, and others' turn comes.
+#[test]
+fn changes_without_end_hold_up_nobody_else() {
+    let mut index = index(None);
+    index.apply_node(&node("n1"));
+    index.apply_policy(&policy("batch", 1, json!({})));
+    for n in 0..50 {
+        index.apply_pod(&pod(&format!("a/p{n}"), "n1", &[]));
+    }
+    index.apply_node(&node("n2"));
+    index.apply_pod(&pod("b/web", "n2", &[]));
+    index.take_changes();
+    let flip = |index: &mut Index, n: usize| {
+        let policy =
+            if n.is_multiple_of(2) { json!({ "thermocline.io/policy": "batch" }) } else { json!({}) };
+        index.apply_namespace(&namespace("a", policy));
+    };
+    flip(&mut index, 0);
+    index.take_some_changes(10);
+    index.apply_namespace(&namespace("b", json!({ "thermocline.io/policy": "batch" })));
+    let told = (1..20).position(|n| {
+        flip(&mut index, n);
+        index.take_some_changes(10).nodes.contains("n2")
+    });
+    assert!(told.is_some_and(|turns| turns <= 10), "{told:?}");
+}

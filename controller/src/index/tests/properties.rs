@@ -258,6 +258,33 @@ proptest! {
             prop_assert_eq!(&assigned, &actual, "after {:?}", step);
         }
     }
+
+    #[test]
+    fn portions_of_any_size_come_to_what_one_look_comes_to(steps in steps(), size in 1..5_usize) {
+        let mut index = Index::new(Some("r"));
+        let mut assigned: BTreeMap<Name, NodeTieringSpec> = BTreeMap::new();
+        let mut write = |index: &mut Index| {
+            let Changes { nodes, annotated, .. } = index.take_some_changes(size);
+            for node in nodes.into_iter().chain(annotated.into_values()) {
+                index.resolve_node(&node);
+                match index.assignment(&node, &()) {
+                    Some(assignment) => assigned.insert(node, assignment),
+                    None => assigned.remove(&node),
+                };
+            }
+        };
+        for step in steps.iter().filter(|step| !matches!(step, Step::Take)) {
+            perform(&mut index, step);
+            write(&mut index);
+        }
+        while index.has_more() {
+            write(&mut index);
+        }
+        let actual: BTreeMap<_, _> =
+            index.nodes().map(|node| (Name::clone(node), index.assignment(node, &()).unwrap())).collect();
+        prop_assert_eq!(&assigned, &actual);
+        prop_assert_eq!(picture(&mut index), picture(&mut after(&steps)));
+    }
 }
 
 proptest! {
