@@ -3,10 +3,10 @@
 //! It alone changes state; watches, writes and the lease are tasks that send it [`Event`]s. Who does not hold the lease does all but
 //! write, so that it can begin at once.
 
+mod apply;
 mod labels;
 mod publish;
 mod warnings;
-mod watches;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +28,7 @@ use crate::owner::Owner;
 use crate::policy_status::{StatusWrites, StoredPolicies};
 use crate::snapshot::{Snapshot, Tallies};
 use crate::watch::Watched;
-use crate::watched::Kind;
+use crate::watch::objects::{IndexedKind, Kind};
 use crate::write::{WriteError, WriteFault, Writer};
 
 use warnings::Warning;
@@ -304,9 +304,9 @@ impl Controller {
         if !self.resolved {
             self.resolved = true;
             tracing::info!(
-                pods = self.index.len(Kind::Pod),
-                nodes = self.index.len(Kind::Node),
-                policies = self.index.len(Kind::Policy),
+                pods = self.index.len(IndexedKind::Pod),
+                nodes = self.index.len(IndexedKind::Node),
+                policies = self.index.len(IndexedKind::Policy),
                 seconds = self.started.elapsed().as_secs_f64(),
                 "everything is known"
             );

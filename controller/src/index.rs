@@ -42,7 +42,7 @@ use resolving::Resolving;
 use rules::{Resolution, Rules};
 
 use crate::listed::Listed;
-use crate::watched;
+use crate::watch::objects;
 
 /// What follows from changes since they were taken last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -166,7 +166,7 @@ impl Index {
     }
 
     /// A pod came or changed.
-    pub fn apply_pod(&mut self, pod: &watched::Pod) {
+    pub fn apply_pod(&mut self, pod: &objects::Pod) {
         let metadata = &pod.metadata;
         let namespace = self.pool.names.get(metadata.namespace.as_deref().unwrap_or_default());
         // Not of the pool: only a pod has its name, and lists of a node's pods share it.
@@ -212,7 +212,7 @@ impl Index {
     }
 
     /// A namespace came or changed.
-    pub fn apply_namespace(&mut self, namespace: &watched::Namespace) {
+    pub fn apply_namespace(&mut self, namespace: &objects::Namespace) {
         let record = NamespaceRecord::new(namespace, &mut self.pool);
         let name = self.pool.names.get(namespace.name_any().as_str());
         let changed = self.namespaces.get(&name).is_none_or(|before| *before != record);
@@ -248,7 +248,7 @@ impl Index {
     }
 
     /// A node came or changed.
-    pub fn apply_node(&mut self, node: &watched::Node) {
+    pub fn apply_node(&mut self, node: &objects::Node) {
         if !node.is_linux() {
             return self.delete_node(&node.name_any());
         }

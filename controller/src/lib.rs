@@ -24,5 +24,4 @@ pub mod policy_status;
 pub mod run;
 pub mod snapshot;
 pub mod watch;
-pub mod watched;
 pub mod write;

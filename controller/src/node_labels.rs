@@ -13,7 +13,7 @@ use tiering::TierName;
 
 use crate::index::Name;
 use crate::node_writes::{Due, NodeWrites};
-use crate::watched::{Node, SlowTier};
+use crate::watch::objects::{Node, SlowTier};
 
 /// The nodes that may need a label, and when to write it.
 #[derive(Debug, Default)]

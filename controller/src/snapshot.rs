@@ -7,7 +7,7 @@ use serde::Serialize;
 use telemetry::Durations;
 
 use crate::index::FloorUse;
-use crate::watched::Kind;
+use crate::watch::objects::Kind;
 use crate::write::WriteError;
 
 /// What is written.

@@ -6,6 +6,7 @@
 //!
 //! Lists ask for the most recent state: a list of what a cache once had can go back in time, and older servers ignore its page size.
 
+pub mod objects;
 mod stream;
 
 use std::fmt::Debug;
@@ -18,7 +19,7 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
-use crate::watched::{Guarded, Kind, Malformed, Object};
+use objects::{Guarded, Kind, Malformed, Object};
 
 /// Objects in one answer to a list.
 pub const PAGE_SIZE: u32 = 500;

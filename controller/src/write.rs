@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::node_labels::NodeLabel;
+use crate::watch::objects::{self, Guarded};
 use crate::watch::with_causes;
-use crate::watched::{self, Guarded};
 
 /// Whom the API server says that our fields belong to.
 pub const FIELD_MANAGER: &str = "thermocline-controller";
@@ -161,7 +161,7 @@ impl Writer {
     /// Removes the object of a node that is no more, unless another of the same name has taken its place.
     pub async fn remove_node_tiering(&self, node: &str, uid: &str) -> Result<(), WriteError> {
         // Guarded: what can't be read is answered, too.
-        let nodes: Api<Guarded<watched::NodeTiering>> = Api::all(self.client.clone());
+        let nodes: Api<Guarded<objects::NodeTiering>> = Api::all(self.client.clone());
         let only = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
         match bounded(nodes.delete(node, &DeleteParams::default().preconditions(only))).await {
             Err(error) if error.fault == WriteFault::NotFound => Ok(()),

@@ -9,7 +9,7 @@ use super::{Controller, Event};
 use crate::index::Name;
 use crate::node_writes::Due;
 use crate::snapshot::WriteKind;
-use crate::watched::{Node, SlowTier};
+use crate::watch::objects::{Node, SlowTier};
 use crate::write::WriteError;
 
 impl Controller {

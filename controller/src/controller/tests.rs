@@ -6,7 +6,7 @@ use super::*;
 use crate::event_queue::{Poster, Reason, Regarding, queue};
 use crate::node_writes::LONGEST_SETTLE;
 use crate::watch::Change;
-use crate::watched::{Guarded, NodeTiering, Pod};
+use crate::watch::objects::{Guarded, NodeTiering, Pod};
 
 /// One that leads and knows everything, and what its Events come to. Nobody is there where it writes to.
 fn controller() -> (Controller, Poster) {
@@ -126,7 +126,7 @@ async fn whoever_leads_next_warns_of_policies_whose_status_says_it_already() {
     }))
     .unwrap();
     let see = |controller: &mut Controller, policy: TieringPolicy| {
-        let change = Change::Applied(Box::new(crate::watched::Object::Policy(Box::new(policy))));
+        let change = Change::Applied(Box::new(crate::watch::objects::Object::Policy(Box::new(policy))));
         controller.watched(Watched { kind: Kind::Policy, change, at: Instant::now() });
     };
     see(&mut controller, policy.clone());

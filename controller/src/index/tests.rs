@@ -11,9 +11,9 @@ use expect_test::expect;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::watched::Kind;
+use crate::watch::objects::IndexedKind;
 
-fn pod(key: &str, node: &str, annotations: &[(&str, &str)]) -> watched::Pod {
+fn pod(key: &str, node: &str, annotations: &[(&str, &str)]) -> objects::Pod {
     let (namespace, name) = key.split_once('/').unwrap();
     let annotations: BTreeMap<_, _> = annotations.iter().copied().collect();
     serde_json::from_value(json!({
@@ -29,7 +29,7 @@ fn pod(key: &str, node: &str, annotations: &[(&str, &str)]) -> watched::Pod {
     .unwrap()
 }
 
-fn namespace(name: &str, annotations: Value) -> watched::Namespace {
+fn namespace(name: &str, annotations: Value) -> objects::Namespace {
     let labels = json!({ "kubernetes.io/metadata.name": name });
     serde_json::from_value(
         json!({ "metadata": { "name": name, "labels": labels, "annotations": annotations } }),
@@ -43,7 +43,7 @@ fn policy(name: &str, generation: i64, spec: Value) -> TieringPolicy {
     policy
 }
 
-fn node(name: &str) -> watched::Node {
+fn node(name: &str) -> objects::Node {
     serde_json::from_value(json!({
         "metadata": { "name": name, "uid": format!("uid-{name}") }, "status": { "allocatable": { "memory": "4Gi" } },
     }))
@@ -289,7 +289,7 @@ fn only_what_changes_an_assignment_is_written() {
 }
 
 /// All of a kind have come.
-fn end_list(index: &mut Index, kind: Kind) {
+fn end_list(index: &mut Index, kind: IndexedKind) {
     for (namespace, name) in index.missing(kind) {
         index.delete(kind, &namespace, &name);
     }
@@ -298,7 +298,7 @@ fn end_list(index: &mut Index, kind: Kind) {
 #[test]
 fn what_a_list_does_not_have_is_gone() {
     let mut index = two_nodes();
-    for kind in [Kind::Pod, Kind::Node, Kind::Policy, Kind::Namespace] {
+    for kind in [IndexedKind::Pod, IndexedKind::Node, IndexedKind::Policy, IndexedKind::Namespace] {
         index.begin_list(kind);
     }
     index.apply_namespace(&namespace("a", json!({})));
@@ -306,7 +306,7 @@ fn what_a_list_does_not_have_is_gone() {
     index.apply_node(&node("n1"));
     index.apply_policy(&policy("batch", 1, json!({ "allowOverrides": ["mode"] })));
     assert_eq!(changed(&mut index), "nodes ; invalid ; policies ");
-    for kind in [Kind::Pod, Kind::Node, Kind::Policy, Kind::Namespace] {
+    for kind in [IndexedKind::Pod, IndexedKind::Node, IndexedKind::Policy, IndexedKind::Namespace] {
         end_list(&mut index, kind);
     }
     assert_eq!(changed(&mut index), "nodes n2; invalid ; policies batch");

@@ -229,12 +229,12 @@ proptest! {
     fn a_list_equals_the_changes_that_it_replaces(steps in steps().prop_map(with_sense), missed in steps().prop_map(with_sense)) {
         let mut index = after(&steps);
         let all: Vec<Step> = steps.iter().chain(&missed).cloned().collect();
-        for kind in [Kind::Pod, Kind::Namespace, Kind::Policy, Kind::Node] {
+        for kind in [IndexedKind::Pod, IndexedKind::Namespace, IndexedKind::Policy, IndexedKind::Node] {
             index.begin_list(kind);
         }
         let gone = |step: &Step| matches!(step, Step::NoPod(_) | Step::NoNamespace(_) | Step::NoPolicy(_) | Step::NoNode(_));
         last(&all).iter().filter(|step| !gone(step)).for_each(|step| perform(&mut index, step));
-        for kind in [Kind::Node, Kind::Policy, Kind::Namespace, Kind::Pod] {
+        for kind in [IndexedKind::Node, IndexedKind::Policy, IndexedKind::Namespace, IndexedKind::Pod] {
             end_list(&mut index, kind);
         }
         prop_assert_eq!(picture(&mut index), picture(&mut after(&all)));

@@ -8,7 +8,7 @@ use kube::Client;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::watched::{Guarded, Namespace};
+use crate::watch::objects::{Guarded, Namespace};
 
 /// What a server answers to one request after the other, and what it was asked.
 #[derive(Clone)]

@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result, ensure};
 use api::TieringPolicy;
 use cluster_tests::{PATIENCE, not_run};
+use controller::watch::objects::{Kind, Object, Policy};
 use controller::watch::{Change, Watched, watch};
-use controller::watched::{Kind, Object, Policy};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;

@@ -6,8 +6,8 @@ use kube::api::ObjectMeta;
 use super::Controller;
 use crate::index::Name;
 use crate::policy_status::StoredPolicy;
+use crate::watch::objects::{IndexedKind, Kind, Malformed, Node, Object};
 use crate::watch::{Change, Watched};
-use crate::watched::{Kind, Malformed, Node, Object};
 
 impl Controller {
     pub(super) fn watched(&mut self, Watched { kind, change, .. }: Watched) {
@@ -16,9 +16,9 @@ impl Controller {
             Change::Gone { namespace, name } => self.gone(kind, &namespace, &name),
             Change::Listing => {
                 self.tallies.list_began(kind);
-                match kind {
-                    Kind::NodeTiering => self.tierings.begin_list(),
-                    Kind::Pod | Kind::Namespace | Kind::Policy | Kind::Node => self.index.begin_list(kind),
+                match kind.indexed() {
+                    Some(kind) => self.index.begin_list(kind),
+                    None => self.tierings.begin_list(),
                 }
             }
             Change::Listed => self.listed(kind),
@@ -71,7 +71,10 @@ impl Controller {
     }
 
     fn gone(&mut self, kind: Kind, namespace: &str, name: &str) {
-        self.index.delete(kind, namespace, name);
+        match kind.indexed() {
+            Some(kind) => self.index.delete(kind, namespace, name),
+            None => self.index.apply_dram(name, None),
+        }
         match kind {
             Kind::Policy => {
                 self.policies.deleted(name);
@@ -87,9 +90,9 @@ impl Controller {
     }
 
     fn listed(&mut self, kind: Kind) {
-        let missing = match kind {
-            Kind::NodeTiering => self.tierings.missing(),
-            Kind::Pod | Kind::Namespace | Kind::Policy | Kind::Node => self.index.missing(kind),
+        let missing = match kind.indexed() {
+            Some(kind) => self.index.missing(kind),
+            None => self.tierings.missing(),
         };
         for (namespace, name) in missing {
             self.gone(kind, &namespace, &name);
@@ -114,7 +117,7 @@ impl Controller {
         );
         match kind {
             Kind::Policy => {
-                self.index.keep(kind, namespace, name);
+                self.index.keep(IndexedKind::Policy, namespace, name);
                 let unreadable = Some(malformed.message.clone());
                 // What it says already is not to be said again, with a new time.
                 let status = serde_json::from_value(malformed.status.clone()).unwrap_or_else(|_| {
@@ -127,7 +130,9 @@ impl Controller {
             Kind::Node if self.index.node_uid(name) != metadata.uid.as_deref() => {
                 self.index.apply_node(&Node::unreadable(metadata));
             }
-            Kind::Pod | Kind::Namespace | Kind::Node => self.index.keep(kind, namespace, name),
+            Kind::Pod => self.index.keep(IndexedKind::Pod, namespace, name),
+            Kind::Namespace => self.index.keep(IndexedKind::Namespace, namespace, name),
+            Kind::Node => self.index.keep(IndexedKind::Node, namespace, name),
             Kind::NodeTiering => {
                 let node = Name::from(name);
                 if self.tierings.observe_unreadable(&node, metadata) {
