@@ -143,8 +143,10 @@ pub struct Controller {
     synced: BTreeSet<Kind>,
     /// Whether what follows from them is known.
     resolved: bool,
-    /// When the oldest event came of which not all is known that follows.
+    /// When the oldest event came that is not taken up yet.
     oldest: Option<Instant>,
+    /// The same of those that are, while not all is known that follows.
+    oldest_taken_up: Option<Instant>,
     leading: bool,
     /// Whom `NodeTiering`s belong to; `None` until that is known.
     owner: Option<Owner>,
@@ -199,6 +201,7 @@ impl Controller {
             synced: BTreeSet::new(),
             resolved: false,
             oldest: None,
+            oldest_taken_up: None,
             leading: false,
             owner: None,
             fence,
@@ -294,12 +297,15 @@ impl Controller {
         if !self.is_listed() {
             return;
         }
+        if !self.index.is_resolving() {
+            self.oldest_taken_up = self.oldest.take().or(self.oldest_taken_up);
+        }
         let changes = self.index.take_some_changes(PODS_IN_A_TURN);
-        self.note(&changes, self.oldest);
+        self.note(&changes, self.oldest_taken_up.or(self.oldest));
         if self.index.has_more() {
             return;
         }
-        self.oldest = None;
+        self.oldest_taken_up = None;
         self.log_default();
         if !self.resolved {
             self.resolved = true;

@@ -63,6 +63,12 @@ impl Index {
                 .any(|names| !names.is_empty())
     }
 
+    /// Whether pods are being resolved: what changes now is taken up after them.
+    #[must_use]
+    pub fn is_resolving(&self) -> bool {
+        self.resolving.is_some()
+    }
+
     /// What follows from changes since this was last asked, as far as it is known after about so many pods were looked at.
     pub fn take_some_changes(&mut self, pods: usize) -> Changes {
         self.resolve_some(pods);

@@ -66,7 +66,7 @@ where
     match state {
         State::Empty => match api.watch(&params().initial_events(), "").await {
             Ok(events) => (Some(Ok(Event::Init)), State::Listing(events.boxed())),
-            // 400 of servers that know the words and not each other.
+            // As servers say that have no such lists; 400 is what some in between say to words that they don't know.
             Err(kube::Error::Api(status)) if [400, 422].contains(&status.code) => (None, in_pages(api)),
             Err(error) => (Some(Err(Error::WatchStartFailed(error))), State::Empty),
         },
