@@ -5,7 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use api::{NodeTiering, QosClass, TieringPolicy};
-use cluster_tests::{Agent, Cluster, Driver, NodeTree, Process, apply, eventually, free_port};
+use cluster_tests::{
+    Agent, Cluster, Driver, NodeTree, Process, Request, apply, eventually, free_port, is_at_least,
+};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams};
@@ -16,6 +18,9 @@ use serde_json::json;
 
 use crate::accounts;
 use crate::rules::{rights, rules_of};
+
+/// From here on servers have them by default, with an etcd that can tell how far it is.
+const LISTS_BY_STREAM: u32 = 36;
 
 /// A node, a namespace, a policy, and a pod that names it and misspells another annotation.
 async fn populate(client: &Client) -> Result<String> {
@@ -109,6 +114,14 @@ async fn both_do_all_they_must_and_use_every_right_they_have() -> Result<()> {
     let ended = eventually("the controller ends", async || controller.ended()).await?;
     ensure!(ended.success(), "{ended}; {}", controller.last_words());
     ensure!(agent.terminate().await?.success());
+
+    if is_at_least(&client, LISTS_BY_STREAM, "lists by stream").await? {
+        let requests = cluster.requests.of(NAMESPACE, controller_account.name)?;
+        let by_stream =
+            |request: &&Request| request.uri.contains("sendInitialEvents=true") && request.code == 200;
+        let kinds: BTreeSet<_> = requests.iter().filter(by_stream).map(|request| &request.resource).collect();
+        ensure!(kinds.len() >= 5, "by stream came {kinds:?}");
+    }
 
     let mut wrong = Vec::new();
     for account in [agent_account, controller_account] {
