@@ -66,9 +66,9 @@ fn the_reference_of_annotations_is_up_to_date() {
          a policy that is gone, or makes no sense, puts nothing else in its place: a pod that had a policy keeps it, another is only \
          observed, and an Event says so. One that is not for the namespace (`allowedNamespaces`) is observed. Of a policy whose newest spec is refused, the last that was not still applies. A pod whose namespace \
          is not known yet keeps what it had.\n\n\
-         Static and mirror pods, pods of priority `system-node-critical` and `system-cluster-critical`, and pods whose memory nodes \
-         kubelet's memory manager pinned are left alone unless an annotation of the pod or container names a policy; of the former, an enforced policy \
-         that selects them counts, too.\n",
+         Static and mirror pods, and pods of priority `system-node-critical` and `system-cluster-critical`, are left alone unless an annotation of the \
+         pod or container names a policy, or an enforced policy selects them. Pods whose memory nodes kubelet's memory manager pinned are observed \
+         unless such an annotation names their policy.\n",
     );
     expect_file!["../../docs/annotations.md"].assert_eq(&page);
 }

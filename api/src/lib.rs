@@ -22,8 +22,8 @@ pub use duration::WireDuration;
 pub use node_tiering::{
     ContainerAssignment, Cut, EPOCH, KernelFeature, KernelStatus, MOST_APART, MOST_SPEC_BYTES,
     MOST_STATUS_BYTES, MemoryResources, NodeTiering, NodeTieringSpec, NodeTieringStatus, Overcommitted,
-    PodAssignment, PodProblem, PodStatus, QosClass, RENEW_EVERY, RENEWED, ResolvedPolicy, STALE_AFTER,
-    TierStatus,
+    PodAssignment, PodProblem, PodStatus, QosClass, RENEW_EVERY, RENEWED, ResolvedPolicy, SLOW_TIER,
+    STALE_AFTER, TierStatus,
 };
 pub use notation::ParseError;
 pub use policy_spec::{

@@ -21,6 +21,10 @@ pub const MOST_STATUS_BYTES: usize = 2 << 10;
 /// Containers of one pod that can have a policy of their own.
 pub const MOST_APART: usize = 64;
 
+/// On a node: its fastest memory that is slower than DRAM, as its agent found it or was told: `cxl`, `pmem`, or `slow` where
+/// nothing says what it is.
+pub const SLOW_TIER: &str = "thermocline.io/slow-tier";
+
 /// On a `NodeTiering`: when the controller said last that it still is so, in seconds since 1970.
 pub const RENEWED: &str = "thermocline.io/renewed";
 /// On a `NodeTiering`: since when the controller led that wrote it, in seconds since 1970. One that led before is out of date.

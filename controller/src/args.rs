@@ -52,6 +52,10 @@ pub struct Args {
     /// The `ClusterRole` that `NodeTiering`s are to go with: Kubernetes removes them when it is gone. Default: each goes with its node.
     #[arg(long, env = "THERMOCLINE_OWNER_ROLE", value_name = "NAME")]
     pub owner_role: Option<String>,
+    /// Label each node by the fastest memory slower than DRAM that its agent found, as in `thermocline.io/slow-tier=cxl`. Takes the right to
+    /// patch nodes.
+    #[arg(long, env = "THERMOCLINE_SLOW_TIER_LABEL")]
+    pub slow_tier_label: bool,
     /// The name of this replica, which no other has. Default: the host's name and the process id.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub identity: Option<String>,

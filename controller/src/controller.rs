@@ -3,9 +3,10 @@
 //! It alone changes state; watches, writes and the lease are tasks that send it [`Event`]s. Who does not hold the lease does all but
 //! write, so that it can begin at once.
 
+mod apply;
+mod labels;
 mod publish;
 mod warnings;
-mod watches;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,19 +21,22 @@ use crate::debounce::Debounce;
 use crate::event_queue::{EventQueue, KubeEvent};
 use crate::index::{Changes, Explanation, Index, Name, PodKey};
 use crate::lease::Fence;
+use crate::node_labels::NodeLabels;
 use crate::node_tierings::{Content, NodeTierings};
 use crate::node_writes::{Due, NodeWrites};
 use crate::owner::Owner;
 use crate::policy_status::{StatusWrites, StoredPolicies};
 use crate::snapshot::{Snapshot, Tallies};
 use crate::watch::Watched;
-use crate::watched::Kind;
+use crate::watch::objects::{IndexedKind, Kind};
 use crate::write::{WriteError, WriteFault, Writer};
 
 use warnings::Warning;
 
 /// Events taken at a time.
 const BATCH: usize = 256;
+/// So many pods are resolved, after a change of what concerns more of them, before events have their turn again: a few milliseconds.
+const PODS_IN_A_TURN: usize = 1024;
 /// Writes under way when asked to stop are waited for this long.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 
@@ -60,6 +64,8 @@ pub enum Event {
     Leading(bool),
     /// A write of a node ended.
     NodeWritten(Box<NodeWrite>),
+    /// A write of a node's label ended.
+    Labelled(Due, Result<(), WriteError>),
     /// A write of a policy's status ended.
     StatusWritten(Name, Result<TieringPolicyStatus, WriteError>),
     /// It is known whom `NodeTiering`s belong to, or that has changed.
@@ -135,11 +141,19 @@ pub struct Controller {
     policies: StoredPolicies,
     /// Kinds of which all objects have come once.
     synced: BTreeSet<Kind>,
+    /// Whether what follows from them is known.
+    resolved: bool,
+    /// When the oldest event came that is not taken up yet.
+    oldest: Option<Instant>,
+    /// The same of those that are, while not all is known that follows.
+    oldest_taken_up: Option<Instant>,
     leading: bool,
     /// Whom `NodeTiering`s belong to; `None` until that is known.
     owner: Option<Owner>,
     fence: Fence,
     nodes: NodeWrites,
+    /// Where nodes are to be labelled.
+    labels: Option<NodeLabels>,
     debounce: Debounce,
     statuses: StatusWrites,
     event_queue: EventQueue,
@@ -185,10 +199,14 @@ impl Controller {
             tierings: NodeTierings::default(),
             policies: StoredPolicies::default(),
             synced: BTreeSet::new(),
+            resolved: false,
+            oldest: None,
+            oldest_taken_up: None,
             leading: false,
             owner: None,
             fence,
             nodes: NodeWrites::default(),
+            labels: None,
             debounce: Debounce::default(),
             statuses: StatusWrites::default(),
             event_queue,
@@ -210,6 +228,13 @@ impl Controller {
         }
     }
 
+    /// The same; it labels nodes by their slow tier.
+    #[must_use]
+    pub fn with_slow_tier_labels(mut self) -> Self {
+        self.labels = Some(NodeLabels::default());
+        self
+    }
+
     /// Where it says how things are, every second.
     #[must_use]
     pub fn published(&self) -> watch::Receiver<Published> {
@@ -225,18 +250,20 @@ impl Controller {
             let due = stopping.or_else(|| self.next_due()).map_or(publish_at, |due| due.min(publish_at));
             let idle = tokio::time::sleep_until(due.into());
             tokio::select! {
+                // What has come is always served.
+                biased;
                 taken = events.recv_many(&mut batch, BATCH) => if taken == 0 { return },
                 () = idle => {}
             }
-            let mut oldest = None;
             for event in batch.drain(..) {
                 match event {
                     Event::Watched(watched) => {
-                        oldest = Some(oldest.map_or(watched.at, |oldest: Instant| oldest.min(watched.at)));
+                        self.oldest = Some(self.oldest.map_or(watched.at, |oldest| oldest.min(watched.at)));
                         self.watched(*watched);
                     }
                     Event::Leading(leading) => self.lead(leading),
                     Event::NodeWritten(write) => self.node_written(*write),
+                    Event::Labelled(due, result) => self.labelled(&due, &result),
                     Event::StatusWritten(policy, result) => self.status_written(&policy, result),
                     Event::Owner(owner) => self.owned_by(owner),
                     Event::NotPosted(event) => self.not_posted(*event, Instant::now()),
@@ -245,26 +272,63 @@ impl Controller {
                 }
             }
             if let Some(until) = stopping {
-                let in_flight = self.nodes.in_flight() + self.statuses.in_flight();
+                let in_flight = [
+                    self.nodes.in_flight(),
+                    self.statuses.in_flight(),
+                    self.labels.as_ref().map_or(0, NodeLabels::in_flight),
+                ];
+                let in_flight: usize = in_flight.into_iter().sum();
                 if in_flight == 0 || Instant::now() >= until {
                     return;
                 }
                 continue;
             }
-            if self.is_synced() {
-                let changes = self.index.take_changes();
-                self.note(&changes, oldest);
-                self.log_default();
-            }
+            self.resolve_some();
             self.renew();
             self.write_what_is_due();
+            self.label_what_is_due();
             self.post_postponed(Instant::now());
             self.post_pending();
         }
     }
 
-    fn is_synced(&self) -> bool {
+    /// Finds what follows from what has come, as far as a turn goes.
+    fn resolve_some(&mut self) {
+        if !self.is_listed() {
+            return;
+        }
+        if !self.index.is_resolving() {
+            self.oldest_taken_up = self.oldest.take().or(self.oldest_taken_up);
+        }
+        let changes = self.index.take_some_changes(PODS_IN_A_TURN);
+        self.note(&changes, self.oldest_taken_up.or(self.oldest));
+        if self.index.has_more() {
+            return;
+        }
+        self.oldest_taken_up = None;
+        self.log_default();
+        if !self.resolved {
+            self.resolved = true;
+            tracing::info!(
+                pods = self.index.len(IndexedKind::Pod),
+                nodes = self.index.len(IndexedKind::Node),
+                policies = self.index.len(IndexedKind::Policy),
+                seconds = self.started.elapsed().as_secs_f64(),
+                "everything is known"
+            );
+            if self.leading {
+                self.mark_all();
+            }
+        }
+    }
+
+    fn is_listed(&self) -> bool {
         self.synced.len() == Kind::ALL.len()
+    }
+
+    /// Before it is, an assignment would lack pods.
+    fn is_synced(&self) -> bool {
+        self.is_listed() && self.resolved
     }
 
     fn may_write(&self) -> bool {
@@ -272,6 +336,9 @@ impl Controller {
     }
 
     fn next_due(&self) -> Option<Instant> {
+        if self.is_listed() && self.index.has_more() {
+            return Some(Instant::now());
+        }
         if !self.may_write() {
             return None;
         }
@@ -280,6 +347,7 @@ impl Controller {
         [
             self.nodes.next_due(),
             self.statuses.next_due(),
+            self.labels.as_ref().and_then(NodeLabels::next_due),
             warning,
             later,
             Some(self.renew_at),
@@ -292,7 +360,7 @@ impl Controller {
 
     /// Marks for writing what changed. A follower has nothing to mark: it looks at everything when it begins to lead.
     fn note(&mut self, changes: &Changes, event: Option<Instant>) {
-        if !self.leading {
+        if !self.may_mark() {
             return;
         }
         let now = Instant::now();
@@ -338,6 +406,9 @@ impl Controller {
         self.epoch = unix_now().as_secs().max(self.tierings.newest_epoch() + 1);
         self.nodes.clear();
         self.statuses.clear();
+        if let Some(labels) = &mut self.labels {
+            labels.clear();
+        }
         self.unconfirmed.clear();
         self.pending.clear();
         self.postponed.clear();
@@ -360,9 +431,11 @@ impl Controller {
     /// Marks everything: what needs no write is found when it is due.
     fn mark_all(&mut self) {
         let now = Instant::now();
-        let _ = self.index.take_changes();
         for node in self.index.nodes().chain(self.tierings.nodes()) {
             self.nodes.changed(node, None, now);
+        }
+        if let Some(labels) = &mut self.labels {
+            labels.all_changed(now);
         }
         let policies: Vec<Name> = self.policies.names().cloned().collect();
         for policy in &policies {

@@ -5,7 +5,7 @@
 //!
 //! **Approach.** Of each object only what matters is kept ([`record`]), and what many share is kept once. A change of a pod is
 //! resolved at once; a change of a namespace, policy or node marks the pods that it may concern, and [`Index::take_changes`]
-//! resolves those once, however many changes there were. No client, no clock.
+//! resolves those once, however many changes there were, in portions where it is asked to. No client, no clock.
 //!
 //! **Properties** (tests of the same names): any order of the same changes gives the same assignments; a list equals the changes
 //! that it replaces; any annotations give a defined assignment.
@@ -19,6 +19,7 @@ mod lookups;
 mod mirrors;
 mod reason;
 mod record;
+mod resolving;
 mod rules;
 mod selector;
 mod shared;
@@ -27,7 +28,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use api::TieringPolicy;
-use api::annotations::PolicyChoice;
 use kube::ResourceExt as _;
 use tiering::Bytes;
 
@@ -38,10 +38,11 @@ use floors::Floors;
 pub use reason::{Source, Unmanaged, Verdict};
 pub use record::{Name, PodKey};
 use record::{NamespaceRecord, NodeFacts, NodeRecord, PodRecord, PolicyRecord, Pool};
+use resolving::Resolving;
 use rules::{Resolution, Rules};
 
 use crate::listed::Listed;
-use crate::watched;
+use crate::watch::objects;
 
 /// What follows from changes since they were taken last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -80,6 +81,7 @@ pub struct Index {
     invalid: u32,
     floors: Floors,
     stale: Stale,
+    resolving: Option<Resolving>,
     changes: Changes,
 }
 
@@ -164,7 +166,7 @@ impl Index {
     }
 
     /// A pod came or changed.
-    pub fn apply_pod(&mut self, pod: &watched::Pod) {
+    pub fn apply_pod(&mut self, pod: &objects::Pod) {
         let metadata = &pod.metadata;
         let namespace = self.pool.names.get(metadata.namespace.as_deref().unwrap_or_default());
         // Not of the pool: only a pod has its name, and lists of a node's pods share it.
@@ -210,7 +212,7 @@ impl Index {
     }
 
     /// A namespace came or changed.
-    pub fn apply_namespace(&mut self, namespace: &watched::Namespace) {
+    pub fn apply_namespace(&mut self, namespace: &objects::Namespace) {
         let record = NamespaceRecord::new(namespace, &mut self.pool);
         let name = self.pool.names.get(namespace.name_any().as_str());
         let changed = self.namespaces.get(&name).is_none_or(|before| *before != record);
@@ -246,7 +248,7 @@ impl Index {
     }
 
     /// A node came or changed.
-    pub fn apply_node(&mut self, node: &watched::Node) {
+    pub fn apply_node(&mut self, node: &objects::Node) {
         if !node.is_linux() {
             return self.delete_node(&node.name_any());
         }
@@ -276,51 +278,6 @@ impl Index {
         } else if let Some(node) = self.nodes.get_mut(&name) {
             node.known = None;
         }
-    }
-
-    /// What follows from all changes since this was last asked.
-    pub fn take_changes(&mut self) -> Changes {
-        let mut stale = std::mem::take(&mut self.stale);
-        // Those are looked at last: what follows changes floors, too.
-        self.stale.floors.append(&mut stale.floors);
-        self.changes.policies.extend(stale.policies.iter().cloned());
-        self.changes.namespaces.extend(stale.namespaces.iter().cloned());
-        let naming = self.namespaces.iter().filter(|(_, namespace)| match &namespace.policy {
-            Some(PolicyChoice::Named(policy)) => stale.policies.contains(policy.as_str()),
-            _ => false,
-        });
-        self.changes.namespaces.extend(naming.map(|(name, _)| Name::clone(name)));
-        let keys: Vec<PodKey> = if stale.policies.is_empty() {
-            let of_namespace = |namespace: &Name| {
-                let names = self.pods.get(namespace).into_iter().flat_map(Listed::names);
-                names.map(|name| (Name::clone(namespace), Name::clone(name))).collect::<Vec<_>>()
-            };
-            let of_nodes = stale.nodes.iter().filter_map(|node| self.nodes.get(node));
-            let of_nodes = of_nodes.flat_map(|node| node.pods.iter().cloned());
-            of_nodes.chain(stale.namespaces.iter().flat_map(of_namespace)).collect()
-        } else {
-            self.pods().map(|(namespace, name, _)| (Name::clone(namespace), Name::clone(name))).collect()
-        };
-        for key in keys {
-            let Some(entry) = self.pod(&key) else { continue };
-            let outcome = Outcome::of(&self.resolve(&key.0, &entry.pod));
-            let concerned = outcome.policies().any(|policy| stale.policies.contains(policy));
-            let (changed, record) = (outcome != entry.outcome, entry.pod.clone());
-            if let (true, Some(node)) = (concerned, &record.node) {
-                self.changes.nodes.insert(Name::clone(node));
-            }
-            if !changed {
-                continue;
-            }
-            let Some(known) = self.pods.get_mut(&key.0).and_then(|pods| pods.get_mut(&key.1)) else {
-                continue;
-            };
-            let entry = PodEntry { pod: record.clone(), outcome: outcome.clone() };
-            let before = std::mem::replace(known, entry);
-            self.moved(&key, Some(&before), Some((&record, &outcome)));
-        }
-        self.grant_floors();
-        std::mem::take(&mut self.changes)
     }
 
     fn pods(&self) -> impl Iterator<Item = (&Name, &Name, &PodEntry)> {

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 use crate::index::{Before, Name, PodKey};
 use crate::listed::Listed;
-use crate::watched::NodeTiering;
+use crate::watch::objects::NodeTiering;
 
 /// The content of an assignment with its owner: equal where there is nothing to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

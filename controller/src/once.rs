@@ -10,7 +10,7 @@ use crate::args::{OutputFormat, PodName};
 use crate::exit::{ExitCode, Failure};
 use crate::index::{Explanation, Index};
 use crate::watch::PAGE_SIZE;
-use crate::watched::{Guarded, Kind, Namespace, Node, NodeTiering, Object, Pod, Policy};
+use crate::watch::objects::{Guarded, Kind, Namespace, Node, NodeTiering, Object, Pod, Policy};
 
 /// An empty index with a whole cluster as it is.
 pub async fn read(client: &Client, mut index: Index) -> Result<Index, Failure> {

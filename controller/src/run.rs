@@ -20,8 +20,8 @@ use crate::http;
 use crate::lease::Candidate;
 use crate::once;
 use crate::owner::{self, Owner};
+use crate::watch::objects::{Kind, Namespace, Node, NodeTiering, Pod, Policy};
 use crate::watch::{LONGEST, watch, with_causes};
-use crate::watched::{Kind, Namespace, Node, NodeTiering, Pod, Policy};
 use crate::write::Writer;
 
 /// Events of watches and writes that may wait for the loop.
@@ -72,7 +72,7 @@ async fn connect(args: &Args) -> Result<Client, Failure> {
 /// yet.
 async fn is_installed(client: &Client) -> Result<(), Failure> {
     let one = ListParams::default().limit(1);
-    let policies: Api<crate::watched::Guarded<api::TieringPolicy>> = Api::all(client.clone());
+    let policies: Api<crate::watch::objects::Guarded<api::TieringPolicy>> = Api::all(client.clone());
     if let Err(error) = policies.list(&one).await {
         let failure = Failure::of_list(Kind::Policy.plural(), &error);
         if matches!(failure.code, ExitCode::Forbidden | ExitCode::NotInstalled) {
@@ -100,6 +100,7 @@ async fn serve(args: &Args, client: Client) -> Result<(), Failure> {
     let (event_queue, poster) = event_queue::queue(writer.clone(), identity, fence.clone());
     let (events, taken) = mpsc::channel(EVENTS);
     let controller = Controller::new(args.index(), writer, event_queue, fence, events.clone());
+    let controller = if args.slow_tier_label { controller.with_slow_tier_labels() } else { controller };
 
     let mut tasks = JoinSet::new();
     tasks.spawn(named("watch of pods", watch::<Pod, _>(client.clone(), Kind::Pod, events.clone())));

@@ -7,7 +7,7 @@ use serde::Serialize;
 use telemetry::Durations;
 
 use crate::index::FloorUse;
-use crate::watched::Kind;
+use crate::watch::objects::Kind;
 use crate::write::WriteError;
 
 /// What is written.
@@ -17,6 +17,8 @@ pub enum WriteKind {
     NodeTiering,
     /// The removal of the object of a node that is no more.
     Removal,
+    /// The label of a node.
+    NodeLabel,
     /// The status of a policy.
     PolicyStatus,
 }
@@ -28,6 +30,7 @@ impl WriteKind {
         match self {
             Self::NodeTiering => "node_tiering",
             Self::Removal => "removal",
+            Self::NodeLabel => "node_label",
             Self::PolicyStatus => "policy_status",
         }
     }

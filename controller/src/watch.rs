@@ -1,22 +1,25 @@
 //! Watches: what changes on the API server, as [`Change`]s in order, for ever.
 //!
-//! A list comes in pages and is passed on object by object, so that no more than a page is held. A watch that ends goes on where
-//! it was; one that is too old (410 Gone) lists again. Errors back off. A malformed object is one [`Change::Malformed`].
+//! A list comes by stream, or in pages where the server has none, and is passed on object by object, so that no more than a page is
+//! held. A watch that ends goes on where it was; one that is too old (410 Gone) lists again. Errors back off. A malformed object is
+//! one [`Change::Malformed`].
 //!
-//! Lists ask for the most recent state, from etcd where the server has no consistent cache: a list of what a cache once had can
-//! go back in time, and older servers ignore its page size.
+//! Lists ask for the most recent state: a list of what a cache once had can go back in time, and older servers ignore its page size.
+
+pub mod objects;
+mod stream;
 
 use std::fmt::Debug;
 use std::time::Instant;
 
 use futures::{StreamExt as _, pin_mut};
 use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
-use crate::watched::{Guarded, Kind, Malformed, Object};
+use objects::{Guarded, Kind, Malformed, Object};
 
 /// Objects in one answer to a list.
 pub const PAGE_SIZE: u32 = 500;
@@ -64,8 +67,7 @@ where
     E: From<Watched>,
 {
     let all: Api<Guarded<K>> = Api::all(client);
-    let config = watcher::Config::default().page_size(PAGE_SIZE).timeout(LONGEST);
-    let stream = watcher(all, config).default_backoff();
+    let stream = stream::objects(all).default_backoff();
     pin_mut!(stream);
     while let Some(event) = stream.next().await {
         let watched = Watched { kind, change: change(event), at: Instant::now() };

@@ -1,8 +1,10 @@
 //! Writes to the API server.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::{NodeTieringSpec, TieringPolicyStatus};
+use k8s_openapi::api::core::v1;
 use k8s_openapi::api::events::v1 as events;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -10,8 +12,9 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use crate::node_labels::NodeLabel;
+use crate::watch::objects::{self, Guarded};
 use crate::watch::with_causes;
-use crate::watched::{self, Guarded};
 
 /// Whom the API server says that our fields belong to.
 pub const FIELD_MANAGER: &str = "thermocline-controller";
@@ -158,12 +161,25 @@ impl Writer {
     /// Removes the object of a node that is no more, unless another of the same name has taken its place.
     pub async fn remove_node_tiering(&self, node: &str, uid: &str) -> Result<(), WriteError> {
         // Guarded: what can't be read is answered, too.
-        let nodes: Api<Guarded<watched::NodeTiering>> = Api::all(self.client.clone());
+        let nodes: Api<Guarded<objects::NodeTiering>> = Api::all(self.client.clone());
         let only = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
         match bounded(nodes.delete(node, &DeleteParams::default().preconditions(only))).await {
             Err(error) if error.fault == WriteFault::NotFound => Ok(()),
             other => other.map(|_| ()),
         }
+    }
+
+    /// Labels a node by its slow tier, unless another of the same name has taken its place. Takes away no label but one of ours.
+    pub async fn node_label(&self, node: &str, label: &NodeLabel) -> Result<(), WriteError> {
+        let labels: BTreeMap<_, _> =
+            label.slow_tier.map(|name| (api::SLOW_TIER, name.to_string())).into_iter().collect();
+        let object = json!({
+            "apiVersion": v1::Node::api_version(&()),
+            "kind": v1::Node::kind(&()),
+            "metadata": { "name": node, "uid": label.uid, "labels": labels },
+        });
+        let nodes: Api<v1::Node> = Api::all(self.client.clone());
+        bounded(nodes.patch_metadata(node, &ours(), &Patch::Apply(&object))).await.map(|_| ())
     }
 
     /// Says what became of a policy.

@@ -68,10 +68,17 @@ impl Drift {
         true
     }
 
-    /// The same, for a file by which a runtime follows a resize: such a value is another's wish for later, and no fight.
-    pub fn note_at(&mut self, file: ControlFile, writer: Option<Writer>, now: Instant) -> bool {
+    /// The same, for a file by which a runtime follows a resize: such a value is another's wish for later, and no fight. A runtime that
+    /// has ended before it could be named is known by the limit that changed, too (`resized`).
+    pub fn note_at(
+        &mut self,
+        file: ControlFile,
+        writer: Option<Writer>,
+        resized: bool,
+        now: Instant,
+    ) -> bool {
         let by = writer.as_ref().and_then(|writer| writer.comm.as_deref());
-        if file == ControlFile::MemoryHigh && by.is_some_and(|comm| RUNTIMES.contains(&comm)) {
+        if file == ControlFile::MemoryHigh && by.map_or(resized, |comm| RUNTIMES.contains(&comm)) {
             self.count += 1;
             self.last = writer;
             return false;
@@ -158,11 +165,21 @@ mod tests {
         let by = |comm: &str| Some(Writer { pid: 7, comm: Some(comm.to_owned()), cgroup: None });
         let mut followed = Drift::default();
         let fought = |drift: &mut Drift, file, comm| {
-            (0..8).any(|minute| drift.note_at(file, by(comm), at(minute * 61)))
+            (0..8).any(|minute| drift.note_at(file, by(comm), false, at(minute * 61)))
         };
         assert!(!fought(&mut followed, ControlFile::MemoryHigh, "runc"));
         assert_eq!((followed.standing_down(), followed.view(ControlFile::MemoryHigh).count), (false, 8));
         assert!(fought(&mut Drift::default(), ControlFile::MemoryHigh, "systemd"));
+        // One that has ended already.
+        let nameless = |file, resized| {
+            let mut drift = Drift::default();
+            (0..8).any(|minute| {
+                let writer = Writer { pid: 7, comm: None, cgroup: None };
+                drift.note_at(file, Some(writer), resized, at(minute * 61))
+            })
+        };
+        assert!(!nameless(ControlFile::MemoryHigh, true));
+        assert!(nameless(ControlFile::MemoryHigh, false) && nameless(ControlFile::CpusetMems, true));
         // kubelet's CPU manager has a runtime write this one again and again.
         assert!(fought(&mut Drift::default(), ControlFile::CpusetMems, "runc"));
     }

@@ -51,6 +51,8 @@ pub struct Managed {
     next_walk: Instant,
     /// By how much a walk, or a look at what has become cold, may come late to share the price with others.
     slack: Duration,
+    /// Its `memory.max` when its `memory.high` of ours was looked at last: who writes both resizes it.
+    pub max_beside_high: Option<Limit>,
     /// What other writers did to our files.
     pub drift: BTreeMap<ControlFile, Drift>,
     /// When a sample was taken that nothing was done about yet.
@@ -174,6 +176,7 @@ impl Managed {
             join_look: now,
             next_walk: now,
             slack: Duration::ZERO,
+            max_beside_high: None,
             drift: BTreeMap::new(),
             undecided: None,
             plan: None,

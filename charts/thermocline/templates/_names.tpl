@@ -85,3 +85,8 @@ automountServiceAccountToken: false
 {{- $known := and (.Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1") (semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version) -}}
 {{- if or $served $known -}}yes{{- end -}}
 {{- end }}
+
+{{/* Whether the controller labels nodes: only where a policy can hold it to that label. */}}
+{{- define "thermocline.labelsSlowTier" -}}
+{{- if and .Values.controller.slowTierLabel (include "thermocline.hasAdmissionPolicies" .) -}}yes{{- end -}}
+{{- end }}

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{Controller, PUBLISH_EVERY, Published, Question};
 use crate::snapshot::Snapshot;
-use crate::watched::Kind;
+use crate::watch::objects::Kind;
 
 impl Controller {
     /// Whoever does not wait any more is not answered.
@@ -28,9 +28,9 @@ impl Controller {
         let (synced, awaited): (Vec<Kind>, Vec<Kind>) =
             Kind::ALL.into_iter().partition(|kind| self.synced.contains(kind));
         let names = |kinds: Vec<Kind>| kinds.into_iter().map(Kind::plural).collect();
-        let objects = |kind: Kind| match kind {
-            Kind::NodeTiering => self.tierings.nodes().count(),
-            kind => self.index.len(kind),
+        let objects = |kind: Kind| match kind.indexed() {
+            Some(kind) => self.index.len(kind),
+            None => self.tierings.nodes().count(),
         };
         let policies = || self.index.policies();
         Snapshot {

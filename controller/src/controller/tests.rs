@@ -6,7 +6,7 @@ use super::*;
 use crate::event_queue::{Poster, Reason, Regarding, queue};
 use crate::node_writes::LONGEST_SETTLE;
 use crate::watch::Change;
-use crate::watched::{Guarded, NodeTiering, Pod};
+use crate::watch::objects::{Guarded, NodeTiering, Pod};
 
 /// One that leads and knows everything, and what its Events come to. Nobody is there where it writes to.
 fn controller() -> (Controller, Poster) {
@@ -16,6 +16,7 @@ fn controller() -> (Controller, Poster) {
     let (event_queue, poster) = queue(writer.clone(), "one".to_owned(), fence.clone());
     let mut controller = Controller::new(Index::new(None), writer, event_queue, fence, mpsc::channel(1).0);
     controller.synced.extend(Kind::ALL);
+    controller.resolved = true;
     controller.owned_by(Owner::Node);
     controller
         .index
@@ -125,7 +126,7 @@ async fn whoever_leads_next_warns_of_policies_whose_status_says_it_already() {
     }))
     .unwrap();
     let see = |controller: &mut Controller, policy: TieringPolicy| {
-        let change = Change::Applied(Box::new(crate::watched::Object::Policy(Box::new(policy))));
+        let change = Change::Applied(Box::new(crate::watch::objects::Object::Policy(Box::new(policy))));
         controller.watched(Watched { kind: Kind::Policy, change, at: Instant::now() });
     };
     see(&mut controller, policy.clone());

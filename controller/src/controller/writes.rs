@@ -36,6 +36,7 @@ impl Controller {
 
     pub(super) fn write_node(&mut self, due: Due) {
         let node = Name::clone(&due.node);
+        self.index.resolve_node(&node);
         let Some(owner) = &self.owner else { return self.nodes.finished(&due, false, Instant::now()) };
         let stored = self.tierings.get(&node);
         // Where no agent reported, nobody reads it; an empty object is what an agent reports in.

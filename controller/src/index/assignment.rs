@@ -8,7 +8,7 @@ use api::{
 use super::record::{Name, NodeRecord, PodKey, PodKind, PodRecord};
 use super::rules::resources;
 use super::{Index, Source, Verdict, fit};
-use crate::watched::Memory;
+use crate::watch::objects::Memory;
 
 /// Pods of a node whose problems stand in its object.
 const MOST_PROBLEMS: usize = 16;

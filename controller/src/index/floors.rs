@@ -162,27 +162,50 @@ impl Index {
         self.stale.floors.insert(Name::clone(namespace));
     }
 
-    /// Shares quotas out anew where anything changed, and looks at the sums of the nodes that changed.
-    pub(super) fn grant_floors(&mut self) {
-        for namespace in std::mem::take(&mut self.stale.floors) {
+    /// Shares quotas out anew where anything changed, until so many pods were looked at.
+    pub(super) fn grant_some_floors(&mut self, pods: usize) {
+        let mut left = pods;
+        while left > 0
+            && let Some(namespace) = self.stale.floors.pop_first()
+        {
+            let pods = self.floors.namespaces.get(&namespace).map_or(0, BTreeMap::len);
+            left = left.saturating_sub(pods.max(1));
             self.grant(&namespace);
         }
-        for node in self.changes.nodes.clone().iter().chain(self.changes.annotated.clone().values()) {
-            let Some(known) = self.nodes.get(node) else {
-                self.floors.overcommitted.remove(node);
-                continue;
-            };
-            let applying = known.pods.iter().filter(|key| !self.is_denied(key));
-            let floors = applying.filter_map(|key| Some(self.pod(key)?.outcome.floor.0));
-            let sum = Bytes(floors.fold(0, u64::saturating_add));
-            if let Some(known) = self.nodes.get_mut(node) {
-                known.floors = sum;
-            }
-            if self.overcommitted_by(node).is_none() {
-                self.floors.overcommitted.remove(node);
-            } else if self.floors.overcommitted.insert(Name::clone(node)) {
-                self.changes.overcommitted.insert(Name::clone(node));
-            }
+    }
+
+    /// Sums up floors on nodes that changed, until so many pods were looked at: the nodes that are left.
+    pub(super) fn sum_some_floors(&mut self, pods: usize) -> BTreeSet<Name> {
+        let mut left = pods;
+        let mut changed = std::mem::take(&mut self.changes.nodes);
+        while left > 0
+            && let Some(node) = changed.pop_first()
+        {
+            left = left.saturating_sub(self.pods_on(&node).count().max(1));
+            self.sum_floors(&node);
+            self.changes.nodes.insert(node);
+        }
+        for node in self.changes.annotated.values().cloned().collect::<BTreeSet<_>>() {
+            self.sum_floors(&node);
+        }
+        changed
+    }
+
+    fn sum_floors(&mut self, node: &Name) {
+        let Some(known) = self.nodes.get(node) else {
+            self.floors.overcommitted.remove(node);
+            return;
+        };
+        let applying = known.pods.iter().filter(|key| !self.is_denied(key));
+        let floors = applying.filter_map(|key| Some(self.pod(key)?.outcome.floor.0));
+        let sum = Bytes(floors.fold(0, u64::saturating_add));
+        if let Some(known) = self.nodes.get_mut(node) {
+            known.floors = sum;
+        }
+        if self.overcommitted_by(node).is_none() {
+            self.floors.overcommitted.remove(node);
+        } else if self.floors.overcommitted.insert(Name::clone(node)) {
+            self.changes.overcommitted.insert(Name::clone(node));
         }
     }
 

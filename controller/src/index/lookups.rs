@@ -8,7 +8,7 @@ use api::annotations::{Cause, Problem};
 use super::record::{Name, PodKey};
 use super::{Index, Unmanaged, Verdict};
 use crate::listed::Listed;
-use crate::watched::Kind;
+use crate::watch::objects::IndexedKind;
 
 impl Index {
     /// The uid of a node that is there.
@@ -103,13 +103,12 @@ impl Index {
 
     /// How many objects there are of a kind.
     #[must_use]
-    pub fn len(&self, kind: Kind) -> usize {
+    pub fn len(&self, kind: IndexedKind) -> usize {
         match kind {
-            Kind::Pod => self.pods.values().map(Listed::len).sum(),
-            Kind::Namespace => self.namespaces.len(),
-            Kind::Policy => self.rules.policies().len(),
-            Kind::Node => self.nodes().count(),
-            Kind::NodeTiering => 0,
+            IndexedKind::Pod => self.pods.values().map(Listed::len).sum(),
+            IndexedKind::Namespace => self.namespaces.len(),
+            IndexedKind::Policy => self.rules.policies().len(),
+            IndexedKind::Node => self.nodes().count(),
         }
     }
 }

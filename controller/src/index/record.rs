@@ -9,7 +9,7 @@ use api::{PolicySpec, QosClass, SpecError};
 use tiering::Bytes;
 
 use super::shared::Shared;
-use crate::watched;
+use crate::watch::objects;
 
 /// A name, kept once however many have it.
 pub type Name = Arc<str>;
@@ -38,7 +38,7 @@ pub(super) struct PodRecord {
     pub(super) labels: Arc<Labels>,
     pub(super) annotations: Option<Arc<Annotations>>,
     pub(super) containers: Box<[Container]>,
-    pub(super) memory: watched::Memory,
+    pub(super) memory: objects::Memory,
     pub(super) qos_class: QosClass,
     pub(super) kind: PodKind,
 }
@@ -57,7 +57,7 @@ pub(super) enum PodKind {
 pub(super) struct Container {
     pub(super) name: Name,
     pub(super) id: Option<ContainerId>,
-    pub(super) memory: watched::Memory,
+    pub(super) memory: objects::Memory,
 }
 
 /// A container's id: runtimes write 32 bytes as 64 digits.
@@ -130,7 +130,7 @@ impl std::fmt::Display for ContainerId {
 }
 
 impl PodRecord {
-    pub(super) fn new(pod: &watched::Pod, pool: &mut Pool) -> Self {
+    pub(super) fn new(pod: &objects::Pod, pool: &mut Pool) -> Self {
         let kind = if pod.is_finished() {
             PodKind::Finished
         } else if pod.is_mirror() {
@@ -193,7 +193,7 @@ pub(super) struct NamespaceRecord {
 }
 
 impl NamespaceRecord {
-    pub(super) fn new(namespace: &watched::Namespace, pool: &mut Pool) -> Self {
+    pub(super) fn new(namespace: &objects::Namespace, pool: &mut Pool) -> Self {
         let metadata = &namespace.metadata;
         let annotations = metadata.annotations.iter().flatten();
         let NamespaceRequests { policy, floor_quota, problems } =

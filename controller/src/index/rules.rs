@@ -15,7 +15,7 @@ use tiering::Bytes;
 use super::reason::{Source, Unmanaged, Verdict};
 use super::record::{Container, Name, NamespaceRecord, PodKind, PodRecord, PolicyRecord, label};
 use super::selector;
-use crate::watched::Memory;
+use crate::watch::objects::Memory;
 
 /// The policies, in the order in which they apply.
 #[derive(Debug, Default)]

@@ -11,9 +11,9 @@ use expect_test::expect;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::watched::Kind;
+use crate::watch::objects::IndexedKind;
 
-fn pod(key: &str, node: &str, annotations: &[(&str, &str)]) -> watched::Pod {
+fn pod(key: &str, node: &str, annotations: &[(&str, &str)]) -> objects::Pod {
     let (namespace, name) = key.split_once('/').unwrap();
     let annotations: BTreeMap<_, _> = annotations.iter().copied().collect();
     serde_json::from_value(json!({
@@ -29,7 +29,7 @@ fn pod(key: &str, node: &str, annotations: &[(&str, &str)]) -> watched::Pod {
     .unwrap()
 }
 
-fn namespace(name: &str, annotations: Value) -> watched::Namespace {
+fn namespace(name: &str, annotations: Value) -> objects::Namespace {
     let labels = json!({ "kubernetes.io/metadata.name": name });
     serde_json::from_value(
         json!({ "metadata": { "name": name, "labels": labels, "annotations": annotations } }),
@@ -43,7 +43,7 @@ fn policy(name: &str, generation: i64, spec: Value) -> TieringPolicy {
     policy
 }
 
-fn node(name: &str) -> watched::Node {
+fn node(name: &str) -> objects::Node {
     serde_json::from_value(json!({
         "metadata": { "name": name, "uid": format!("uid-{name}") }, "status": { "allocatable": { "memory": "4Gi" } },
     }))
@@ -289,7 +289,7 @@ fn only_what_changes_an_assignment_is_written() {
 }
 
 /// All of a kind have come.
-fn end_list(index: &mut Index, kind: Kind) {
+fn end_list(index: &mut Index, kind: IndexedKind) {
     for (namespace, name) in index.missing(kind) {
         index.delete(kind, &namespace, &name);
     }
@@ -298,7 +298,7 @@ fn end_list(index: &mut Index, kind: Kind) {
 #[test]
 fn what_a_list_does_not_have_is_gone() {
     let mut index = two_nodes();
-    for kind in [Kind::Pod, Kind::Node, Kind::Policy, Kind::Namespace] {
+    for kind in [IndexedKind::Pod, IndexedKind::Node, IndexedKind::Policy, IndexedKind::Namespace] {
         index.begin_list(kind);
     }
     index.apply_namespace(&namespace("a", json!({})));
@@ -306,7 +306,7 @@ fn what_a_list_does_not_have_is_gone() {
     index.apply_node(&node("n1"));
     index.apply_policy(&policy("batch", 1, json!({ "allowOverrides": ["mode"] })));
     assert_eq!(changed(&mut index), "nodes ; invalid ; policies ");
-    for kind in [Kind::Pod, Kind::Node, Kind::Policy, Kind::Namespace] {
+    for kind in [IndexedKind::Pod, IndexedKind::Node, IndexedKind::Policy, IndexedKind::Namespace] {
         end_list(&mut index, kind);
     }
     assert_eq!(changed(&mut index), "nodes n2; invalid ; policies batch");
@@ -406,4 +406,62 @@ fn a_default_that_no_pod_can_get_is_a_problem() {
     index.apply_policy(&policy("absent", 2, json!({})));
     assert_eq!(problem(&index), "");
     assert_eq!(Index::new(None).problem_of_default(), None);
+}
+
+#[test]
+fn a_policy_of_all_pods_is_resolved_in_portions_and_others_changes_are_told_meanwhile() {
+    const PODS: usize = 300;
+    let mut index = index(None);
+    for n in 0..3 {
+        index.apply_node(&node(&format!("n{n}")));
+    }
+    for n in 0..PODS {
+        let namespace = ["a", "b"][n % 2];
+        index.apply_pod(&pod(&format!("{namespace}/p{n}"), &format!("n{}", n % 2), &[]));
+    }
+    index.take_changes();
+    index.apply_policy(&policy("all", 1, json!({ "selector": {} })));
+    let mut told = Vec::new();
+    for _ in 0..PODS / 100 {
+        assert!(index.has_more());
+        let mut changes = index.take_some_changes(100);
+        told.extend(std::mem::take(&mut changes.nodes));
+        // A pod that comes meanwhile has the new policy, and its node is told at once.
+        let name = format!("b/late-{}", told.len());
+        index.apply_pod(&pod(&name, "n2", &[]));
+    }
+    while index.has_more() {
+        told.extend(index.take_some_changes(100).nodes);
+    }
+    let count = |name: &str| told.iter().filter(|node| &***node == name).count();
+    assert_eq!((count("n0"), count("n1")), (1, 1), "each is told once, when all is known: {told:?}");
+    assert!(count("n2") >= 2, "{told:?}");
+    assert_eq!(index.policy("all").unwrap().2 as usize, PODS + 3);
+}
+
+/// Who changes its namespace all the time has only its own pods resolved, and others' turn comes.
+#[test]
+fn changes_without_end_hold_up_nobody_else() {
+    let mut index = index(None);
+    index.apply_node(&node("n1"));
+    index.apply_policy(&policy("batch", 1, json!({})));
+    for n in 0..50 {
+        index.apply_pod(&pod(&format!("a/p{n}"), "n1", &[]));
+    }
+    index.apply_node(&node("n2"));
+    index.apply_pod(&pod("b/web", "n2", &[]));
+    index.take_changes();
+    let flip = |index: &mut Index, n: usize| {
+        let policy =
+            if n.is_multiple_of(2) { json!({ "thermocline.io/policy": "batch" }) } else { json!({}) };
+        index.apply_namespace(&namespace("a", policy));
+    };
+    flip(&mut index, 0);
+    index.take_some_changes(10);
+    index.apply_namespace(&namespace("b", json!({ "thermocline.io/policy": "batch" })));
+    let told = (1..20).position(|n| {
+        flip(&mut index, n);
+        index.take_some_changes(10).nodes.contains("n2")
+    });
+    assert!(told.is_some_and(|turns| turns <= 10), "{told:?}");
 }

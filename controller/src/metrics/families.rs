@@ -12,7 +12,7 @@ use crate::snapshot::EventCounts;
 pub(super) static LABELS: &[(&str, &str)] = &[
     (
         "kind",
-        "objects: `pods`, `namespaces`, `tieringpolicies`, `nodes`, `nodetierings`; writes: `node_tiering`, `removal`, `policy_status`",
+        "objects: `pods`, `namespaces`, `tieringpolicies`, `nodes`, `nodetierings`; writes: `node_tiering`, `removal`, `node_label`, `policy_status`",
     ),
     ("namespace", "a namespace some of whose pods have a floor"),
     ("policy", "name of a `TieringPolicy`"),

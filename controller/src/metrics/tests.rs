@@ -6,7 +6,7 @@ use expect_test::expect_file;
 use super::{families, reference, text};
 use crate::index::FloorUse;
 use crate::snapshot::{Snapshot, WriteKind};
-use crate::watched::Kind;
+use crate::watch::objects::Kind;
 
 /// A controller that has seen one of everything.
 fn full() -> Snapshot {

@@ -16,7 +16,10 @@ use crate::state::{StateError, Verdict};
 impl Agent {
     /// Watches a file once something of ours stands in it.
     pub(super) fn watch_file(&mut self, id: CgroupId, file: ControlFile) {
-        let Some(managed) = self.managed.get(&id) else { return };
+        let Some(managed) = self.managed.get_mut(&id) else { return };
+        if file == ControlFile::MemoryHigh {
+            managed.max_beside_high = managed.cgroup.read_memory_max().ok().flatten();
+        }
         if let Err(error) = self.sources.watch(&managed.cgroup, file)
             && !error.is_gone()
         {
@@ -112,8 +115,10 @@ impl Agent {
             return Ok(());
         }
         let wrote = ours(state, &managed.cgroup, file).unwrap_or_default();
+        let max = managed.cgroup.read_memory_max().ok().flatten();
+        let resized = managed.max_beside_high.is_some_and(|before| max != Some(before));
         let drift = managed.drift.entry(file).or_default();
-        let stand_down = drift.note_at(file, writer, now);
+        let stand_down = drift.note_at(file, writer, resized, now);
         let path = managed.cgroup.path();
         let who = drift.writer();
         tracing::warn!(cgroup = %path, %file, present, ours = wrote, writer = who, "another writer changed it");

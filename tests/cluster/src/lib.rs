@@ -31,7 +31,7 @@ pub use chart::install_chart;
 pub use cluster::Cluster;
 pub use control_plane::ControlPlane;
 pub use crd_server::CrdServer;
-pub use current::is_at_least;
+pub use current::{is_at_least, not_run};
 pub use etcd::Etcd;
 pub use eventually::{PATIENCE, eventually};
 pub use node_tree::{Driver, NodeTree};

@@ -71,6 +71,21 @@ impl Cluster {
         patched.map(|_| ()).with_context(|| format!("annotate {pod}"))
     }
 
+    /// Gives a running container another limit of memory, as a Vertical Pod Autoscaler does.
+    pub fn resize(&self, namespace: &str, pod: &str, container: &str, limit: &str) -> Result<()> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let resources = json!({ "limits": { "memory": limit } });
+        let patch = json!({ "spec": { "containers": [{ "name": container, "resources": resources }] } });
+        let parameters = PatchParams::default();
+        let patched = self.runtime.block_on(api.patch_subresource(
+            "resize",
+            pod,
+            &parameters,
+            &Patch::Strategic(patch),
+        ));
+        patched.map(|_| ()).with_context(|| format!("resize {pod}"))
+    }
+
     /// Creates an object as a manifest has it. Unlike server-side apply, an older server drops what it does not know.
     pub fn create(&self, manifest: Value) -> Result<()> {
         let object: DynamicObject = serde_json::from_value(manifest)?;

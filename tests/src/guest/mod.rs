@@ -38,7 +38,7 @@ use init::machine;
 pub use init::{kernel_argument, main};
 
 pub use memory_blocks::{Use, offline_node, online_all};
-pub use node::Node;
+pub use node::{Node, RESIZES};
 pub use process::{AgentProcess, Verified, Workload, cpu_time, kthread_cpu, resident_bytes};
 pub use reader::{Pace, Reader};
 

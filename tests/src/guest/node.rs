@@ -15,6 +15,8 @@ const CONTAINERD_LOG: &str = "/var/log/containerd.log";
 const KUBELET_LOG: &str = "/var/log/kubelet.log";
 /// Of the kubelet, as its configuration has it.
 const HEALTH_PORT: u16 = 10248;
+/// From here on kubelet resizes running containers, unless a feature is switched off.
+pub const RESIZES: u32 = 33;
 /// Emulated Go programs take tens of seconds to start where the machine has other work.
 const START_LIMIT: Duration = Duration::from_mins(4);
 
@@ -23,12 +25,14 @@ const START_LIMIT: Duration = Duration::from_mins(4);
 pub struct Node {
     containerd: Child,
     kubelet: Child,
+    kubelet_minor: u32,
 }
 
 impl Node {
     /// Connects the guest to the API server, starts containerd, imports the images and starts the kubelet.
     pub fn start(guest: &Guest) -> Result<Self> {
-        prepare()?;
+        let kubelet_minor = kubelet_minor()?;
+        prepare(kubelet_minor)?;
         network()?;
         let containerd = daemon("containerd", &[], CONTAINERD_LOG)?;
         guest
@@ -40,7 +44,13 @@ impl Node {
         }
         guest.say("images are imported");
         let kubelet = kubelet()?;
-        Ok(Self { containerd, kubelet })
+        Ok(Self { containerd, kubelet, kubelet_minor })
+    }
+
+    /// Which kubelet that is, as in 1.36.
+    #[must_use]
+    pub fn kubelet_minor(&self) -> u32 {
+        self.kubelet_minor
     }
 
     /// Kills the kubelet, starts it again and waits until it answers.
@@ -73,7 +83,7 @@ impl Drop for Node {
 }
 
 /// What a distribution's boot has done before containerd starts.
-fn prepare() -> Result<()> {
+fn prepare(kubelet_minor: u32) -> Result<()> {
     for (kind, target) in [(c"devpts", "/dev/pts"), (c"tmpfs", "/dev/shm"), (c"tmpfs", "/var")] {
         std::fs::create_dir_all(target)?;
         mount(c"none", target, kind, MountFlags::empty(), None).with_context(|| format!("mount {target}"))?;
@@ -91,7 +101,7 @@ fn prepare() -> Result<()> {
             include_str!("node/containerd.toml").replace("PAUSE_IMAGE", PAUSE_IMAGE),
         ),
         ("/etc/cni/net.d/10-pods.conflist", include_str!("node/cni.conflist").to_owned()),
-        ("/etc/kubernetes/kubelet.yaml", include_str!("node/kubelet.yaml").to_owned()),
+        ("/etc/kubernetes/kubelet.yaml", kubelet_configuration(kubelet_minor)),
     ];
     for (path, content) in files {
         if let Some(dir) = Path::new(path).parent() {
@@ -145,6 +155,24 @@ fn kubelet_knows(words: &str) -> Result<bool> {
     Ok(String::from_utf8_lossy(&output.stdout).contains(words))
 }
 
+/// Where it resizes running containers it writes their `memory.high`, too: what writes the same files as we is to be beside us.
+fn kubelet_configuration(minor: u32) -> String {
+    let qos = if minor >= RESIZES { "featureGates:\n  MemoryQoS: true\n" } else { "" };
+    format!("{}{qos}", include_str!("node/kubelet.yaml"))
+}
+
+fn kubelet_minor() -> Result<u32> {
+    let output =
+        Command::new("/bin/kubelet").arg("--version").env("PATH", "/bin").output().context("kubelet")?;
+    minor_of(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// The minor version in `Kubernetes v1.36.2`.
+fn minor_of(version: &str) -> Result<u32> {
+    let minor = version.split("v1.").nth(1).and_then(|rest| rest.split('.').next());
+    minor.and_then(|minor| minor.parse().ok()).with_context(|| format!("the version of kubelet: {version:?}"))
+}
+
 fn daemon(program: &str, args: &[&str], log: &str) -> Result<Child> {
     let out = OpenOptions::new().create(true).append(true).open(log).context("log")?;
     Command::new(Path::new("/bin").join(program))
@@ -191,4 +219,22 @@ fn last_words(log: &Path) -> String {
         let _ = file.seek(SeekFrom::Start(start)).and_then(|_| file.read_to_end(&mut tail));
     }
     format!("the end of {}:\n{}\n", log.display(), String::from_utf8_lossy(&tail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_minor_version_is_found_in_what_kubelet_says() {
+        assert_eq!(minor_of("Kubernetes v1.36.2\n").unwrap(), 36);
+        assert_eq!(minor_of("Kubernetes v1.20.2-debian\n").unwrap(), 20);
+        assert!(minor_of("Kubernetes").is_err());
+    }
+
+    #[test]
+    fn memory_qos_is_on_where_kubelet_resizes_running_containers() {
+        assert!(!kubelet_configuration(RESIZES - 1).contains("featureGates"));
+        assert!(kubelet_configuration(RESIZES).ends_with("featureGates:\n  MemoryQoS: true\n"));
+    }
 }

@@ -3,6 +3,7 @@
 
 mod agent;
 mod policies;
+mod resizes;
 mod rewrites;
 
 use std::time::Duration;
@@ -54,6 +55,7 @@ fn steps(guest: &mut Guest, node: &mut Node) -> Result<()> {
     rewrites::by_another(guest, guaranteed)?;
     rewrites::by_kubelet(guest, node, guaranteed)?;
     agent::kill(guest, &cluster, guaranteed)?;
+    resizes::by_an_autoscaler(guest, &cluster, node)?;
     policies::opt_out(guest, &cluster, burstable)?;
     agent::cost(guest, &cluster)?;
     agent::uninstall(guest, &cluster, &before, &[guaranteed, besteffort])?;

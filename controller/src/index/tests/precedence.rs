@@ -5,7 +5,7 @@ use expect_test::{Expect, expect};
 use super::*;
 
 /// A cluster where each thing that gives a policy gives one named after it.
-fn cluster(pod: &watched::Pod, namespace_says: Value) -> Index {
+fn cluster(pod: &objects::Pod, namespace_says: Value) -> Index {
     let mut index = index(Some("by-default"));
     index.apply_node(&node("n1"));
     index.apply_namespace(&namespace("a", namespace_says));

@@ -229,12 +229,12 @@ proptest! {
     fn a_list_equals_the_changes_that_it_replaces(steps in steps().prop_map(with_sense), missed in steps().prop_map(with_sense)) {
         let mut index = after(&steps);
         let all: Vec<Step> = steps.iter().chain(&missed).cloned().collect();
-        for kind in [Kind::Pod, Kind::Namespace, Kind::Policy, Kind::Node] {
+        for kind in [IndexedKind::Pod, IndexedKind::Namespace, IndexedKind::Policy, IndexedKind::Node] {
             index.begin_list(kind);
         }
         let gone = |step: &Step| matches!(step, Step::NoPod(_) | Step::NoNamespace(_) | Step::NoPolicy(_) | Step::NoNode(_));
         last(&all).iter().filter(|step| !gone(step)).for_each(|step| perform(&mut index, step));
-        for kind in [Kind::Node, Kind::Policy, Kind::Namespace, Kind::Pod] {
+        for kind in [IndexedKind::Node, IndexedKind::Policy, IndexedKind::Namespace, IndexedKind::Pod] {
             end_list(&mut index, kind);
         }
         prop_assert_eq!(picture(&mut index), picture(&mut after(&all)));
@@ -257,6 +257,33 @@ proptest! {
                 index.nodes().map(|node| (Name::clone(node), index.assignment(node, &()).unwrap())).collect();
             prop_assert_eq!(&assigned, &actual, "after {:?}", step);
         }
+    }
+
+    #[test]
+    fn portions_of_any_size_come_to_what_one_look_comes_to(steps in steps(), size in 1..5_usize) {
+        let mut index = Index::new(Some("r"));
+        let mut assigned: BTreeMap<Name, NodeTieringSpec> = BTreeMap::new();
+        let mut write = |index: &mut Index| {
+            let Changes { nodes, annotated, .. } = index.take_some_changes(size);
+            for node in nodes.into_iter().chain(annotated.into_values()) {
+                index.resolve_node(&node);
+                match index.assignment(&node, &()) {
+                    Some(assignment) => assigned.insert(node, assignment),
+                    None => assigned.remove(&node),
+                };
+            }
+        };
+        for step in steps.iter().filter(|step| !matches!(step, Step::Take)) {
+            perform(&mut index, step);
+            write(&mut index);
+        }
+        while index.has_more() {
+            write(&mut index);
+        }
+        let actual: BTreeMap<_, _> =
+            index.nodes().map(|node| (Name::clone(node), index.assignment(node, &()).unwrap())).collect();
+        prop_assert_eq!(&assigned, &actual);
+        prop_assert_eq!(picture(&mut index), picture(&mut after(&steps)));
     }
 }
 

@@ -234,7 +234,7 @@ fn a_floor_counts_as_the_most_that_it_can_be_and_only_where_it_is_enforced() {
     assert_eq!(used(&mut index), 2048);
     index.apply_pod(&pod("b/share", "n1", &[(POD, "floors"), (FLOOR, "8Gi")]));
     assert_eq!(used(&mut index), 0, "4 GiB are beyond the quota");
-    let limited: watched::Pod = serde_json::from_value(json!({
+    let limited: objects::Pod = serde_json::from_value(json!({
         "metadata": { "namespace": "b", "name": "share", "uid": "u", "annotations": { POD: "floors", FLOOR: "8Gi" } },
         "spec": { "nodeName": "n1", "containers": [{ "name": "main", "resources": { "limits": { "memory": "256Mi" } } }] },
     }))

@@ -7,6 +7,7 @@ mod content;
 mod current;
 mod events_and_status;
 mod faults;
+mod labels;
 mod leader;
 mod malformed;
 mod once;

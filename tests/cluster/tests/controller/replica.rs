@@ -36,7 +36,7 @@ impl Replica {
             "--log-format",
             "json",
             "--log-level",
-            "info,controller::occurrence=debug",
+            "info,controller::event_queue=debug",
         ];
         let all: Vec<String> = [&own[..], &rest, arguments].concat().into_iter().map(str::to_owned).collect();
         let process = Process::start(Path::new(PROGRAM), &all, &dir.path().join("log"))?;

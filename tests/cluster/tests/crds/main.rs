@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail by a panic, outside of its own function, too")]
 
 mod bounds;
+mod streams;
 
 use std::collections::BTreeSet;
 

@@ -60,6 +60,62 @@ async fn an_agent_writes_the_status_of_its_own_node_alone() -> Result<()> {
     Ok(())
 }
 
+/// What a server answers to a change of a node, by merge: its code and what it says.
+async fn change_node(access: &Access, change: &Value) -> Result<(u16, String)> {
+    let request = http::Request::patch("/api/v1/nodes/n1")
+        .header("Content-Type", "application/merge-patch+json")
+        .body(change.to_string().into_bytes())?;
+    match access.client().await?.request_text(request).await {
+        Ok(_) => Ok((200, String::new())),
+        Err(kube::Error::Api(status)) => Ok((status.code, status.message.clone())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[tokio::test]
+async fn of_a_node_the_controller_writes_the_label_of_its_slow_tier_alone() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let client = cluster.administrator().await?;
+    if !is_at_least(&client, ADMISSION_POLICIES, "a controller that changes nodes").await? {
+        return Ok(());
+    }
+    cluster_tests::apply(
+        &client,
+        [json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n1" } })],
+    )
+    .await?;
+    let controller = cluster.controller().await?;
+    // A policy is in force some time after it was made: until then each try changes something.
+    let mut tries = 0;
+    let refused = eventually("a change of a node is refused", async || {
+        tries += 1;
+        let change = json!({ "metadata": { "annotations": { "tries": tries.to_string() } } });
+        let (code, message) = change_node(&controller, &change).await?;
+        Ok((code != 200).then_some((code, message)))
+    })
+    .await?;
+    assert_eq!(refused.0, 403, "{}", refused.1);
+    ensure!(refused.1.contains("thermocline.io/slow-tier alone"), "{}", refused.1);
+    for (change, code) in [
+        (json!({ "metadata": { "labels": { api::SLOW_TIER: "cxl" } } }), 200),
+        (json!({ "metadata": { "labels": { api::SLOW_TIER: null } } }), 200),
+        (json!({ "metadata": { "labels": { "zone": "a" } } }), 403),
+        (json!({ "metadata": { "annotations": { "a": "b" } } }), 403),
+        (json!({ "spec": { "unschedulable": true } }), 403),
+        (json!({ "metadata": { "finalizers": ["example.com/hold"] } }), 403),
+        (json!({ "spec": { "taints": [{ "key": "a", "effect": "NoExecute" }] } }), 403),
+    ] {
+        let (answered, message) = change_node(&controller, &change).await?;
+        assert_eq!(answered, code, "{change}: {message}");
+    }
+    // Whoever else may change nodes is none of the policy's business.
+    assert_eq!(
+        change_node(&cluster.server.administrator(), &json!({ "spec": { "unschedulable": true } })).await?.0,
+        200
+    );
+    Ok(())
+}
+
 /// The warnings that the server sends with its answer to a pod with this annotation.
 async fn warnings(access: &Access, name: &str, key: &str, value: &str) -> Result<Vec<String>> {
     let pod = json!({

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use api::{NodeTiering, QosClass, TieringPolicy};
-use cluster_tests::{Agent, Cluster, Driver, NodeTree, Process, apply, eventually, free_port};
+use cluster_tests::{
+    Agent, Cluster, Driver, NodeTree, Process, Request, apply, eventually, free_port, is_at_least,
+};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams};
@@ -16,6 +18,9 @@ use serde_json::json;
 
 use crate::accounts;
 use crate::rules::{rights, rules_of};
+
+/// From here on servers have them by default, with an etcd that can tell how far it is.
+const LISTS_BY_STREAM: u32 = 36;
 
 /// A node, a namespace, a policy, and a pod that names it and misspells another annotation.
 async fn populate(client: &Client) -> Result<String> {
@@ -65,6 +70,10 @@ async fn both_do_all_they_must_and_use_every_right_they_have() -> Result<()> {
         format!("--owner-role={}", controller_account.name),
         format!("--http-address=127.0.0.1:{}", free_port()?),
     ];
+    // As the chart does where a policy can hold the controller to that label.
+    let labels = rights(&rules_of(&cluster.chart, controller_account.name)?)?.contains("patch nodes");
+    let arguments: Vec<_> =
+        arguments.into_iter().chain(labels.then(|| "--slow-tier-label".to_owned())).collect();
     let mut controller =
         Process::start(Path::new(env!("CARGO_BIN_EXE_controller-under-test")), &arguments, &log)?;
 
@@ -85,6 +94,15 @@ async fn both_do_all_they_must_and_use_every_right_they_have() -> Result<()> {
     })
     .await
     .with_context(|| controller.last_words())?;
+    if labels {
+        let nodes: Api<Node> = Api::all(client.clone());
+        eventually("the node is labelled", async || {
+            let node = nodes.get("n1").await?;
+            Ok((node.labels().get(api::SLOW_TIER).map(String::as_str) == Some("slow")).then_some(()))
+        })
+        .await
+        .with_context(|| controller.last_words())?;
+    }
     // A node that goes takes its object along; the lease is renewed, and given back in the end.
     Api::<Node>::all(client.clone()).delete("n1", &DeleteParams::default()).await?;
     eventually("the node's object is deleted", async || {
@@ -97,6 +115,14 @@ async fn both_do_all_they_must_and_use_every_right_they_have() -> Result<()> {
     ensure!(ended.success(), "{ended}; {}", controller.last_words());
     ensure!(agent.terminate().await?.success());
 
+    if is_at_least(&client, LISTS_BY_STREAM, "lists by stream").await? {
+        let requests = cluster.requests.of(NAMESPACE, controller_account.name)?;
+        let by_stream =
+            |request: &&Request| request.uri.contains("sendInitialEvents=true") && request.code == 200;
+        let kinds: BTreeSet<_> = requests.iter().filter(by_stream).map(|request| &request.resource).collect();
+        ensure!(kinds.len() >= 5, "by stream came {kinds:?}");
+    }
+
     let mut wrong = Vec::new();
     for account in [agent_account, controller_account] {
         let requests = cluster.requests.of(NAMESPACE, account.name)?;
@@ -105,6 +131,10 @@ async fn both_do_all_they_must_and_use_every_right_they_have() -> Result<()> {
             ensure!(request.code != 401 && request.code != 403, "{} may not: {request:?}", account.name);
             if request.code < 400 && !request.resource.is_empty() {
                 used.insert(request.right());
+            }
+            // Where a server has no lists by stream, or did not end one, they come in pages.
+            if request.verb == "watch" && request.uri.contains("sendInitialEvents=true") {
+                used.insert(format!("list {}", request.resource));
             }
             // An apply that creates takes the right to create, too.
             if request.verb == "patch" && request.code == 201 {

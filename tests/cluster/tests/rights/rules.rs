@@ -6,10 +6,22 @@ use anyhow::{Context as _, Result};
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use serde_json::Value;
 
-/// The rules of the roles of an account's name: all that are bound to it, which the chart names alike.
+/// The rules of all roles that are bound to an account.
 pub(crate) fn rules_of(chart: &[Value], account: &str) -> Result<Vec<PolicyRule>> {
     let mut rules = Vec::new();
-    for document in chart.iter().filter(|document| document["metadata"]["name"] == account) {
+    let binds = |document: &&Value| {
+        let subjects = document["subjects"].as_array();
+        subjects
+            .into_iter()
+            .flatten()
+            .any(|subject| subject["kind"] == "ServiceAccount" && subject["name"] == account)
+    };
+    let bound: Vec<&Value> = chart.iter().filter(binds).map(|document| &document["roleRef"]).collect();
+    let is_bound = |document: &&Value| {
+        let name = &document["metadata"]["name"];
+        bound.iter().any(|role| role["kind"] == document["kind"] && role["name"] == *name)
+    };
+    for document in chart.iter().filter(is_bound) {
         let document = document.clone();
         rules.extend(match document["kind"].as_str() {
             Some("ClusterRole") => serde_json::from_value::<ClusterRole>(document)?.rules.unwrap_or_default(),

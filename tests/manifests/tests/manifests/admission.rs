@@ -311,17 +311,104 @@ fn admission_only_warns_of_annotations_and_denies_writes_of_other_nodes() {
     for (name, failure, actions) in [
         ("thermocline-annotations", "Ignore", json!(["Warn", "Audit"])),
         ("thermocline-own-node", "Fail", json!(["Deny"])),
+        ("thermocline-slow-tier-label", "Fail", json!(["Deny"])),
     ] {
         let policy = object(&documents, "ValidatingAdmissionPolicy", name);
         let binding = object(&documents, "ValidatingAdmissionPolicyBinding", name);
         assert_eq!(policy["spec"]["failurePolicy"], failure);
         assert_eq!(binding["spec"]["validationActions"], actions);
         assert_eq!(binding["spec"]["policyName"], name);
-        let reason = if name.ends_with("own-node") { "Forbidden" } else { "Invalid" };
+        let reason = if failure == "Fail" { "Forbidden" } else { "Invalid" };
         for validation in policy["spec"]["validations"].as_array().unwrap() {
             assert_eq!(validation["reason"], reason);
         }
     }
+}
+
+#[test]
+fn of_a_node_the_controller_writes_the_label_of_its_slow_tier_alone() {
+    let policy = Policy::of_the_chart("thermocline-slow-tier-label");
+    let by = |name: &str, operation: &str| {
+        let username = format!("system:serviceaccount:thermocline-system:{name}");
+        json!({ "userInfo": { "username": username }, "operation": operation, "name": "n1" })
+    };
+    let bare = json!({ "metadata": { "name": "n1" }, "spec": {} });
+    let full = json!({
+        "metadata": {
+            "name": "n1", "labels": { "zone": "a" }, "annotations": { "a": "b" }, "finalizers": ["f"],
+            "ownerReferences": [{ "uid": "o" }],
+        },
+        "spec": { "podCIDR": "10.0.0.0/24", "taints": [{ "key": "gpu", "effect": "NoSchedule" }] },
+    });
+    let changed = |from: &Value, path: &str, value: Value| {
+        let mut to = from.clone();
+        let (parent, key) = path.rsplit_once('/').unwrap();
+        let parent = to.pointer_mut(parent).unwrap();
+        if parent.is_null() {
+            *parent = json!({});
+        }
+        match value {
+            Value::Null => drop(parent.as_object_mut().unwrap().remove(key)),
+            value => parent[key] = value,
+        }
+        to
+    };
+    let check = |before: &Value, after: &Value, operation: &str, allowed: bool| {
+        let messages = policy.of_an_update(before, after, &by("thermocline-controller", operation));
+        assert_eq!(messages.is_empty(), allowed, "{operation} {before} {after}: {messages:?}");
+        // Of others it says nothing.
+        assert!(policy.of_an_update(before, after, &by("another", operation)).is_empty());
+    };
+    let label = |value: &str| json!({ "thermocline.io/slow-tier": value });
+    let labelled = changed(&bare, "/metadata/labels", label("cxl"));
+    check(&bare, &labelled, "UPDATE", true);
+    check(&labelled, &bare, "UPDATE", true);
+    check(&labelled, &changed(&bare, "/metadata/labels", label("pmem")), "UPDATE", true);
+    let both = changed(&full, "/metadata/labels", json!({ "zone": "a", "thermocline.io/slow-tier": "cxl" }));
+    check(&full, &both, "UPDATE", true);
+    check(&both, &full, "UPDATE", true);
+    check(&full, &full, "UPDATE", true);
+    check(&Value::Null, &bare, "CREATE", false);
+    check(&full, &Value::Null, "DELETE", false);
+    for (path, value) in [
+        ("/metadata/labels", json!({ "zone": "b" })),
+        ("/metadata/labels", json!({ "zone": "a", "thermocline.io/exclude": "true" })),
+        ("/metadata/labels", Value::Null),
+        ("/metadata/annotations", json!({ "a": "c" })),
+        ("/metadata/annotations", Value::Null),
+        ("/metadata/finalizers", Value::Null),
+        ("/metadata/ownerReferences", json!([])),
+        ("/spec/unschedulable", json!(true)),
+        ("/spec/taints", Value::Null),
+        ("/spec", Value::Null),
+    ] {
+        check(&full, &changed(&full, path, value.clone()), "UPDATE", false);
+    }
+    for path in ["/metadata/annotations", "/metadata/finalizers", "/metadata/ownerReferences"] {
+        check(&bare, &changed(&bare, path, full.pointer(path).unwrap().clone()), "UPDATE", false);
+    }
+}
+
+/// A right that nothing limits is not given.
+#[test]
+fn the_controller_patches_nodes_only_where_a_policy_holds_it_to_one_label() {
+    let has = |arguments: &[&str]| {
+        let documents = helm_template(arguments).unwrap();
+        let text = |document: &&Value| document.to_string();
+        let named = |kind: &str| {
+            documents.iter().any(|document| {
+                document["kind"] == kind && document["metadata"]["name"] == "thermocline-slow-tier-label"
+            })
+        };
+        let asks = documents
+            .iter()
+            .map(|document| text(&document))
+            .any(|text| text.contains("THERMOCLINE_SLOW_TIER_LABEL"));
+        [named("ValidatingAdmissionPolicy"), named("ClusterRole"), named("ClusterRoleBinding"), asks]
+    };
+    assert_eq!(has(&[]), [true; 4]);
+    assert_eq!(has(&["--set", "controller.slowTierLabel=false"]), [false; 4]);
+    assert_eq!(has(&["--set", "rbac.create=false"]), [true, false, false, true]);
 }
 
 #[test]

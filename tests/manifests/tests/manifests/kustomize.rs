@@ -10,7 +10,7 @@ const COMPONENTS: [(&str, &str); 5] = [
     ("network-policy", "networkPolicy.enabled=true"),
     (
         "no-admission-policies",
-        "admissionPolicies.warnOfAnnotations=false,admissionPolicies.ownNodeOnly=false",
+        "admissionPolicies.warnOfAnnotations=false,admissionPolicies.ownNodeOnly=false,controller.slowTierLabel=false",
     ),
     ("no-default-policy", "controller.defaultPolicy="),
     (

@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer};
 pub use guarded::{Guarded, Malformed};
 pub use namespace::Namespace;
 pub use node::Node;
-pub use node_tiering::NodeTiering;
+pub use node_tiering::{NodeTiering, SlowTier};
 pub use pod::{Container, Memory, Pod, Resources};
 pub use policy::Policy;
 
@@ -44,6 +44,18 @@ impl Kind {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Pod, Self::Namespace, Self::Policy, Self::Node, Self::NodeTiering];
 
+    /// The same among those that assignments follow from; `None` for what they are written to.
+    #[must_use]
+    pub const fn indexed(self) -> Option<IndexedKind> {
+        match self {
+            Self::Pod => Some(IndexedKind::Pod),
+            Self::Namespace => Some(IndexedKind::Namespace),
+            Self::Policy => Some(IndexedKind::Policy),
+            Self::Node => Some(IndexedKind::Node),
+            Self::NodeTiering => None,
+        }
+    }
+
     /// Their name in paths and rules of access.
     #[must_use]
     pub const fn plural(self) -> &'static str {
@@ -55,6 +67,19 @@ impl Kind {
             Self::NodeTiering => "nodetierings",
         }
     }
+}
+
+/// Kinds that assignments follow from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IndexedKind {
+    /// Pods.
+    Pod,
+    /// Namespaces.
+    Namespace,
+    /// Policies.
+    Policy,
+    /// Nodes.
+    Node,
 }
 
 /// An object that is watched.

@@ -6,8 +6,8 @@ use kube::api::ObjectMeta;
 use super::Controller;
 use crate::index::Name;
 use crate::policy_status::StoredPolicy;
+use crate::watch::objects::{IndexedKind, Kind, Malformed, Node, Object};
 use crate::watch::{Change, Watched};
-use crate::watched::{Kind, Malformed, Node, Object};
 
 impl Controller {
     pub(super) fn watched(&mut self, Watched { kind, change, .. }: Watched) {
@@ -16,9 +16,9 @@ impl Controller {
             Change::Gone { namespace, name } => self.gone(kind, &namespace, &name),
             Change::Listing => {
                 self.tallies.list_began(kind);
-                match kind {
-                    Kind::NodeTiering => self.tierings.begin_list(),
-                    Kind::Pod | Kind::Namespace | Kind::Policy | Kind::Node => self.index.begin_list(kind),
+                match kind.indexed() {
+                    Some(kind) => self.index.begin_list(kind),
+                    None => self.tierings.begin_list(),
                 }
             }
             Change::Listed => self.listed(kind),
@@ -34,7 +34,10 @@ impl Controller {
         match object {
             Object::Pod(pod) => self.index.apply_pod(&pod),
             Object::Namespace(namespace) => self.index.apply_namespace(&namespace),
-            Object::Node(node) => self.index.apply_node(&node),
+            Object::Node(node) => {
+                self.index.apply_node(&node);
+                self.observe_label(&node);
+            }
             Object::Policy(policy) => {
                 self.index.apply_policy(&policy);
                 let status = policy.status.clone().unwrap_or_default();
@@ -43,6 +46,7 @@ impl Controller {
             Object::NodeTiering(object) => {
                 let node = Name::from(object.name_any());
                 self.index.apply_dram(&node, object.dram());
+                self.observe_slow_tier(&node, object.slow_tier());
                 let (changed, suspensions) = self.tierings.observe(&node, &object);
                 for suspension in &suspensions {
                     self.warn_of_suspension(suspension);
@@ -67,7 +71,10 @@ impl Controller {
     }
 
     fn gone(&mut self, kind: Kind, namespace: &str, name: &str) {
-        self.index.delete(kind, namespace, name);
+        match kind.indexed() {
+            Some(kind) => self.index.delete(kind, namespace, name),
+            None => self.index.apply_dram(name, None),
+        }
         match kind {
             Kind::Policy => {
                 self.policies.deleted(name);
@@ -77,31 +84,21 @@ impl Controller {
                 self.tierings.deleted(name);
                 self.look_again(&Name::from(name));
             }
-            Kind::Pod | Kind::Namespace | Kind::Node => {}
+            Kind::Node => self.forget_label(name),
+            Kind::Pod | Kind::Namespace => {}
         }
     }
 
     fn listed(&mut self, kind: Kind) {
-        let missing = match kind {
-            Kind::NodeTiering => self.tierings.missing(),
-            Kind::Pod | Kind::Namespace | Kind::Policy | Kind::Node => self.index.missing(kind),
+        let missing = match kind.indexed() {
+            Some(kind) => self.index.missing(kind),
+            None => self.tierings.missing(),
         };
         for (namespace, name) in missing {
             self.gone(kind, &namespace, &name);
         }
         tracing::info!(kind = kind.plural(), "listed");
-        if self.synced.insert(kind) && self.is_synced() {
-            tracing::info!(
-                pods = self.index.len(Kind::Pod),
-                nodes = self.index.len(Kind::Node),
-                policies = self.index.len(Kind::Policy),
-                seconds = self.started.elapsed().as_secs_f64(),
-                "everything is known"
-            );
-            if self.leading {
-                self.mark_all();
-            }
-        }
+        self.synced.insert(kind);
     }
 
     /// A pod, namespace or policy that can't be read stays as it was when it could. A node is one all the same, and its
@@ -120,7 +117,7 @@ impl Controller {
         );
         match kind {
             Kind::Policy => {
-                self.index.keep(kind, namespace, name);
+                self.index.keep(IndexedKind::Policy, namespace, name);
                 let unreadable = Some(malformed.message.clone());
                 // What it says already is not to be said again, with a new time.
                 let status = serde_json::from_value(malformed.status.clone()).unwrap_or_else(|_| {
@@ -133,7 +130,9 @@ impl Controller {
             Kind::Node if self.index.node_uid(name) != metadata.uid.as_deref() => {
                 self.index.apply_node(&Node::unreadable(metadata));
             }
-            Kind::Pod | Kind::Namespace | Kind::Node => self.index.keep(kind, namespace, name),
+            Kind::Pod => self.index.keep(IndexedKind::Pod, namespace, name),
+            Kind::Namespace => self.index.keep(IndexedKind::Namespace, namespace, name),
+            Kind::Node => self.index.keep(IndexedKind::Node, namespace, name),
             Kind::NodeTiering => {
                 let node = Name::from(name);
                 if self.tierings.observe_unreadable(&node, metadata) {

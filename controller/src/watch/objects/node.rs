@@ -1,3 +1,4 @@
+use api::SLOW_TIER;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
@@ -37,6 +38,12 @@ impl Node {
     #[must_use]
     pub fn allocatable(&self) -> Option<Bytes> {
         self.status.allocatable.memory.as_deref().and_then(super::pod::bytes)
+    }
+
+    /// What it is labelled as having of slow memory.
+    #[must_use]
+    pub fn slow_tier_label(&self) -> Option<&str> {
+        self.metadata.labels.as_ref()?.get(SLOW_TIER).map(String::as_str)
     }
 
     /// Whether an agent can run there.

@@ -89,7 +89,7 @@ impl<K: Resource> Resource for Guarded<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watched::Pod;
+    use crate::watch::objects::Pod;
     use kube::ResourceExt as _;
     use kube::core::{ObjectList, WatchEvent};
 

@@ -17,6 +17,18 @@ pub struct NodeTiering {
     status: Status,
 }
 
+/// What the agent of a node says of memory that is slower than DRAM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlowTier {
+    /// Nothing yet.
+    #[default]
+    Unknown,
+    /// There is none.
+    Absent,
+    /// The fastest of it.
+    Present(TierName),
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Status {
@@ -44,8 +56,23 @@ impl NodeTiering {
     /// The node's DRAM, once its agent has said so.
     #[must_use]
     pub fn dram(&self) -> Option<Bytes> {
+        self.dram_tier().map(|tier| tier.capacity.0)
+    }
+
+    /// Which memory of the node is slower.
+    #[must_use]
+    pub fn slow_tier(&self) -> SlowTier {
+        let Some(dram) = self.dram_tier() else { return SlowTier::Unknown };
+        let slower = self.status.tiers.iter().filter(|tier| tier.rank > dram.rank);
+        let fastest = slower.min_by_key(|tier| tier.rank);
+        // A name that only a newer agent knows is a tier all the same.
+        fastest
+            .map_or(SlowTier::Absent, |tier| SlowTier::Present(tier.name.parse().unwrap_or(TierName::Slow)))
+    }
+
+    fn dram_tier(&self) -> Option<&TierStatus> {
         let name = TierName::Dram.to_string();
-        self.status.tiers.iter().find(|tier| tier.name == name).map(|tier| tier.capacity.0)
+        self.status.tiers.iter().find(|tier| tier.name == name)
     }
 
     /// When it was written or confirmed last, in seconds since 1970.
@@ -78,5 +105,30 @@ impl NodeTiering {
     #[must_use]
     pub fn pods(&self) -> &[PodStatus] {
         &self.status.pods
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_slow_tier_is_the_fastest_below_dram_once_an_agent_has_found_dram() {
+        let check = |tiers: &[&str], expected| {
+            let tier = |(rank, name)| json!({ "name": name, "rank": rank, "nodes": "0", "capacity": "1Gi" });
+            let tiers: Vec<_> = tiers.iter().enumerate().map(tier).collect();
+            let object = json!({ "metadata": { "name": "n1" }, "status": { "tiers": tiers } });
+            let object: NodeTiering = serde_json::from_str(&object.to_string()).unwrap();
+            assert_eq!(object.slow_tier(), expected, "{tiers:?}");
+        };
+        check(&[], SlowTier::Unknown);
+        check(&["cxl"], SlowTier::Unknown);
+        check(&["dram"], SlowTier::Absent);
+        check(&["hbm", "dram"], SlowTier::Absent);
+        check(&["hbm", "dram", "cxl", "pmem"], SlowTier::Present(TierName::Cxl));
+        check(&["dram", "pmem"], SlowTier::Present(TierName::Pmem));
+        check(&["dram", "racetrack"], SlowTier::Present(TierName::Slow));
     }
 }
