@@ -55,9 +55,9 @@ pub(crate) struct Args {
 }
 
 const AFTER_HELP: &str = "\
-With --quick it takes about ten minutes on two cores that do nothing else. Whole it runs twelve guests of 14 minutes of their time, two at a
-time: about an hour; it says all the time how far it is. What is missing is built or downloaded first. Applications: redis, memcached, nginx.
-It fails where a bar is not held.";
+With --quick it takes about seven minutes on two cores that do nothing else. Whole it is twelve guests of 14 minutes of their time, two at a
+time: about 70 minutes by what a quick run took, less with --runs or --policy. It says all the time how far it is. What is missing is built or
+downloaded first. Applications: redis, memcached, nginx. It fails where a bar is not held.";
 
 /// Before and after the loads' keys move.
 struct Length {
