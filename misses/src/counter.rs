@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::cache::Cache;
 use crate::line::{Counts, Line, Pages};
+use crate::ranges::{Ranges, TELL};
 use crate::{DOORBELL, END, PAGE, SLOTS, START, slot_of};
 
 /// Addresses from here on are the kernel's.
@@ -16,9 +17,10 @@ pub struct Counter {
     /// Physical memory below this is fast.
     fast: u64,
     started: bool,
+    ranges: Ranges,
     line: Line,
-    /// Misses by page of a slot.
-    pages: HashMap<u64, u64>,
+    /// Misses by slot and page.
+    pages: HashMap<(usize, u64), u64>,
 }
 
 /// What an access was.
@@ -34,7 +36,14 @@ impl Counter {
     /// One that has counted nothing; physical memory from `fast` on is slow.
     #[must_use]
     pub fn new(cache: Cache, fast: u64) -> Self {
-        Self { cache, fast, started: false, line: nothing(), pages: HashMap::new() }
+        Self {
+            cache,
+            fast,
+            started: false,
+            ranges: Ranges::default(),
+            line: nothing(),
+            pages: HashMap::new(),
+        }
     }
 
     /// Takes an access at a virtual address; `physical` is asked for only where it matters, and is `None` for a device's.
@@ -45,15 +54,23 @@ impl Counter {
         access: Access,
         physical: impl FnOnce() -> Option<u64>,
     ) -> Option<Line> {
-        if address & !(PAGE - 1) == DOORBELL {
-            return if access == Access::Load { self.ring((address & (PAGE - 1)) / 8) } else { None };
+        let word = (address & (PAGE - 1)) / 8;
+        match address & !(PAGE - 1) {
+            DOORBELL => return if access == Access::Load { self.ring(word) } else { None },
+            TELL => {
+                if access == Access::Load {
+                    self.ranges.word(word);
+                }
+                return None;
+            }
+            _ => {}
         }
         if !self.started {
             return None;
         }
         let physical = physical()?;
         let missed = !self.cache.hits(physical);
-        let slot = slot_of(address);
+        let slot = slot_of(address).or_else(|| self.ranges.slot_of(address));
         let counts = match slot {
             Some(slot) => &mut self.line.slots[slot],
             None if address < KERNEL => &mut self.line.programs,
@@ -69,8 +86,8 @@ impl Counter {
             } else {
                 counts.slow += 1;
             }
-            if slot.is_some() {
-                *self.pages.entry(address / PAGE).or_default() += 1;
+            if let Some(slot) = slot {
+                *self.pages.entry((slot, address / PAGE)).or_default() += 1;
             }
         }
         None
@@ -90,10 +107,8 @@ impl Counter {
 
     fn histogram(&self) -> Vec<Vec<Pages>> {
         let mut slots = vec![BTreeMap::<u64, u64>::new(); self.line.slots.len()];
-        for (page, misses) in &self.pages {
-            if let Some(slot) = slot_of(page * PAGE) {
-                *slots[slot].entry(*misses).or_default() += 1;
-            }
+        for ((slot, _), misses) in &self.pages {
+            *slots[*slot].entry(*misses).or_default() += 1;
         }
         let pages = |counts: BTreeMap<u64, u64>| {
             counts.into_iter().map(|(misses, pages)| Pages { misses, pages }).collect()
@@ -110,6 +125,7 @@ fn nothing() -> Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ranges::{Range, words};
     use crate::slot_address;
 
     const FAST: u64 = 1 << 30;
@@ -152,6 +168,21 @@ mod tests {
         assert_eq!(line.kernel, Counts { loads: 1, slow: 1, ..Counts::default() });
         assert_eq!(line.pages[2], [Pages { misses: 1, pages: 1 }]);
         assert!(line.pages[3].is_empty());
+    }
+
+    #[test]
+    fn a_range_that_was_told_is_its_slots_and_a_start_leaves_it_told() {
+        let mut counter = counter();
+        for word in words(&[Range { slot: 5, start: 0x40_0000, end: 0x50_0000 }]) {
+            counter.access(TELL + word * 8, Access::Load, || None);
+        }
+        ring(&mut counter, START);
+        counter.access(0x40_0008, Access::Load, || Some(FAST));
+        counter.access(0x50_0000, Access::Load, || Some(0));
+        let line = ring(&mut counter, END).unwrap();
+        assert_eq!(line.slots[5], Counts { loads: 1, slow: 1, ..Counts::default() });
+        assert_eq!(line.programs, Counts { loads: 1, fast: 1, ..Counts::default() });
+        assert_eq!(line.pages[5], [Pages { misses: 1, pages: 1 }]);
     }
 
     #[test]

@@ -10,12 +10,14 @@
 //! - [`counter::Counter`]: the counts.
 //! - [`line::Line`]: what is written.
 //! - [`oracle`]: the least that any placement could have missed.
+//! - [`ranges`]: memory of programs that map it where they like: the guest tells where.
 #![forbid(unsafe_code)]
 
 pub mod cache;
 pub mod counter;
 pub mod line;
 pub mod oracle;
+pub mod ranges;
 
 /// Virtual address of the page by which a guest rings.
 pub const DOORBELL: u64 = 0x1000_0000_0000;

@@ -1,10 +1,14 @@
 //! `cargo xtask bench`: programs that measure and print a table. Of the tests only as a smoke run: a number from a machine that does
 //! other things at the same time proves nothing.
 
+mod apps;
 mod counter;
+mod measurement;
 mod misses;
 mod peers;
+mod picture;
 mod servers;
+mod spread;
 
 use anyhow::Result;
 
@@ -25,6 +29,8 @@ enum Bench {
     Misses(misses::Args),
     /// Thermocline beside what else moves memory between tiers: one workload, one guest, one contender at a time
     Peers(peers::Args),
+    /// Programs of Debian under load, a pod each: what is saved of their DRAM and what they pay
+    Apps(apps::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<bool> {
@@ -34,6 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         Bench::Latency(args) => servers::run("latency", &["agent-on-files"], args),
         Bench::Misses(args) => misses::run(args),
         Bench::Peers(args) => peers::run(args),
+        Bench::Apps(args) => apps::run(args),
     }
 }
 

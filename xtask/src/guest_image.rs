@@ -1,7 +1,8 @@
 //! What a guest boots into: our static binaries, busybox and a kernel's modules, in an initramfs.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -116,9 +117,22 @@ pub(crate) fn initramfs(
     Ok(path)
 }
 
+/// Writes an initramfs of `plain` and these files into `directory`.
+pub(crate) fn extend(plain: &Path, files: &[(PathBuf, Vec<u8>)], directory: &Path) -> Result<PathBuf> {
+    let path = directory.join("initramfs.cpio");
+    std::fs::copy(plain, &path).with_context(|| plain.display().to_string())?;
+    let mut archive = Cpio::default();
+    for (inside, content) in files {
+        archive.file_with_parents(inside, content);
+    }
+    // Kernels unpack archives that follow each other one after the other.
+    OpenOptions::new().append(true).open(&path)?.write_all(&archive.finish())?;
+    Ok(path)
+}
+
 /// A cpio archive in the `newc` format, the one that kernels unpack.
 #[derive(Default)]
-pub(crate) struct Cpio {
+struct Cpio {
     bytes: Vec<u8>,
     entries: usize,
     dirs: BTreeSet<PathBuf>,
@@ -134,7 +148,7 @@ impl Cpio {
     }
 
     /// A program, and the directories above it that this archive does not have yet.
-    pub(crate) fn file_with_parents(&mut self, path: &Path, content: &[u8]) {
+    fn file_with_parents(&mut self, path: &Path, content: &[u8]) {
         let path = path.strip_prefix("/").unwrap_or(path);
         let mut parents: Vec<_> = path.ancestors().skip(1).collect();
         // The last is the root itself.
@@ -166,7 +180,7 @@ impl Cpio {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
-    pub(crate) fn finish(mut self) -> Vec<u8> {
+    fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, &[]);
         self.bytes
     }

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use thermocline_tests::node::API_SERVER;
 use thermocline_tests::scenario::{Kernel, Machine, NODE};
 
-use crate::guest_image::busybox;
+use crate::guest_image::{busybox, extend};
 use crate::machines::MachineArgs;
 use crate::qemu::Network;
 use crate::vm::{Guests, Outcome};
@@ -48,7 +48,7 @@ fn prove(machine: Machine, kernel_messages: bool, show: impl FnMut(&str)) -> Res
     let mut files = cluster.files()?;
     files.extend(image::files(guests.cache(), &servers)?);
     let directory = tempfile::TempDir::with_prefix_in("node-", guests.cache())?;
-    guest.initramfs = image::extend(&guest.initramfs, &files, directory.path())?;
+    guest.initramfs = extend(&guest.initramfs, &files, directory.path())?;
     guest.network = Some(Network {
         address: API_SERVER,
         relay: format!("{} nc 127.0.0.1 {}", busybox(guests.cache())?.display(), cluster.port()),

@@ -32,6 +32,8 @@ pub(crate) struct Guest {
     pub(crate) initramfs: PathBuf,
     /// `None`: a shell.
     pub(crate) scenario: Option<String>,
+    /// Of the files that it leaves on the host: the scenario's, where it is not one of several of the same.
+    pub(crate) name: String,
     /// The host's clock instead of virtual time (docs/decisions/virtual-time.md).
     pub(crate) realtime: bool,
     /// Leaves the kernel's own messages on the console.
@@ -204,6 +206,6 @@ pub(crate) fn wall_limit(guest_timeout: Duration) -> Duration {
 }
 
 /// Where a guest's console is kept.
-pub(crate) fn log_path(cache: &Path, scenario: &str, machine: Machine) -> PathBuf {
-    cache.join("logs").join(format!("{scenario}-{}-{}.log", machine.kernel, machine.kind.name))
+pub(crate) fn log_path(cache: &Path, name: &str, machine: Machine) -> PathBuf {
+    cache.join("logs").join(format!("{name}-{}-{}.log", machine.kernel, machine.kind.name))
 }

@@ -195,6 +195,8 @@ impl Suite {
             .args(["-o", "Dir::Etc::SourceParts=/dev/null"])
             .args(["-o", &set("Dir::State::Lists", &self.state.join("lists"))])
             .args(["-o", &set("Dir::Cache", &self.state.join("cache"))])
+            // What this machine has installed, maybe newer than any of the suite, is not what is asked for.
+            .args(["-o", "Dir::State::status=/dev/null"])
             .args(["-o", "APT::Sandbox::User=root", "-o", "Acquire::Languages=none"])
             .env("LC_ALL", "C");
         command

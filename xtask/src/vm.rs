@@ -121,12 +121,14 @@ impl Guests {
     ) -> Result<qemu::Guest> {
         let (vmlinuz, initramfs) = self.boot.get(&machine.kernel).context("kernel not prepared")?.clone();
         let scenario = scenario.map(|scenario| scenario.name.to_owned());
+        let name = scenario.clone().unwrap_or_default();
         Ok(qemu::Guest {
             qemu: self.qemu.clone(),
             machine,
             vmlinuz,
             initramfs,
             scenario,
+            name,
             realtime,
             kernel_messages,
             network: None,
@@ -145,7 +147,7 @@ impl Guests {
         guest: &qemu::Guest,
         mut show: impl FnMut(&str),
     ) -> Result<Outcome> {
-        let log_path = qemu::log_path(&self.cache, scenario.name, guest.machine);
+        let log_path = qemu::log_path(&self.cache, &guest.name, guest.machine);
         std::fs::create_dir_all(log_path.parent().context("log directory")?)?;
         let mut log = std::fs::File::create(&log_path).with_context(|| log_path.display().to_string())?;
         let start = Instant::now();

@@ -2,22 +2,23 @@
 
 use anyhow::{Context as _, Result};
 use host::generator::{Backing, HugePages, Mapping};
+use misses::ranges::Range;
 
-/// The page that the counter watches.
+/// The pages that the counter watches: the doorbell, and behind it the one by which ranges are told.
 pub(super) struct Doorbell {
-    page: Mapping,
+    pages: Mapping,
     rung: u64,
 }
 
 impl Doorbell {
     pub(super) fn new() -> Result<Self> {
-        let page = Mapping::at(
+        let pages = Mapping::at(
             usize::try_from(misses::DOORBELL)?,
-            usize::try_from(misses::PAGE)?,
+            usize::try_from(misses::ranges::TELL + misses::PAGE - misses::DOORBELL)?,
             Backing::Private,
             HugePages::Never,
         );
-        Ok(Self { page: page.context("the doorbell's page")?, rung: 0 })
+        Ok(Self { pages: pages.context("the doorbell's pages")?, rung: 0 })
     }
 
     /// Everything counts from here on.
@@ -39,7 +40,17 @@ impl Doorbell {
         self.ring(misses::END);
     }
 
+    /// From here on accesses in these ranges, and no others, are those of their slots.
+    pub(super) fn tell(&self, ranges: &[Range]) {
+        misses::ranges::words(ranges).for_each(|word| self.read(misses::ranges::TELL, word));
+    }
+
     fn ring(&self, word: u64) {
-        let _ = self.page.read(usize::try_from(word * 8).unwrap_or(0));
+        self.read(misses::DOORBELL, word);
+    }
+
+    fn read(&self, page: u64, word: u64) {
+        let offset = page - misses::DOORBELL + word * 8;
+        let _ = self.pages.read(usize::try_from(offset).unwrap_or(0));
     }
 }

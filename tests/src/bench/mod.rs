@@ -1,5 +1,6 @@
 //! What guests do for `cargo xtask bench`: programs that measure. They judge nothing; the host makes the table.
 
+mod apps;
 mod beside;
 mod contenders;
 mod counted;
@@ -10,6 +11,7 @@ pub mod told;
 
 use std::time::Duration;
 
+pub use apps::{APPS, App};
 pub use contenders::{CONTENDERS, Contender};
 pub use peers::Region;
 
@@ -38,6 +40,14 @@ pub const BENCHES: &[Scenario] = &[
         run: peers::run,
     },
     Scenario {
+        name: "apps",
+        about: "programs of Debian under load, watched while the agent moves their memory",
+        applies: Machine::has_lower_tier,
+        agent: true,
+        guest_timeout: Duration::from_hours(1),
+        run: apps::run,
+    },
+    Scenario {
         name: "beside",
         about: "the workload of a simulated world, watched while the agent moves its memory",
         applies: Machine::has_lower_tier,
@@ -47,7 +57,11 @@ pub const BENCHES: &[Scenario] = &[
     },
 ];
 
-/// Word of the kernel's command line that names the contender.
+/// Word of the kernel's command line with the names of applications, by commas.
+pub const RUNS: &str = "thermocline.apps";
+/// Word with the number that the loads' keys follow from.
+pub const SEED: &str = "thermocline.seed";
+/// Word that names the contender.
 pub const CONTENDER: &str = "thermocline.contender";
 /// Word with the seconds before the hot set shifts.
 pub const BEFORE: &str = "thermocline.before";
@@ -55,7 +69,7 @@ pub const BEFORE: &str = "thermocline.before";
 pub const AFTER: &str = "thermocline.after-shift";
 /// Word with the workload's regions as its arguments have them, by commas.
 pub const REGIONS: &str = "thermocline.regions";
-/// Word with the policy's spec, in JSON.
+/// Word with the policy's spec, in JSON; where it may be left out, nothing manages the pods.
 pub const POLICY: &str = "thermocline.policy";
 /// Word with the agent's engine.
 pub const ENGINE: &str = "thermocline.engine";

@@ -33,6 +33,13 @@ pub enum Told {
         /// When.
         at_ms: u64,
     },
+    /// A moment of the applications' run.
+    Apps(AppsMoment),
+    /// What each application's own look at its data found wrong, in the order of their slots.
+    Verified {
+        /// How much of each.
+        wrong: Vec<u64>,
+    },
     /// A moment beside the simulated host.
     Moment(Moment),
     /// What is there in the end.
@@ -69,6 +76,40 @@ pub struct Sample {
     pub migrated: u64,
     /// Resident bytes of the contender's processes.
     pub rss: u64,
+}
+
+/// Where applications' memory is at a moment, and what was done so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppsMoment {
+    /// Since the start, milliseconds.
+    pub at_ms: u64,
+    /// The counter's line.
+    pub mark: u64,
+    /// Each application, in the order of their slots.
+    pub apps: Vec<AppMoment>,
+    /// CPU time of the agent and of the kernel's threads that move or free memory, microseconds.
+    pub agent_us: u64,
+    /// Resident bytes of the agent.
+    pub rss: u64,
+}
+
+/// One application at a moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppMoment {
+    /// Anonymous bytes on fast nodes.
+    pub fast: u64,
+    /// The same on slow ones.
+    pub slow: u64,
+    /// CPU time of the pod, microseconds.
+    pub cpu_us: u64,
+    /// Requests answered.
+    pub requests: u64,
+    /// Time from requests to their answers, microseconds.
+    pub busy_us: u64,
+    /// Of all answers so far 99 % took less, microseconds.
+    pub p99_us: u64,
+    /// Answers that were wrong.
+    pub wrong: u64,
 }
 
 /// What sank, what is touched there and what counts as cold, at a moment beside the simulated host.

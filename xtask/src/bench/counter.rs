@@ -7,9 +7,10 @@ use anyhow::{Context as _, Result, ensure};
 use misses::cache::Cache;
 use misses::line::Line;
 use thermocline_tests::bench::told::Told;
-use thermocline_tests::scenario::{Machine, Scenario};
+use thermocline_tests::scenario::Scenario;
 
 use crate::guest_image::root;
+use crate::qemu::Guest;
 use crate::say;
 use crate::vm::{Guests, Outcome};
 
@@ -72,15 +73,13 @@ impl Counter {
         &self,
         guests: &Guests,
         bench: &'static Scenario,
-        machine: Machine,
-        arguments: Vec<String>,
+        mut guest: Guest,
         mut show: impl FnMut(&str),
     ) -> Result<Counted> {
-        let out = guests.cache().join(format!("{}-{}.jsonl", bench.name, std::process::id()));
-        let mut guest = guests.guest(machine, Some(bench), false, false)?;
-        guest.arguments = arguments;
+        let out = guests.cache().join(format!("{}-{}.jsonl", guest.name, std::process::id()));
         // As the emulator numbers memory, that of the fast nodes comes first.
-        let fast = machine.kind.fast_nodes().into_iter().map(|node| machine.kind.nodes[node].bytes).sum();
+        let kind = guest.machine.kind;
+        let fast = kind.fast_nodes().into_iter().map(|node| kind.nodes[node].bytes).sum();
         guest.plugin = Some(self.options(&out, fast));
         let mut told = Vec::new();
         let outcome = guests.run(bench, &guest, |line| match Told::parse(line) {

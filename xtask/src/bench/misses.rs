@@ -33,7 +33,8 @@ pub(super) fn smoke() -> Result<bool> {
 fn count(machine: Machine, cache: CacheArgs) -> Result<bool> {
     let counted = bench("counted")?;
     let guests = Guests::prepare(&[machine.kernel], counted.agent, false)?;
-    let found = Counter::build(cache)?.run(&guests, counted, machine, Vec::new(), |_| {})?;
+    let guest = guests.guest(machine, Some(counted), false, false)?;
+    let found = Counter::build(cache)?.run(&guests, counted, guest, |_| {})?;
     ensure!(found.outcome.pass(), "{}", found.outcome.summary());
     let line = found.lines.last();
     let mut all_right = line.is_some();

@@ -5,17 +5,16 @@ mod rows;
 mod run;
 mod table;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use thermocline_tests::bench::{AFTER, BEFORE, CONTENDER, CONTENDERS, Contender, THP};
 use thermocline_tests::scenario::{Kernel, Machine};
 
 use super::counter::{CacheArgs, Counter, bench};
-use crate::guest_image::{self, root};
+use super::measurement;
 use crate::machines::MachineArgs;
-use crate::qemu::Qemu;
 use crate::vm::Guests;
 use crate::{out, say};
 use run::Run;
@@ -81,10 +80,7 @@ pub(super) fn run(args: &Args) -> Result<bool> {
         table::markdown(&whole, &format!("{title}.svg"), &conditions(args, machine, seed, runs, whole[0].1)?);
     out!("{table}");
     if !args.quick {
-        let dir = root().join(&args.out);
-        std::fs::create_dir_all(&dir)?;
-        write(&dir.join(format!("{title}.md")), &table)?;
-        write(&dir.join(format!("{title}.svg")), &picture::svg(&whole)?)?;
+        measurement::write(&args.out, &title, &table, &picture::svg(&whole)?)?;
     }
     Ok(all_ended)
 }
@@ -114,13 +110,14 @@ fn measure(order: &Order, contenders: &[&'static Contender]) -> Result<Measured>
     for (at, job) in jobs.iter().enumerate() {
         let contender = contenders[*job];
         let began = Instant::now();
-        let arguments = vec![
+        let mut guest = guests.guest(machine, Some(peers), false, false)?;
+        guest.arguments = vec![
             format!("{CONTENDER}={}", contender.name),
             format!("{BEFORE}={}", order.length.before.as_secs()),
             format!("{AFTER}={}", order.length.after.as_secs()),
             format!("{THP}={}", if order.thp { "yes" } else { "no" }),
         ];
-        let found = counter.run(&guests, peers, machine, arguments, |_| {})?;
+        let found = counter.run(&guests, peers, guest, |_| {})?;
         let summary = found.outcome.summary();
         match Run::of(found) {
             Ok(run) => {
@@ -141,11 +138,6 @@ fn measure(order: &Order, contenders: &[&'static Contender]) -> Result<Measured>
 
 /// What somebody needs to know to make the table again.
 fn conditions(args: &Args, machine: Machine, seed: u64, runs: u32, example: &[Run]) -> Result<String> {
-    let qemu = Qemu::ensure(&guest_image::cache()?)?.version()?;
-    let git =
-        std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(root()).output();
-    let commit =
-        git.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
     let kernel = example.first().map_or("", |run| run.kernel.as_str());
     let mut command =
         format!("cargo xtask bench peers --kernel {} --machine {}", machine.kernel, machine.kind.name);
@@ -156,17 +148,10 @@ fn conditions(args: &Args, machine: Machine, seed: u64, runs: u32, example: &[Ru
         command.push_str(" --quick");
     }
     Ok(format!(
-        "`{command} --seed {seed}`: {runs} run(s) of each, order shuffled; Linux {kernel}, {qemu}, Thermocline {} at {commit}; cache of {}; \
-         4 ns an instruction.",
-        env!("CARGO_PKG_VERSION"),
+        "`{command} --seed {seed}`: {runs} run(s) of each, order shuffled; {}; cache of {}; 4 ns an instruction.",
+        measurement::versions(kernel)?,
         args.cache.describe()
     ))
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).with_context(|| format!("{} can't be written", path.display()))?;
-    say!("wrote {}", path.display());
-    Ok(())
 }
 
 fn contender(name: &str) -> Result<&'static Contender, String> {

@@ -2,15 +2,13 @@
 //! containerd, the kubelet, the images of pods, and what its cluster is known by.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use thermocline_tests::node::{IMAGES, PAUSE_IMAGE, WORKLOAD_IMAGE};
 
 use super::packages;
-use crate::guest_image::{Cpio, Profile, build_binaries};
+use crate::guest_image::{Profile, build_binaries};
 use crate::image::{self, File, Image};
 use crate::kube::Made;
 use crate::static_build::read_static;
@@ -26,19 +24,6 @@ pub(super) fn files(cache: &Path, servers: &Made) -> Result<Vec<(PathBuf, Vec<u8
     files.push(("/bin/kubelet".into(), std::fs::read(&kubelet).context("kubelet")?));
     files.extend(images()?);
     Ok(files)
-}
-
-/// Writes an initramfs of `plain` and these files into `directory`.
-pub(super) fn extend(plain: &Path, files: &[(PathBuf, Vec<u8>)], directory: &Path) -> Result<PathBuf> {
-    let path = directory.join("initramfs.cpio");
-    std::fs::copy(plain, &path).with_context(|| plain.display().to_string())?;
-    let mut archive = Cpio::default();
-    for (inside, content) in files {
-        archive.file_with_parents(inside, content);
-    }
-    // Kernels unpack archives that follow each other one after the other.
-    OpenOptions::new().append(true).open(&path)?.write_all(&archive.finish())?;
-    Ok(path)
 }
 
 /// The archive of every image that the node is to have.

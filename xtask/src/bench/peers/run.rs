@@ -57,7 +57,7 @@ impl Run {
                     ended = true;
                     (run.wrong, run.left) = (wrong, left);
                 }
-                Told::Expected { .. } | Told::Moment(_) => {}
+                Told::Expected { .. } | Told::Apps(_) | Told::Verified { .. } | Told::Moment(_) => {}
             }
         }
         ensure!(

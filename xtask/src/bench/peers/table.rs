@@ -6,6 +6,7 @@ use thermocline_tests::bench::Contender;
 
 use super::rows::{Better, ROWS, Row};
 use super::run::Run;
+use crate::bench::spread::Spread;
 
 /// Ours, of which the table says where it is not the best.
 const OURS: &str = "thermocline";
@@ -14,41 +15,20 @@ const NOBODY: &str = "nobody";
 /// Of the mean: what is nearer is equal.
 const EQUAL: f64 = 0.05;
 
-/// A row's values of one contender's runs.
-struct Cell {
-    mean: f64,
-    least: f64,
-    most: f64,
-    runs: usize,
+/// A row's values of one contender's runs; `None` where it says nothing about them.
+fn cell(row: &Row, runs: &[Run]) -> Option<Spread> {
+    Spread::of(runs.iter().filter_map(row.value))
 }
 
-impl Cell {
-    fn of(row: &Row, runs: &[Run]) -> Option<Self> {
-        let values: Vec<f64> = runs.iter().filter_map(row.value).collect();
-        let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let mean = values.iter().sum::<f64>() / values.len() as f64;
-        (!values.is_empty()).then_some(Self { mean, least, most, runs: values.len() })
-    }
-
-    fn text(&self) -> String {
-        if self.runs > 1 && number(self.least) != number(self.most) {
-            format!("{} ({} to {})", number(self.mean), number(self.least), number(self.most))
-        } else {
-            number(self.mean)
-        }
-    }
-
-    /// Whether it is as good as another, within what the runs differ.
-    fn is_as_good_as(&self, other: &Self, better: Better) -> bool {
-        let spread = (self.most - self.least).max(other.most - other.least);
-        let spread = if spread.is_finite() { spread } else { 0.0 };
-        let equal = spread.max(other.mean.abs() * EQUAL);
-        match better {
-            _ if self.mean.to_bits() == other.mean.to_bits() => true,
-            Better::Less => self.mean <= other.mean + equal,
-            Better::More => self.mean >= other.mean - equal,
-        }
+/// Whether one is as good as another, within what the runs differ.
+fn is_as_good(one: &Spread, other: &Spread, better: Better) -> bool {
+    let spread = (one.most - one.least).max(other.most - other.least);
+    let spread = if spread.is_finite() { spread } else { 0.0 };
+    let equal = spread.max(other.mean.abs() * EQUAL);
+    match better {
+        _ if one.mean.to_bits() == other.mean.to_bits() => true,
+        Better::Less => one.mean <= other.mean + equal,
+        Better::More => one.mean >= other.mean - equal,
     }
 }
 
@@ -66,7 +46,7 @@ pub(super) fn markdown(measured: &[(&Contender, &[Run])], picture: &str, conditi
     }
     let names: Vec<&str> = measured.iter().map(|(contender, _)| contender.name).collect();
     let _ = writeln!(text, "\n| | {} | ours |\n|---|{}---|", names.join(" | "), "---:|".repeat(names.len()));
-    let saved = |runs: &[Run]| Cell::of(&ROWS[0], runs).map_or(0.0, |cell| cell.mean);
+    let saved = |runs: &[Run]| cell(&ROWS[0], runs).map_or(0.0, |cell| cell.mean);
     let ours = measured.iter().find(|(contender, _)| contender.name == OURS).map(|(_, runs)| *runs);
     let bar = ours.map_or(0.0, saved) / 2.0;
     // Who does nothing pays nothing.
@@ -77,16 +57,14 @@ pub(super) fn markdown(measured: &[(&Contender, &[Run])], picture: &str, conditi
     for row in ROWS {
         let cells: Vec<String> = measured
             .iter()
-            .map(|(_, runs)| Cell::of(row, runs).map_or_else(|| "-".to_owned(), |cell| cell.text()))
+            .map(|(_, runs)| cell(row, runs).map_or_else(|| "-".to_owned(), |cell| cell.text()))
             .collect();
-        let ours = ours.and_then(|runs| Cell::of(row, runs));
+        let ours = ours.and_then(|runs| cell(row, runs));
         let better: Vec<&str> = rivals
             .iter()
             .filter(|(_, runs)| {
-                let theirs = Cell::of(row, runs);
-                ours.as_ref()
-                    .zip(theirs)
-                    .is_some_and(|(ours, theirs)| !ours.is_as_good_as(&theirs, row.better))
+                let theirs = cell(row, runs);
+                ours.as_ref().zip(theirs).is_some_and(|(ours, theirs)| !is_as_good(ours, &theirs, row.better))
             })
             .map(|(contender, _)| contender.name)
             .collect();
@@ -115,46 +93,22 @@ pub(super) fn markdown(measured: &[(&Contender, &[Run])], picture: &str, conditi
     text
 }
 
-/// Three digits, or all before the point.
-fn number(value: f64) -> String {
-    if value.is_infinite() {
-        return "never".to_owned();
-    }
-    let digits = if value.abs() >= 100.0 {
-        0
-    } else if value.abs() >= 10.0 {
-        1
-    } else if value.abs() >= 1.0 {
-        2
-    } else {
-        3
-    };
-    let text = format!("{value:.digits$}");
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    if text == "-0" { "0".to_owned() } else { text.to_owned() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn cell(mean: f64, spread: f64) -> Cell {
-        Cell { mean, least: mean - spread, most: mean + spread, runs: 3 }
+    fn spread(mean: f64, by: f64) -> Spread {
+        Spread { mean, least: mean - by, most: mean + by, runs: 3 }
     }
 
     #[test]
     fn equal_is_within_the_spread_or_a_twentieth() {
-        assert!(cell(104.0, 0.0).is_as_good_as(&cell(100.0, 0.0), Better::Less));
-        assert!(!cell(106.0, 0.0).is_as_good_as(&cell(100.0, 0.0), Better::Less));
-        assert!(cell(106.0, 5.0).is_as_good_as(&cell(100.0, 0.0), Better::Less));
-        assert!(!cell(90.0, 0.0).is_as_good_as(&cell(100.0, 0.0), Better::More));
-        assert!(!cell(f64::INFINITY, 0.0).is_as_good_as(&cell(100.0, 0.0), Better::Less));
-        assert!(cell(f64::INFINITY, 0.0).is_as_good_as(&cell(f64::INFINITY, 0.0), Better::Less));
-    }
-
-    #[test]
-    fn numbers_have_three_digits() {
-        let texts = [0.0, 0.1234, 1.5, 12.345, 1234.5, 100.0, f64::INFINITY].map(number);
-        assert_eq!(texts, ["0", "0.123", "1.5", "12.3", "1234", "100", "never"]);
+        let (hundred, never) = (spread(100.0, 0.0), spread(f64::INFINITY, 0.0));
+        assert!(is_as_good(&spread(104.0, 0.0), &hundred, Better::Less));
+        assert!(!is_as_good(&spread(106.0, 0.0), &hundred, Better::Less));
+        assert!(is_as_good(&spread(106.0, 5.0), &hundred, Better::Less));
+        assert!(!is_as_good(&spread(90.0, 0.0), &hundred, Better::More));
+        assert!(!is_as_good(&never, &hundred, Better::Less));
+        assert!(is_as_good(&never, &never, Better::Less));
     }
 }
