@@ -103,7 +103,7 @@ impl Agent {
         self.hold(Tunable::DamonStat, off.then_some("false"))
     }
 
-    /// Has walks leave accessed bits of directories alone where a walk of one node would hide what is touched on another.
+    /// Has walks leave accessed bits of directories alone where a walk of one fast node would hide what is touched on another.
     pub(super) fn hold_lru_gen_enabled(&mut self) -> Result<(), StateError> {
         let hides = self.engine.as_ref().is_some_and(Engine::hides_touches);
         let acts = hides && self.managed.values().any(|managed| managed.enforced());
