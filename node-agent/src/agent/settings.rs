@@ -103,9 +103,15 @@ impl Agent {
         self.hold(Tunable::DamonStat, off.then_some("false"))
     }
 
-    /// Has walks leave accessed bits of directories alone where a walk of one node would hide what is touched on another.
+    /// Has walks leave accessed bits of directories alone where a walk of one fast node would hide what is touched on another.
     pub(super) fn hold_lru_gen_enabled(&mut self) -> Result<(), StateError> {
         let hides = self.engine.as_ref().is_some_and(Engine::hides_touches);
+        let is_held =
+            self.state.as_ref().is_some_and(|state| state.tunable(Tunable::LruGenEnabled).is_some());
+        // Most hosts have nothing to do with it: not even a look a round.
+        if !hides && !is_held {
+            return Ok(());
+        }
         let acts = hides && self.managed.values().any(|managed| managed.enforced());
         let original = self.original(Tunable::LruGenEnabled).filter(|_| acts);
         let path = Path::new(Tunable::LruGenEnabled.name());

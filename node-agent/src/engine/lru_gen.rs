@@ -87,7 +87,9 @@ impl LruGenEngine {
                 return Err(format!("the kernel demotes nothing here: {reason}"));
             }
         }
-        let hides_touches = walks_hide_touches(&ground.roots.proc).map_err(|error| error.to_string())?;
+        // Of one fast node, which is walked first, nothing is hidden.
+        let hides_touches = ground.fast.len() > 1
+            && walks_hide_touches(&ground.roots.proc).map_err(|error| error.to_string())?;
         Ok(Self { hides_touches, ..Self::with_syntax(syntax) })
     }
 
@@ -111,7 +113,7 @@ impl LruGenEngine {
         }
     }
 
-    /// See [`walks_hide_touches`].
+    /// Whether its walk of one fast node hides what is touched on another; see [`walks_hide_touches`].
     #[must_use]
     pub fn hides_touches(&self) -> bool {
         self.hides_touches

@@ -234,7 +234,7 @@ impl Engine {
         }
     }
 
-    /// Whether its walk of one node would hide what is touched on another, while the kernel clears accessed bits of directories.
+    /// Whether its walk of one fast node would hide what is touched on another, while the kernel clears accessed bits of directories.
     #[must_use]
     pub fn hides_touches(&self) -> bool {
         matches!(self, Self::LruGen(engine) if engine.hides_touches())

@@ -20,6 +20,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 const MIB: u64 = 1 << 20;
+const PAGE: u64 = 4096;
 /// All but the last are touched within the default `after`.
 const REGIONS: &str =
     "--region hot:4M --region warm@30s:100M --region warm@50s:150M:name=slower --region cold:64M";
@@ -84,8 +85,12 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
             ));
         }
     }
+    let mut by_kswapd = 0;
     for ((name, before), (_, now)) in demoted_before.iter().zip(demotions()?) {
         guest.say(format_args!("{name} {}", now - before));
+        if *name == "pgdemote_kswapd" {
+            by_kswapd = (now - before) * PAGE;
+        }
     }
     // Without these the rest would say nothing.
     guest.at_least("page cache of the reader on the fast node, MiB", (most_cache / MIB) as f64, 64.0);
@@ -110,7 +115,14 @@ fn run(guest: &mut Guest) -> Result<Verdict> {
     let ledger = given_up.ledger()?;
     let lazyfree = ledger.region("lazyfree").context("lazyfree")?;
     guest.say(format_args!("MADV_FREE memory: {} of 32 MiB freed", lazyfree.gone_bytes / MIB));
-    guest.equal("MADV_FREE bytes on the slow node", lazyfree.slow_bytes, &0);
+    // What kswapd comes to while an eviction of ours lets it demote goes down instead of being freed (docs/engines.md).
+    let by_us = lazyfree.slow_bytes.saturating_sub(by_kswapd);
+    guest.equal("MADV_FREE bytes on the slow node, but for kswapd's", by_us, &0);
+    guest.at_most(
+        "of all of them, MADV_FREE memory on the slow node, a share",
+        lazyfree.slow_bytes as f64 / (32 * MIB) as f64,
+        0.01,
+    );
     guest.equal(
         "bytes of a cgroup without a policy on the slow node",
         other.ledger()?.sum(|_| true, |r| r.slow_bytes),
