@@ -106,7 +106,8 @@ impl Measured {
             }
             ensure!(
                 seen.0.elapsed() < PATIENCE,
-                "no write for {PATIENCE:?}, and {} nodes wait",
+                "no write for {PATIENCE:?}, {} of {writes} were seen, and {} nodes wait",
+                counts.node_writes,
                 counts.waiting
             );
             tokio::time::sleep(Duration::from_millis(100)).await;
